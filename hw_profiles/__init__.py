@@ -1,0 +1,1 @@
+"""Machine profiles as YAML; `npusim.profiles` finds and reads them."""

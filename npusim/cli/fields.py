@@ -1,0 +1,103 @@
+"""Command-line options made from the settings models, so that both say the same."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic.fields import FieldInfo
+
+from npusim.problem import Options, Problem, Settings
+from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+
+PANELS: dict[type[Settings], str] = {
+    Problem: "Problem",
+    Options: "Kernel",
+    MachineSettings: "Machine",
+    NumericsSettings: "Numerics",
+    EngineSettings: "Engine",
+}
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def takes(
+    *models: type[Settings], without: frozenset[str] = frozenset()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option per field of `models`; they arrive as its keyword argument `given`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            p.replace(annotation=hints[p.name])
+            for p in inspect.signature(command).parameters.values()
+            if p.name != "given"
+        ]
+        names: list[str] = []
+        extra: list[inspect.Parameter] = []
+        for model in models:
+            for name, field in model.model_fields.items():
+                if name not in without:
+                    names.append(name)
+                    extra.append(_parameter(name, field, PANELS[model]))
+
+        def wrapper(**values: Any) -> None:
+            given = {name: values.pop(name) for name in names}
+            command(**values, given={k: v for k, v in given.items() if v not in (None, [])})
+
+        signature = inspect.Signature([*own, *extra])
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        return wrapper
+
+    return decorate
+
+
+def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+    flag = "--" + name.replace("_", "-")
+    kind = _base(field.annotation)
+    default = field.default
+    text = field.description or ""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    flags = [flag, *([str(extra["option"])] if "option" in extra else [])]
+    if kind is bool:
+        flags = [f"--no-{name}"] if default is True else [f"{flag}/--no-{name}"]
+        text = f"do not {text}" if default is True else text
+    elif default not in (None, ()) and "[default" not in text:
+        text += f" [default: {default}]"
+    option = typer.Option(
+        *flags, help=text, rich_help_panel=panel, show_default=False, metavar=_metavar(field)
+    )
+    if kind is bool and default is True:
+        return _keyword(name, Annotated[bool | None, option], panel)
+    shown: Any = list[str] | None if name == "set" else (kind if kind in (int, float, bool) else str) | None
+    return _keyword(name, Annotated[shown, option], panel)
+
+
+def _keyword(name: str, annotation: Any, panel: str) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _base(annotation: Any) -> Any:
+    """int, float, bool or str behind an optional or constrained annotation."""
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def _metavar(field: FieldInfo) -> str | None:
+    kind = _base(field.annotation)
+    if get_origin(kind) is Literal:
+        return "|".join(get_args(kind))
+    return {int: "N", float: "X", str: "TEXT", bool: None}.get(kind, "TEXT")
+
+
+def split(given: dict[str, Any], *models: type[Settings]) -> list[Any]:
+    """The values given on the command line as one settings object per model."""
+    return [model.parse(**{k: v for k, v in given.items() if k in model.model_fields}) for model in models]

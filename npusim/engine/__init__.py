@@ -1,0 +1,1 @@
+"""Engines: Program -> Timeline. `reference` is the definition of the timing semantics."""

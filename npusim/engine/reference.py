@@ -1,0 +1,232 @@
+"""The reference engine: the timing semantics of the tile graph, as plain as they can be said.
+
+Every unit of every core is a SimPy process that takes its operations in the order of issue; every core's
+scalar unit is a process that issues them in program order. An operation's end is known when it starts,
+unless it moves data through a shared pool: then it is known when the transfer has landed. A process that
+needs a time that is not known yet waits for it; nothing else happens in the simulation.
+
+1. An operation starts when its unit is free, it has been issued, and its dependences are ready.
+2. It occupies the unit until `end` and its result is visible at `done` = end + latency.
+3. Read after write: done + flag on another unit. Write after read: end + flag. Same unit: end.
+4. A stream edge starts with its producer and ends no earlier.
+5. The scalar unit issues one instruction per `issue_cycles` and stops for: a full queue, a dependence on
+   another core, its own scalar work, a barrier, and lock-step instructions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
+from typing import Any
+
+import simpy
+
+from npusim.engine.fabric import Fabric
+from npusim.engine.walk import Edge, Step, Walker
+from npusim.lower import PhaseProgram, Program, Role
+from npusim.timeline import Bound, Recorder, Timeline
+
+Process = Generator[simpy.Event, Any, None]
+Progress = Callable[[int], None]
+
+
+def simulate(
+    program: Program, env: simpy.Environment | None = None, progress: Progress | None = None
+) -> Timeline:
+    """Run `program` to its end. `env` may be another SimPy environment (to shuffle simultaneous events);
+    `progress` is called now and then with the number of operations handed out."""
+    env = env or simpy.Environment()
+    recorder = Recorder(program)
+    numbers = _numbered(progress)
+    fabric = Fabric(env, program.pools)
+    begin = 0.0
+    for index, phase in enumerate(program.phases):
+        groups = [
+            CoreGroup(program, index, stream, env, fabric, recorder, numbers, begin)
+            for stream in range(phase.streams)
+        ]
+        env.run(env.all_of([process for group in groups for process in group.processes]))
+        begin = max(group.finished for group in groups) + program.barrier_cycles
+    return recorder.timeline()
+
+
+def _numbered(progress: Progress | None) -> Iterator[int]:
+    for number in count():
+        if progress and number % 4096 == 0:
+            progress(number)
+        yield number
+
+
+class CoreGroup:
+    """One cube core and its vector cores (or one fused core, or one vector core) running a phase."""
+
+    def __init__(
+        self, program: Program, index: int, stream: int, env: simpy.Environment, fabric: Fabric,
+        recorder: Recorder, numbers: Iterator[int], begin: float,
+    ) -> None:  # fmt: skip
+        self.program, self.env, self.fabric, self.recorder = program, env, fabric, recorder
+        self.index, self.stream = index, stream
+        self.phase: PhaseProgram = program.phases[index]
+        self.walker = Walker(self.phase, stream, numbers)
+        self.begin = begin + (float(self.phase.start_cycles[stream]) if index == 0 else 0.0)
+        self.finished = self.begin
+        lanes = len(self.phase.lanes)
+        self.queues: list[deque[Step]] = [deque() for _ in range(lanes)]
+        self.work: list[simpy.Event | None] = [None] * lanes
+        self.ahead: list[deque[Step]] = [deque() for _ in range(lanes)]
+        self.closed = [False] * len(self.phase.cores)
+        cores = {self.phase.lanes[i.lane].core for i in self.phase.instances}
+        units = {i.lane for i in self.phase.instances if i.role is Role.unit}
+        self.processes = [
+            *(env.process(self.scalar(core)) for core in sorted(cores)),
+            *(env.process(self.unit(lane)) for lane in sorted(units)),
+        ]
+
+    # --- the scalar unit -----------------------------------------------------------------------
+
+    def scalar(self, core: int) -> Process:
+        """Issue the core's steps in program order; `now` runs ahead of the simulation's clock."""
+        now = self.begin
+        issue = self.program.issue_cycles
+        while (step := self.walker.next(core)) is not None:
+            now, bound, cause = yield from self.latest(step, step.blocking, now, Bound.order, -1)
+            if step.instance.role is not Role.unit:
+                self.recorder.issue(step.number, now, bound, cause)
+                now = self.finish(step, now, now + step.instance.cost.occupancy, now, Bound.issue, -1)
+                continue
+            before = self.crowding(step)
+            if before is not None:
+                if before.start is None:
+                    yield self.begun(before)
+                assert before.start is not None
+                if before.start > now:
+                    now, bound, cause = before.start, Bound.queue, before.number
+            self.recorder.issue(step.number, now, bound, cause)
+            step.issued = now + issue
+            now += issue * step.instance.cost.instructions
+            self.put(step)
+            if step.instance.holds:
+                if step.end is None:
+                    yield self.known(step)
+                assert step.done is not None
+                now = max(now, step.done)
+        self.finished = max(self.finished, now)
+        self.closed[core] = True
+        for lane, waiting in enumerate(self.work):
+            if waiting is not None and self.phase.lanes[lane].core == core:
+                self.work[lane] = None
+                waiting.succeed()
+
+    def crowding(self, step: Step) -> Step | None:
+        """The step whose start makes room in the unit's queue for this one."""
+        ahead = self.ahead[step.lane]
+        ahead.append(step)
+        return ahead.popleft() if len(ahead) > self.program.queue_depth else None
+
+    def put(self, step: Step) -> None:
+        self.queues[step.lane].append(step)
+        waiting = self.work[step.lane]
+        if waiting is not None:
+            self.work[step.lane] = None
+            waiting.succeed()
+
+    # --- all other units -----------------------------------------------------------------------
+
+    def unit(self, lane: int) -> Process:
+        """Run the lane's steps in order of issue."""
+        free = drained = self.begin
+        queue = self.queues[lane]
+        while True:
+            while not queue:
+                if self.closed[self.phase.lanes[lane].core]:
+                    return
+                self.work[lane] = self.env.event()
+                yield self.work[lane]  # type: ignore[misc]
+            step = queue.popleft()
+            start, bound, cause = free, Bound.order, -1
+            if step.issued > start:
+                start, bound = step.issued, Bound.issue
+            start, bound, cause = yield from self.latest(step, step.deps, start, bound, cause)
+            step.start = start
+            if step.begun is not None:
+                step.begun.succeed()
+            end = start + step.instance.cost.occupancy
+            if step.instance.flows:
+                end = yield from self.transfer(step, start)
+            for producer, edge in step.deps:
+                if edge is Edge.stream:
+                    if producer.end is None:
+                        yield self.known(producer)
+                    assert producer.end is not None
+                    end = max(end, producer.end)
+            step.drained = drained = max(drained, end + step.instance.cost.latency)
+            free = self.finish(step, start, end, end + step.instance.cost.latency, bound, cause)
+
+    def transfer(self, step: Step, start: float) -> Generator[simpy.Event, Any, float]:
+        """Move the step's bytes through the shared pools; returns when the last part has landed."""
+        if start > self.env.now:
+            yield self.env.timeout(start - self.env.now)
+        cycles = step.instance.cost.occupancy
+        parts = [
+            self.fabric.begin(cycles, flow.bytes / cycles, [self.pool(name) for name in flow.pools])
+            for flow in step.instance.flows
+            if cycles and flow.bytes
+        ]
+        if len(parts) == 1:
+            yield parts[0]
+        elif parts:
+            yield self.env.all_of(parts)
+        return float(self.env.now)
+
+    def pool(self, name: str) -> str | tuple[str, int]:
+        return (name, self.stream) if name == "l1" else name
+
+    # --- times ---------------------------------------------------------------------------------
+
+    def latest(
+        self, step: Step, deps: list[tuple[Step, Edge]], now: float, bound: Bound, cause: int
+    ) -> Generator[simpy.Event, Any, tuple[float, Bound, int]]:
+        """The latest of `now` and the moments the dependences are ready, and which one it was."""
+        for producer, edge in deps:
+            if edge is Edge.stream:
+                if producer.start is None:
+                    yield self.begun(producer)
+            elif producer.end is None:
+                yield self.known(producer)
+            ready = self.ready(producer, edge, step.lane)
+            if ready > now:
+                now, cause = ready, producer.number
+                bound = Bound.reuse if edge is Edge.reuse else Bound.read
+        return now, bound, cause
+
+    def ready(self, producer: Step, edge: Edge, lane: int) -> float:
+        """When a dependence lets a step on `lane` start."""
+        flag: float = self.phase.flags[producer.lane, lane]
+        assert producer.start is not None
+        if edge is Edge.stream:
+            return producer.start
+        assert producer.end is not None and producer.done is not None
+        if edge is Edge.drain:
+            return producer.drained
+        return flag + (producer.done if edge is Edge.read else producer.end)
+
+    def finish(self, step: Step, start: float, end: float, done: float, bound: Bound, cause: int) -> float:
+        """All times of a step are known: record them and wake whoever waits for them."""
+        step.start, step.end, step.done = start, end, max(end, done)
+        step.deps, step.blocking = [], []
+        self.finished = max(self.finished, step.done)
+        self.recorder.run(self.index, self.stream, step, bound, cause)
+        if step.known is not None:
+            step.known.succeed()
+        return end
+
+    def known(self, step: Step) -> simpy.Event:
+        if step.known is None:
+            step.known = self.env.event()
+        return step.known
+
+    def begun(self, step: Step) -> simpy.Event:
+        if step.begun is None:
+            step.begun = self.env.event()
+        return step.begun

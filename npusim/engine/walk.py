@@ -1,0 +1,147 @@
+"""Walking a phase's loop tree: the operations of one core group in program order, with dependences.
+
+Dependences follow from the use of buffers alone. A buffer with k slots has k live versions; the state
+kept is O(slots), however long the run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from enum import IntEnum
+
+import simpy
+
+from npusim.lower import Instance, PhaseProgram, Role, Trips, Use
+
+
+class Edge(IntEnum):
+    """Why a step waits for another one."""
+
+    read = 0
+    """read after write: the producer's result, by a flag where the units differ"""
+    reuse = 1
+    """write after read: the reader has let go of the slot"""
+    stream = 2
+    """starts with the producer, ends no earlier"""
+    drain = 3
+    """barrier: everything the lane was given is done"""
+
+
+class Step:
+    """One dynamic operation. Times are None until known; they may be known before they are reached."""
+
+    __slots__ = (
+        "begun", "blocking", "deps", "done", "drained", "end", "instance", "issued", "known",
+        "lane", "number", "start",
+    )  # fmt: skip
+
+    def __init__(self, number: int, instance: Instance) -> None:
+        self.number, self.instance, self.lane = number, instance, instance.lane
+        self.deps: list[tuple[Step, Edge]] = []
+        self.blocking: list[tuple[Step, Edge]] = []
+        self.issued = 0.0
+        self.start: float | None = None
+        self.end: float | None = None
+        self.done: float | None = None
+        self.drained = 0.0
+        self.begun: simpy.Event | None = None
+        self.known: simpy.Event | None = None
+
+
+class Version:
+    """One write of a buffer: who wrote it, the last reader on each lane, what the write waited for."""
+
+    __slots__ = ("guard", "readers", "writers")
+
+    def __init__(self, guard: list[tuple[Step, Edge]]) -> None:
+        self.guard = guard
+        self.writers: list[Step] = []
+        self.readers: dict[int, Step] = {}
+
+
+class Walker:
+    """Program order of one core group, handed out core by core."""
+
+    def __init__(self, phase: PhaseProgram, stream: int, number: Iterator[int]) -> None:
+        self.phase, self.stream, self.number = phase, stream, number
+        self.versions: list[deque[Version]] = [deque(maxlen=slots) for slots in phase.slots]
+        self.last: dict[int, Step] = {}
+        self.pending: list[deque[Step]] = [deque() for _ in phase.cores]
+        self.order = self._walk(phase.body, 0)
+
+    def next(self, core: int) -> Step | None:
+        """The core's next step, walking on over the steps of other cores as needed."""
+        pending = self.pending[core]
+        while not pending:
+            instance = next(self.order, None)
+            if instance is None:
+                return None
+            step = self._step(instance)
+            self.pending[self.phase.lanes[step.lane].core].append(step)
+        return pending.popleft()
+
+    def _walk(self, nodes: tuple[int | Trips, ...], item: int) -> Iterator[Instance]:
+        for node in nodes:
+            if isinstance(node, int):
+                yield self.phase.instances[node]
+                continue
+            for trip in range(self._count(node, item)):
+                inner = item
+                if node.first_item is not None:
+                    inner = int(node.first_item[self.stream]) + trip * node.item_step
+                yield from self._walk(node.body, inner)
+
+    def _count(self, node: Trips, item: int) -> int:
+        if node.per_item:
+            return int(node.count[item])
+        return int(node.count[self.stream if len(node.count) > 1 else 0])
+
+    def _step(self, instance: Instance) -> Step:
+        step = Step(next(self.number), instance)
+        deps: list[tuple[Step, Edge]] = []
+        for buffer, use, back in instance.uses:
+            deps.extend(self._use(self.versions[buffer], step, use, back))
+        if instance.role is Role.barrier:
+            deps.extend((self.last[lane], Edge.drain) for lane in instance.drains if lane in self.last)
+        core = self.phase.lanes[step.lane].core
+        for producer, edge in deps:
+            if producer is step or (producer.lane == step.lane and edge is not Edge.stream):
+                continue  # one unit works in order; no flag is needed
+            across = self.phase.lanes[producer.lane].core != core
+            stops = across or instance.role is not Role.unit
+            (step.blocking if stops else step.deps).append((producer, edge))
+        self.last[step.lane] = step
+        return step
+
+    def _use(self, versions: deque[Version], step: Step, use: Use, back: int) -> list[tuple[Step, Edge]]:
+        """Record one use of a buffer; the steps it depends on."""
+        if use in (Use.read, Use.stream):
+            if len(versions) <= back:
+                return []  # written in an earlier phase, behind the barrier
+            version = versions[-1 - back]
+            version.readers[step.lane] = step
+            edge = Edge.stream if use is Use.stream else Edge.read
+            return [(writer, edge) for writer in version.writers]
+        if use is Use.join and versions:
+            version = versions[-1]
+            version.writers.append(step)
+            return version.guard
+        if use is Use.into and versions:
+            version = versions[-1]
+            version.guard = _released(version, keep_writers=True)
+            version.writers, version.readers = [step], {}
+            return version.guard
+        guard = _released(versions[0]) if len(versions) == versions.maxlen else []
+        fresh = Version(guard)
+        fresh.writers.append(step)
+        versions.append(fresh)
+        return guard
+
+
+def _released(version: Version, keep_writers: bool = False) -> list[tuple[Step, Edge]]:
+    """What must be over before a version's slot is written again."""
+    readers = [(reader, Edge.reuse) for reader in version.readers.values()]
+    if readers and not keep_writers:
+        return readers
+    return readers + [(writer, Edge.read) for writer in version.writers]

@@ -1,0 +1,39 @@
+"""What a user can do wrong, said in one line that names the place and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NpusimError(Exception):
+    """Bad input. The command line prints the message alone and exits with code 2."""
+
+
+class ProfileError(NpusimError):
+    """A machine profile that cannot be found, read or believed."""
+
+
+class GraphError(NpusimError):
+    """A tile graph that breaks one of the named rules of `npusim.check`."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(f"{rule}: {message}")
+        self.rule = rule
+
+
+class InputError(NpusimError):
+    """Arrays, files or options that do not describe a problem."""
+
+
+class Unsupported(NpusimError):
+    """A combination that is well-formed but that this machine or algorithm cannot do."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A closing sentence for an unknown `name`: the nearest known names, or all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"known: {', '.join(names)}"

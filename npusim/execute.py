@@ -1,0 +1,316 @@
+"""Executing a tile graph in numpy with the machine's number formats: the living definition of its values.
+
+Independent items run as a batch axis, in blocks of bounded memory; loops inside run in order. Rounding
+and quantisation happen where a write changes the dtype, and nowhere else. No machine is needed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim import dtypes
+from npusim.dtypes import dtype
+from npusim.errors import InputError
+from npusim.graph import (
+    Access,
+    Bools,
+    Items,
+    Kernel,
+    Loop,
+    Node,
+    Operation,
+    Tensor,
+    Tile,
+    View,
+    operations,
+    tiles_of,
+)
+from npusim.ops import VECTOR, OpKind
+
+Array = npt.NDArray[Any]
+BLOCK_BYTES = 1 << 26
+"""memory that the tiles of one block of items may take together, about"""
+
+
+@dataclass
+class Range:
+    """What one operation wrote, over the whole execution, against the limit of its dtype.
+
+    `max_abs` in real values; `nonfinite` counts inf and NaN, `saturated` integers beyond their range.
+    """
+
+    name: str
+    dtype: str
+    limit: float
+    max_abs: float = 0.0
+    nonfinite: int = 0
+    saturated: int = 0
+
+
+@dataclass
+class Execution:
+    """Inputs as stored and outputs, by tensor name (real values, in the shape of the tensor), and the
+    range of every result."""
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    ranges: list[Range] = field(default_factory=list)
+
+    @property
+    def nonfinite(self) -> int:
+        return sum(r.nonfinite for r in self.ranges)
+
+    @property
+    def saturated(self) -> int:
+        return sum(r.saturated for r in self.ranges)
+
+
+def execute(kernel: Kernel, inputs: Mapping[str, Array]) -> Execution:
+    """Run `kernel` on `inputs`: real values by tensor name, in the tensors' shapes.
+
+    Raises InputError where an input is missing or of another shape.
+    """
+    memory: dict[Tensor, Array] = {}
+    for tensor in kernel.tensors:
+        if tensor.role == "output":
+            memory[tensor] = np.zeros(tensor.shape, dtype(tensor.dtype).carrier)
+            continue
+        value = tensor.value if tensor.role == "constant" else inputs.get(tensor.name)
+        if value is None or tuple(value.shape) != tensor.shape:
+            given = "missing" if value is None else f"of shape {tuple(value.shape)}"
+            raise InputError(f"{kernel.name}: input {tensor.name} is {given}; it takes {tensor.shape}")
+        memory[tensor] = _encode(np.asarray(value), tensor.dtype, tensor.scale)[0]
+    run = _Run(memory)
+    for phase in kernel.phases:
+        run.nodes(phase.nodes, {})
+    seen: dict[str, dict[str, Array]] = {"input": {}, "output": {}, "constant": {}}
+    for tensor, value in memory.items():
+        seen[tensor.role][tensor.name] = _decode(value, tensor.dtype, tensor.scale)
+    return Execution(seen["input"], seen["output"], list(run.ranges.values()))
+
+
+def _encode(x: Array, name: str, scale: float) -> tuple[Array, int]:
+    """Real values in the carrier of a dtype, and how many saturated."""
+    target = dtype(name)
+    if target.kind == "int":
+        return dtypes.quantise(x, target, scale)
+    return dtypes.round_to(x, target), 0
+
+
+def _decode(x: Array, name: str, scale: float) -> Array:
+    """The real values of a carrier."""
+    return x * scale if dtype(name).kind == "int" else x
+
+
+class _Run:
+    """The state of an execution: versions of every tile, memory, and what was seen."""
+
+    def __init__(self, memory: dict[Tensor, Array]) -> None:
+        self.memory = memory
+        self.tiles: dict[Tile, deque[Array]] = {}
+        self.ranges: dict[tuple[str, str], Range] = {}
+        self.batch = 1
+        self.active: npt.NDArray[np.bool_] | None = None
+        self.items: Array = np.zeros(1, dtype=np.int64)
+
+    # --- structure -----------------------------------------------------------------------------
+
+    def nodes(self, nodes: tuple[Node, ...], env: dict[str, Any]) -> None:
+        for node in nodes:
+            if isinstance(node, Operation):
+                self.operation(node, env)
+            elif isinstance(node, Loop):
+                self.loop(node, env)
+            else:
+                full = node.total // node.group
+                self.trips(node, node.body, np.arange(full), node.group, env)
+                if node.ragged:
+                    self.trips(node, node.ragged, np.array([full]), node.total % node.group, env)
+
+    def loop(self, loop: Loop, env: dict[str, Any]) -> None:
+        """In order; items whose own count is reached keep their state while the others go on."""
+        counts = np.asarray(loop.count)
+        if counts.ndim == 0:
+            for trip in range(int(counts)):
+                self.nodes(loop.body, {**env, loop.var: trip})
+            return
+        counts, outer = counts[self.items], self.active
+        for trip in range(int(counts.max(initial=0))):
+            self.active = trip < counts if outer is None else outer & (trip < counts)
+            self.nodes(loop.body, {**env, loop.var: trip})
+        self.active = outer
+
+    def trips(
+        self,
+        items: Items,
+        body: tuple[Node, ...],
+        trips: npt.NDArray[np.int64],
+        group: int,
+        env: dict[str, Any],
+    ) -> None:
+        """Run `body` for all `trips` at once, block by block; tiles written before stay as they were."""
+        tiles = {view.tile for op in operations(body) for view in tiles_of(op)}
+        each = sum(8 * tile.shape[0] * tile.shape[1] for tile in tiles)
+        size = max(1, BLOCK_BYTES // max(each, 1))
+        outer = {tile: deque(versions, versions.maxlen) for tile, versions in self.tiles.items()}
+        for start in range(0, len(trips), size):
+            block = trips[start : start + size]
+            self.batch, self.items = len(block), block * items.group
+            self.tiles = {tile: deque(versions, versions.maxlen) for tile, versions in outer.items()}
+            self.nodes(body, {**env, **items.variables(block, group)})
+        self.batch, self.items, self.tiles = 1, np.zeros(1, dtype=np.int64), outer
+
+    # --- operations ----------------------------------------------------------------------------
+
+    def operation(self, op: Operation, env: dict[str, Any]) -> None:
+        if op.kind in (OpKind.wait, OpKind.barrier, OpKind.scalar):
+            return
+        if op.kind is OpKind.store:
+            self.store(op, env)
+            return
+        dst = op.dst
+        assert isinstance(dst, View)
+        if op.kind is OpKind.matmul:
+            value, saturated = self.product(op, env)
+        elif op.kind is OpKind.vector:
+            value, saturated = self.vector(op, env)
+        else:
+            value, saturated = self.copied(op, dst.tile.dtype, dst.tile.scale, env)
+        self.write(dst, value, op, env)
+        if op.kind is not OpKind.move or self.converts(op):
+            self.note(op.name, dst.tile.dtype, dst.tile.scale, value, saturated)
+
+    def product(self, op: Operation, env: dict[str, Any]) -> tuple[Array, int]:
+        assert isinstance(op.dst, View)
+        a, b = (self.read(src, env) for src in op.srcs if isinstance(src, View))
+        masks = op.fractals or (None, None)
+        a, b = (x if mask is None else x * _elements(mask, x) for x, mask in zip((a, b), masks, strict=True))
+        operands = op.srcs[0]
+        assert isinstance(operands, View)
+        onto = self.read(op.dst, env) if op.into else None
+        return dtypes.matmul(a, b, dtype(operands.tile.dtype), onto)
+
+    def vector(self, op: Operation, env: dict[str, Any]) -> tuple[Array, int]:
+        """Elementwise and row functions compute in fp32 (fp64 where the destination is)."""
+        assert isinstance(op.dst, View)
+        tile, function = op.dst.tile, VECTOR[op.function]
+        wide = np.float64 if tile.dtype == "fp64" else np.float32
+        operands: list[Any] = []
+        for src in op.srcs:
+            assert isinstance(src, View)
+            operands.append(
+                _decode(self.read(src, env), src.tile.dtype, src.tile.scale).astype(wide, copy=False)
+            )
+        if function.immediate:
+            operands.append(wide(op.immediate if op.immediate is not None else 0.0))
+        if function.rule == "none":
+            operands = [op.dst.shape, *operands] if function.immediate else list(op.dst.shape)
+        with np.errstate(all="ignore"):
+            value = np.asarray(function.compute(*operands), dtype=wide)
+            if function.accumulates:
+                value = value + _decode(self.read(op.dst, env), tile.dtype, tile.scale)
+        value = np.broadcast_to(value, (*value.shape[:-2], *op.dst.shape))
+        return _encode(value if value.ndim == 3 else value[None], tile.dtype, tile.scale)
+
+    def copied(self, op: Operation, target: str, scale: float, env: dict[str, Any]) -> tuple[Array, int]:
+        """A load's or move's values in the destination's dtype."""
+        src = op.srcs[0]
+        if isinstance(src, Access):
+            value, source, old = self.fetch(src, env), src.tensor.dtype, src.tensor.scale
+        else:
+            value, source, old = self.read(src, env), src.tile.dtype, src.tile.scale
+        if op.transpose and op.transpose[0]:
+            value = np.swapaxes(value, -1, -2)
+        if (source, old) == (target, scale):
+            return value, 0
+        return _encode(_decode(value, source, old), target, scale)
+
+    def store(self, op: Operation, env: dict[str, Any]) -> None:
+        dst = op.dst
+        assert isinstance(dst, Access)
+        value, saturated = self.copied(op, dst.tensor.dtype, dst.tensor.scale, env)
+        self.note(op.name, dst.tensor.dtype, dst.tensor.scale, value, saturated)
+        where = self.places(dst, env)
+        value = np.broadcast_to(value, (self.batch, *dst.shape))
+        if self.active is not None:
+            where = tuple(np.broadcast_to(w, (self.batch, *w.shape[1:]))[self.active] for w in where)
+            value = value[self.active]
+        self.memory[dst.tensor][where] = value
+
+    @staticmethod
+    def converts(op: Operation) -> bool:
+        src, dst = op.srcs[0], op.dst
+        return not (isinstance(src, View) and isinstance(dst, View) and src.tile.dtype == dst.tile.dtype)
+
+    # --- values --------------------------------------------------------------------------------
+
+    def read(self, view: View, env: dict[str, Any]) -> Array:
+        """[batch or 1, rows, cols] in the tile's carrier."""
+        value = self.tiles[view.tile][-1 - view.back]
+        return value if view.whole else value[(slice(None), *_window(view, env))]
+
+    def write(self, dst: View, value: Array, op: Operation, env: dict[str, Any]) -> None:
+        versions = self.tiles.setdefault(dst.tile, deque(maxlen=dst.tile.slots))
+        mask = op.fractals[0] if op.kind is OpKind.move and op.fractals else None
+        partial = not dst.whole or mask is not None or self.active is not None
+        if not partial:
+            if op.into and versions:
+                versions[-1] = value
+            else:
+                versions.append(value)
+            return
+        shape = (max(self.batch, len(value)), *dst.tile.shape)
+        old = versions[-1] if versions and (op.into or self.active is not None) else np.zeros((1, 1, 1))
+        whole = np.broadcast_to(old, shape).astype(value.dtype)
+        window = (slice(None), *_window(dst, env))
+        keep: Any = True if mask is None else _elements(mask, value).astype(bool)
+        if self.active is not None:
+            keep = np.logical_and(keep, self.active[:, None, None])
+        whole[window] = np.where(keep, value, whole[window])
+        if op.into and versions:
+            versions[-1] = whole
+        else:
+            versions.append(whole)
+
+    def fetch(self, access: Access, env: dict[str, Any]) -> Array:
+        """[batch or 1, rows, cols] from memory."""
+        return self.memory[access.tensor][self.places(access, env)]
+
+    def places(self, access: Access, env: dict[str, Any]) -> tuple[Array, ...]:
+        """Index arrays [batch or 1, 1, 1], .., [.., rows, 1], [.., 1, cols] into the tensor."""
+        lead = [np.reshape(index.evaluate(env), (-1, 1, 1)) for index in access.lead]
+        row = np.reshape(access.row.evaluate(env), (-1, 1, 1)) + np.arange(access.rows)[:, None]
+        col = np.reshape(access.col.evaluate(env), (-1, 1, 1)) + np.arange(access.cols)
+        return (*lead, row, col)
+
+    def note(self, name: str, dtype_name: str, scale: float, value: Array, saturated: int) -> None:
+        """Update the range of what operation `name` writes."""
+        key = (name, dtype_name)
+        kind = dtype(dtype_name)
+        unit = scale if kind.kind == "int" else 1.0
+        seen = self.ranges.setdefault(key, Range(name, dtype_name, kind.limit * unit))
+        with np.errstate(all="ignore"):
+            largest = float(max(value.max(initial=0.0), -value.min(initial=0.0))) * unit
+        if not np.isfinite(largest):
+            finite = np.isfinite(value)
+            seen.nonfinite += int(value.size - np.count_nonzero(finite))
+            largest = float(np.abs(value, where=finite, out=np.zeros_like(value)).max()) * unit
+        seen.max_abs = max(seen.max_abs, largest)
+        seen.saturated += saturated
+
+
+def _window(view: View, env: dict[str, Any]) -> tuple[slice, slice]:
+    row, col = int(view.row.evaluate(env)), int(view.col.evaluate(env))
+    return slice(row, row + view.rows), slice(col, col + view.cols)
+
+
+def _elements(mask: Bools, like: Array) -> Array:
+    """A fractal mask as a 0/1 matrix over elements, in the dtype of `like`."""
+    edge = like.shape[-1] // mask.shape[-1]
+    return np.kron(mask, np.ones((edge, edge))).astype(like.dtype)

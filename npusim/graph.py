@@ -1,0 +1,296 @@
+"""The tile graph: what must happen. One description that is both timed and executed.
+
+A Kernel is a sequence of phases with a barrier over all cores between them. A phase is a tree of
+operations, loops, and `Items`: the independent pieces of work that are dealt to the cores.
+Nothing here states a dependence; they follow from the order in which tiles are written and read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.ops import OpKind
+
+Bools = npt.NDArray[np.bool_]
+Place = Literal["cube", "rows", "replicate", "first", "second"]
+"""Which cores of a group hold a tile: the cube core; each vector core its share of the rows; every
+vector core a full copy; or one vector core alone."""
+Deal = Literal["cyclic", "contiguous"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """An affine expression of loop variables: const + sum(factor * variable)."""
+
+    const: int = 0
+    terms: tuple[tuple[str, int], ...] = ()
+
+    def __add__(self, other: int | Index) -> Index:
+        if isinstance(other, int):
+            return Index(self.const + other, self.terms)
+        merged = dict(self.terms)
+        for name, factor in other.terms:
+            merged[name] = merged.get(name, 0) + factor
+        return Index(self.const + other.const, tuple((n, f) for n, f in merged.items() if f))
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: int) -> Index:
+        return Index(self.const * factor, tuple((n, f * factor) for n, f in self.terms))
+
+    __rmul__ = __mul__
+
+    def evaluate(self, env: Mapping[str, Any]) -> Any:
+        """The value with the variables of `env` (ints, or arrays over a batch of items)."""
+        return self.const + sum(env[name] * factor for name, factor in self.terms)
+
+    def __str__(self) -> str:
+        parts = [name if factor == 1 else f"{factor}*{name}" for name, factor in self.terms]
+        if self.const or not parts:
+            parts.append(str(self.const))
+        return "+".join(parts).replace("+-", "-")
+
+
+def as_index(value: int | Index) -> Index:
+    return value if isinstance(value, Index) else Index(value)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An array in global memory: leading axes, then the rows and columns that tiles are cut from."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    role: Literal["input", "output", "constant"]
+    pitch: int
+    """elements from one row to the next; equal to the columns where rows are adjacent"""
+    scale: float = 1.0
+    value: npt.NDArray[np.float64] | None = field(default=None, compare=False)
+
+    def at(
+        self,
+        *lead: int | Index,
+        row: int | Index = 0,
+        rows: int | None = None,
+        col: int | Index = 0,
+        cols: int | None = None,
+    ) -> Access:
+        """The block of `rows` x `cols` at `row`, `col` of the matrix at leading index `lead`."""
+        return Access(
+            self,
+            tuple(as_index(i) for i in lead),
+            as_index(row),
+            self.shape[-2] if rows is None else rows,
+            as_index(col),
+            self.shape[-1] if cols is None else cols,
+        )
+
+
+@dataclass(frozen=True)
+class Access:
+    """A rectangle of a tensor; `lead`, `row` and `col` are affine in the loop variables."""
+
+    tensor: Tensor
+    lead: tuple[Index, ...]
+    row: Index
+    rows: int
+    col: Index
+    cols: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows, self.cols
+
+    def __str__(self) -> str:
+        text = ", ".join(str(i) for i in self.lead)
+        whole = self.shape == self.tensor.shape[-2:]
+        window = "" if whole else f"; {_span(self.row, self.rows)}, {_span(self.col, self.cols)}"
+        return f"{self.tensor.name}[{text}{window}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A buffer at a memory level with `slots` copies that successive writes go round."""
+
+    name: str
+    level: str
+    shape: tuple[int, int]
+    dtype: str
+    slots: int = 1
+    place: Place = "cube"
+    scale: float = 1.0
+    """for integer dtypes: the value of one unit in the last place"""
+
+    def view(
+        self, row: int | Index = 0, rows: int | None = None, col: int | Index = 0, cols: int | None = None
+    ) -> View:
+        """A rectangle of the tile's latest version."""
+        return View(
+            self,
+            as_index(row),
+            self.shape[0] if rows is None else rows,
+            as_index(col),
+            self.shape[1] if cols is None else cols,
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """A rectangle of a tile, `back` versions before the latest."""
+
+    tile: Tile
+    row: Index
+    rows: int
+    col: Index
+    cols: int
+    back: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows, self.cols
+
+    @property
+    def whole(self) -> bool:
+        return self.shape == self.tile.shape
+
+    def __str__(self) -> str:
+        window = "" if self.whole else f"[{_span(self.row, self.rows)}, {_span(self.col, self.cols)}]"
+        return f"{self.tile.name}{window}{f'@-{self.back}' if self.back else ''}"
+
+
+def _span(start: Index, size: int) -> str:
+    return f"{start}:+{size}"
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One tile operation. `into`: the write keeps the version (accumulation, partial fill, in place)."""
+
+    kind: OpKind
+    dst: View | Access | None
+    srcs: tuple[View | Access, ...]
+    function: str = ""
+    immediate: float | None = None
+    into: bool = False
+    stream: bool = False
+    """starts with its source's producer and ends no earlier, instead of waiting for it"""
+    transpose: tuple[bool, ...] = ()
+    fractals: tuple[Bools | None, ...] = ()
+    """per source: which 16x16 fractals are non-zero (product) or taken (move); None: all"""
+    scratch: Tile | None = None
+    """a tile the instructions use in between; it only takes room"""
+    on: str = ""
+    """core, unit or scope of a scalar, wait or barrier operation"""
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """How reports call it: the label, or the kind and destination."""
+        if self.label:
+            return self.label
+        target = self.dst.tile.name if isinstance(self.dst, View) else ""
+        if isinstance(self.dst, Access):
+            target = self.dst.tensor.name
+        return " ".join(part for part in (self.function or str(self.kind), target) if part)
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """`count` trips of `body`; a table gives the count per item of the enclosing `Items`."""
+
+    var: str
+    count: int | npt.NDArray[np.int64]
+    body: tuple[Node, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Independent pieces of work, numbered row-major over `axes`, dealt to the cores in groups.
+
+    A trip of `body` handles `group` consecutive items; a last, ragged trip runs `ragged`. The
+    variables of item j of a trip are 'axis.j' ('axis' where group is 1).
+    """
+
+    axes: tuple[tuple[str, int], ...]
+    group: int
+    deal: Deal
+    body: tuple[Node, ...]
+    ragged: tuple[Node, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return int(np.prod([size for _, size in self.axes], dtype=np.int64))
+
+    def variables(self, trip: Any, group: int) -> dict[str, Any]:
+        """Values of all item variables in trip number(s) `trip` of a body that handles `group`."""
+        sizes = tuple(size for _, size in self.axes)
+        env: dict[str, Any] = {}
+        for j in range(group):
+            places = np.unravel_index(np.asarray(trip) * self.group + j, sizes)
+            for (name, _), place in zip(self.axes, places, strict=True):
+                env[item_variable(name, j, group)] = place
+        return env
+
+
+def item_variable(axis: str, j: int, group: int) -> str:
+    return axis if group == 1 else f"{axis}.{j}"
+
+
+Node = Operation | Loop | Items
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """Runs on every core group, or (over 'vector') with the vector cores as groups of their own."""
+
+    name: str
+    over: Literal["group", "vector"]
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A tile graph. `dtype` is that of the operands; `settings` are the parameters it was built with."""
+
+    name: str
+    algorithm: str
+    variant: str
+    dtype: str
+    tensors: tuple[Tensor, ...]
+    tiles: tuple[Tile, ...]
+    phases: tuple[Phase, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def tensor(self, name: str) -> Tensor:
+        return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return tuple(tensor for tensor in self.tensors if tensor.role == "output")
+
+
+def operations(nodes: tuple[Node, ...]) -> Iterator[Operation]:
+    """Every operation of a tree once, in program order (ragged trips after full ones)."""
+    for node in nodes:
+        if isinstance(node, Operation):
+            yield node
+        elif isinstance(node, Loop):
+            yield from operations(node.body)
+        else:
+            yield from operations(node.body)
+            yield from operations(node.ragged)
+
+
+def tiles_of(op: Operation) -> Iterator[View]:
+    """The tile views an operation reads and writes."""
+    for end in (op.dst, *op.srcs):
+        if isinstance(end, View):
+            yield end
+    if op.scratch is not None:
+        yield op.scratch.view()

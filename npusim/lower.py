@@ -1,0 +1,397 @@
+"""Lowering: Kernel + Machine -> Program, the one input of an engine.
+
+A Program knows numbers only: for each operation instance its lane (unit of a core), cycles, shared
+transfers, and which buffers it reads and writes. Names remain for the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim import cost
+from npusim.check import check
+from npusim.cost import Cost
+from npusim.dtypes import dtype
+from npusim.errors import Unsupported
+from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Place, Tile, View
+from npusim.machine import Machine
+from npusim.ops import VECTOR, OpKind
+from npusim.problem import Target
+
+Ints = npt.NDArray[np.int64]
+GRID = 2.0**16
+"""Durations are multiples of 2^-16 cycle, so that sums without contention are exact."""
+
+
+class Use(IntEnum):
+    """How an operation instance uses a buffer. JOIN: a further instance of the same tile operation."""
+
+    read = 0
+    stream = 1
+    write = 2
+    into = 3
+    join = 4
+
+
+class Role(IntEnum):
+    """What an instance does to its core's scalar unit."""
+
+    unit = 0
+    """runs on its own unit; the scalar unit only issues it"""
+    scalar = 1
+    """runs on the scalar unit, after its dependences"""
+    barrier = 2
+    """the scalar unit waits until lanes of its core are empty"""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One unit of one core of a group."""
+
+    core: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A shared transfer: `bytes` through each of `pools`, at full speed in the op's occupancy."""
+
+    bytes: float
+    pools: tuple[str, ...]
+    write: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One operation on one lane. `drains`: lanes a barrier waits for. `holds`: stops the scalar unit."""
+
+    name: str
+    lane: int
+    cost: Cost
+    number: int = -1
+    operation: Operation | None = None
+    uses: tuple[tuple[int, Use, int], ...] = ()
+    flows: tuple[Flow, ...] = ()
+    role: Role = Role.unit
+    drains: tuple[int, ...] = ()
+    holds: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Trips:
+    """A loop of the program. `count` is a number, one per stream, or (per_item) one per item."""
+
+    count: Ints
+    body: tuple[int | Trips, ...]
+    per_item: bool = False
+    first_item: Ints | None = None
+    """per stream: number of its first trip, for a loop over items; `item_step` leads to the next"""
+    item_step: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseProgram:
+    """One phase on `streams` identical core groups. `flags[a, b]`: cycles from lane a to lane b."""
+
+    name: str
+    cores: tuple[str, ...]
+    lanes: tuple[Lane, ...]
+    streams: int
+    start_cycles: npt.NDArray[np.float64]
+    flags: npt.NDArray[np.float64]
+    slots: tuple[int, ...]
+    instances: tuple[Instance, ...]
+    body: tuple[int | Trips, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What an engine simulates. Pools give bytes per cycle; 'l1' is one port per core group."""
+
+    kernel: Kernel
+    machine: Machine
+    phases: tuple[PhaseProgram, ...]
+    pools: dict[str, float]
+    barrier_cycles: float
+    issue_cycles: float
+    queue_depth: int
+    mixed: bool
+    notes: tuple[str, ...] = field(default=())
+
+
+def on_grid(cycles: float) -> float:
+    return round(cycles * GRID) / GRID
+
+
+def lower(kernel: Kernel, machine: Machine) -> Program:
+    """Check `kernel` against the machine and lower it. Raises GraphError or Unsupported."""
+    check(kernel, Target.of(machine))
+    phases = tuple(_PhaseLowering(kernel, phase, machine).program() for phase in kernel.phases)
+    pools = {name: machine.pool_bytes_per_cycle(name) for name in ("hbm", "l2")}
+    if machine.core.l1_port_bytes_per_cycle:
+        pools["l1"] = machine.core.l1_port_bytes_per_cycle.value
+    used = {phase.lanes[instance.lane].unit[:3] for phase in phases for instance in phase.instances}
+    return Program(
+        kernel, machine, phases, pools,
+        barrier_cycles=on_grid(cost.barrier(machine, "all").occupancy),
+        issue_cycles=on_grid(machine.core.scalar.issue_cycles.value),
+        queue_depth=machine.core.scalar.queue_depth.value,
+        mixed={"aic", "aiv"} <= used and not machine.fused,
+    )  # fmt: skip
+
+
+class _PhaseLowering:
+    """Lowers one phase; holds the tables it fills."""
+
+    def __init__(self, kernel: Kernel, phase: Phase, machine: Machine) -> None:
+        self.kernel, self.phase, self.machine = kernel, phase, machine
+        split = not machine.fused
+        self.vector_cores = machine.core.vector_cores.value if split and phase.over == "group" else 1
+        if not split:
+            self.cores: tuple[str, ...] = ("core",)
+        elif phase.over == "vector":
+            self.cores = ("aiv",)
+        else:
+            self.cores = ("aic", *(f"aiv{i}" for i in range(self.vector_cores)))
+        self.lanes = tuple(
+            Lane(core, unit) for core, name in enumerate(self.cores) for unit in machine.units
+            if name == "core" or unit.startswith(name[:3])
+        )  # fmt: skip
+        self.lane_of = {(lane.core, lane.unit): i for i, lane in enumerate(self.lanes)}
+        self.buffers: dict[tuple[Tile, int], int] = {}
+        self.instances: list[Instance] = []
+        self.available = machine.core.groups.value
+        if split and phase.over == "vector":
+            self.available *= machine.core.vector_cores.value
+        self.streams = 1
+
+    def program(self) -> PhaseProgram:
+        self.streams = self._streams(self.phase.nodes)
+        body = self._nodes(self.phase.nodes)
+        per_block = self.machine.core.vector_cores.value if self.cores == ("aiv",) else 1
+        starts = [on_grid(cost.start_cycles(self.machine, s // per_block)) for s in range(self.streams)]
+        slots = [0] * len(self.buffers)
+        for (tile, _), number in self.buffers.items():
+            slots[number] = tile.slots
+        return PhaseProgram(
+            self.phase.name, self.cores, self.lanes, self.streams, np.array(starts), self._flags(),
+            tuple(slots), tuple(self.instances), body,
+        )  # fmt: skip
+
+    def _flags(self) -> npt.NDArray[np.float64]:
+        flags = np.zeros((len(self.lanes), len(self.lanes)))
+        for i, a in enumerate(self.lanes):
+            for j, b in enumerate(self.lanes):
+                if i != j:
+                    _, cycles = cost.flag_field(self.machine, a.unit, b.unit, a.core != b.core)
+                    flags[i, j] = on_grid(cycles)
+        return flags
+
+    # --- structure: dealing and loops ----------------------------------------------------------
+
+    def _streams(self, nodes: Iterable[Node]) -> int:
+        """Core groups that get work: as many as the largest `Items` has trips, one without items."""
+        trips = [-(-node.total // node.group) for node in nodes if isinstance(node, Items)]
+        return min(self.available, max(trips, default=1))
+
+    def _nodes(self, nodes: tuple[Node, ...]) -> tuple[int | Trips, ...]:
+        lowered: list[int | Trips] = []
+        for node in nodes:
+            if isinstance(node, Operation):
+                lowered.extend(self._operation(node))
+            elif isinstance(node, Loop):
+                table = np.atleast_1d(np.asarray(node.count, dtype=np.int64))
+                per_item = np.ndim(node.count) > 0
+                lowered.append(Trips(table, self._nodes(node.body), per_item))
+            else:
+                lowered.extend(self._items(node))
+        return tuple(lowered)
+
+    def _items(self, items: Items) -> list[Trips]:
+        """Full trips, dealt cyclically or contiguously, and the ragged last trip on its core."""
+        full = items.total // items.group
+        stream = np.arange(self.streams)
+        if items.deal == "cyclic":
+            counts, first, step = (full - stream + self.streams - 1) // self.streams, stream, self.streams
+            last = full % self.streams
+        else:
+            counts = full // self.streams + (stream < full % self.streams)
+            first, step, last = np.concatenate(([0], np.cumsum(counts)[:-1])), 1, self.streams - 1
+        trips = [Trips(counts, self._nodes(items.body), False, first, step)]
+        if items.ragged:
+            trips.append(Trips((stream == last).astype(np.int64), self._nodes(items.ragged)))
+        return trips
+
+    # --- operations ----------------------------------------------------------------------------
+
+    def _operation(self, op: Operation) -> list[int]:
+        """The instances of a tile operation, one per core that takes part."""
+        numbers = []
+        for order, core in enumerate(self._cores_of(op)):
+            instance = self._instance(op, core)
+            uses = tuple(self._uses(op, core, order))
+            numbers.append(len(self.instances))
+            self.instances.append(replace(instance, uses=uses, number=numbers[-1], operation=op))
+        return numbers
+
+    def _cores_of(self, op: Operation) -> list[int]:
+        if len(self.cores) == 1:
+            return [0]
+        if op.on in self.machine.units:
+            return [0] if op.on.startswith("aic") else self._placed(self._place_of(op))
+        if op.on:
+            return self._placed(op.on.split(":")[0])
+        return self._placed(self._place_of(op))
+
+    @staticmethod
+    def _place_of(op: Operation) -> str:
+        """Vector cores take part in what touches UB, the cube core in all else."""
+        for end in (op.dst, *op.srcs):
+            if isinstance(end, View) and end.tile.level == "UB":
+                return end.tile.place
+        return "cube"
+
+    def _placed(self, place: str) -> list[int]:
+        vectors = list(range(1, 1 + self.vector_cores))
+        places: dict[str, list[int]] = {
+            "cube": [0], "rows": vectors, "replicate": vectors, "first": vectors[:1], "second": vectors[1:2],
+        }  # fmt: skip
+        if place not in places:
+            raise Unsupported(f"{self.kernel.name}: no place {place!r}; known: {', '.join(places)}")
+        return places[place]
+
+    def _uses(self, op: Operation, core: int, order: int) -> Iterable[tuple[int, Use, int]]:
+        read = Use.stream if op.stream else Use.read
+        for src in op.srcs:
+            if isinstance(src, View) and not (
+                op.into and isinstance(op.dst, View) and src.tile is op.dst.tile
+            ):
+                yield self._buffer(src.tile, core), read, src.back
+        if isinstance(op.dst, View):
+            shared = op.dst.tile.level != "UB"
+            mode = Use.join if shared and order else Use.into if op.into else Use.write
+            yield self._buffer(op.dst.tile, core), mode, 0
+
+    def _buffer(self, tile: Tile, core: int) -> int:
+        """UB is private to a vector core; every other buffer belongs to the group."""
+        key = (tile, core if tile.level == "UB" else -1)
+        return self.buffers.setdefault(key, len(self.buffers))
+
+    def _instance(self, op: Operation, core: int) -> Instance:
+        if op.kind is OpKind.matmul:
+            return self._on(core, "aic_mac", op, self._product(op))
+        if op.kind is OpKind.vector:
+            return self._vector(op, core)
+        if op.kind in (OpKind.load, OpKind.store, OpKind.move):
+            return self._transfer(op, core)
+        scalar = self.lane_of[core, self._scalar_unit(core)]
+        if op.kind is OpKind.barrier:
+            scope = op.on.split(":")[1]
+            drains = self._drained(core, scope)
+            found = cost.barrier(self.machine, scope)
+            return Instance(f"barrier {scope}", scalar, found, role=Role.barrier, drains=drains)
+        if op.kind is OpKind.wait:
+            unit = (core, op.on)
+            if unit in self.lane_of:
+                return Instance("wait", self.lane_of[unit], Cost(0.0))
+            return Instance("wait", scalar, Cost(0.0), role=Role.scalar)
+        return Instance(op.name, scalar, cost.scalar(self.machine, op.function), role=Role.scalar)
+
+    def _scalar_unit(self, core: int) -> str:
+        return "aiv_scalar" if self.cores[core].startswith("aiv") else "aic_scalar"
+
+    def _drained(self, core: int, scope: str) -> tuple[int, ...]:
+        units = [lane.unit for lane in self.lanes if lane.core == core and not lane.unit.endswith("scalar")]
+        wanted = units if scope == "core" else [scope]
+        for unit in wanted:
+            if unit not in units:
+                name = self.cores[core]
+                raise Unsupported(f"{self.kernel.name}: barrier on {unit!r}; {name} has {', '.join(units)}")
+        return tuple(self.lane_of[core, unit] for unit in wanted)
+
+    def _on(self, core: int, unit: str, op: Operation, found: Cost, **extra: Any) -> Instance:
+        paced = found.instructions * self.machine.core.scalar.issue_cycles.value
+        if found.instructions > 1 and paced > found.occupancy:
+            wait = paced - found.occupancy
+            terms = (*found.terms, ("core.scalar.issue_cycles", wait))
+            found = replace(found, occupancy=paced, terms=terms)
+        exact = replace(found, occupancy=on_grid(found.occupancy), latency=on_grid(found.latency))
+        return Instance(op.name, self.lane_of[core, unit], exact, **extra)
+
+    def _product(self, op: Operation) -> Cost:
+        a, b = (src for src in op.srcs if isinstance(src, View))
+        steps = None
+        if op.fractals and any(mask is not None for mask in op.fractals):
+            shapes = [tuple(cost.fractals(size) for size in view.shape) for view in (a, b)]
+            masks = [
+                np.ones(shape, dtype=bool) if mask is None else mask
+                for mask, shape in zip(op.fractals, shapes, strict=True)
+            ]
+            steps = int((masks[0].astype(np.int64) @ masks[1].astype(np.int64)).sum())
+        return cost.product(self.machine, a.rows, b.cols, a.cols, a.tile.dtype, steps)
+
+    def _rows(self, rows: int, place: Place) -> int:
+        return -(-rows // self.vector_cores) if place == "rows" else rows
+
+    def _vector(self, op: Operation, core: int) -> Instance:
+        dst = op.dst
+        assert isinstance(dst, View)
+        rows = self._rows(dst.rows, dst.tile.place)
+        inner = op.srcs[-1].rows if op.srcs else rows
+        if op.srcs and VECTOR[op.function].rule != "vecmat":
+            inner = self._rows(inner, dst.tile.place)
+        wide = max(dtype(end.tile.dtype).bytes for end in (dst, *op.srcs) if isinstance(end, View))
+        if wide > 4:
+            raise Unsupported(f"{self.machine.name}: the vector unit has no fp64; use --no-timing or --dtype")
+        found = cost.vector(self.machine, op.function, rows, dst.cols, inner, wide)
+        return self._on(core, "aiv_vec", op, found, holds=VECTOR[op.function].scalar_lockstep)
+
+    def _transfer(self, op: Operation, core: int) -> Instance:
+        src, dst = op.srcs[0], op.dst
+        assert dst is not None
+        ends = [end.tile.level if isinstance(end, View) else "GM" for end in (src, dst)]
+        key = "_".join(ends).lower()
+        path = cost.find_path(self.machine, key)
+        counted = src if path.charges == "source" else dst
+        place: Place = next(
+            (end.tile.place for end in (dst, src) if isinstance(end, View) and end.tile.level == "UB"), "cube"
+        )
+        rows, cols = self._rows(dst.rows, place), dst.cols
+        each = dtype(_dtype(counted)).bytes
+        mask = op.fractals[0] if op.fractals else None
+        if mask is not None:
+            count, edge = int(mask.sum()), cost.FRACTAL
+            found = cost.transfer(self.machine, key, edge, edge * each, instructions=count)
+        else:
+            adjacent = all(_adjacent(end) for end in (src, dst))
+            found = cost.transfer(self.machine, key, rows, cols * each, adjacent)
+        flows = tuple(self._flows(ends, src, dst, rows * cols))
+        return self._on(core, path.unit, op, found, flows=flows)
+
+    def _flows(
+        self, ends: list[str], src: View | Access, dst: View | Access, elements: int
+    ) -> Iterable[Flow]:
+        """Traffic with HBM (inputs, outputs), L2 (constants, workspaces) and, if modelled, L1's port."""
+        port = ("l1",) if "L1" in ends and self.machine.core.l1_port_bytes_per_cycle else ()
+        if "GM" in ends:
+            outside = src if ends[0] == "GM" else dst
+            far = isinstance(outside, Access) and outside.tensor.role != "constant"
+            count = elements * dtype(_dtype(outside)).bytes
+            yield Flow(count, ("hbm" if far else "l2", *port), write=ends[1] == "GM")
+        elif port:
+            yield Flow(elements * dtype(_dtype(dst)).bytes, port, write=False)
+
+
+def _dtype(end: View | Access) -> str:
+    return end.tile.dtype if isinstance(end, View) else end.tensor.dtype
+
+
+def _adjacent(end: View | Access) -> bool:
+    """Rows follow each other in global memory (on chip they always may)."""
+    return isinstance(end, View) or end.rows == 1 or end.cols == end.tensor.pitch

@@ -1,0 +1,166 @@
+"""What is asked (Problem), how the kernel is to be built (Options), and for what (Target).
+
+The command line and the dashboard make their controls from these fields: descriptions are help texts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from npusim.dtypes import DTYPES
+from npusim.errors import InputError, did_you_mean
+from npusim.explain import explain
+from npusim.machine import Machine
+
+
+class Settings(BaseModel):
+    """Base of all user-facing settings: frozen, unknown names rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def parse(cls, **values: object) -> Self:
+        """Build from command-line values, or raise one InputError that names the option."""
+        try:
+            return cls.model_validate({k: v for k, v in values.items() if v is not None})
+        except ValidationError as error:
+            place, text = explain(error, cls)
+            option = "--" + place[0].replace("_", "-") if place else ""
+            raise InputError(text.replace(place[0], option, 1) if place else text) from None
+
+
+class Problem(Settings):
+    """The sizes of the problem and the dtype of its operands."""
+
+    chunk: PositiveInt = Field(
+        64, description="chunk size C: the matrices are C x C", json_schema_extra={"option": "--chunk-size"}
+    )
+    batch: PositiveInt = Field(1, description="sequences")
+    seq_len: PositiveInt = Field(8192, description="tokens per sequence")
+    heads: PositiveInt = Field(32, description="value heads")
+    key_heads: PositiveInt | None = Field(None, description="key heads [default: heads]")
+    head_dim: PositiveInt = Field(128, description="key and query dimension per head")
+    cu_seqlens: tuple[int, ...] | None = Field(
+        None, description="cumulative sequence lengths 0,500,...: sequences of unequal length"
+    )
+    matrices: PositiveInt | None = Field(None, description="number of matrices, instead of sequences")
+    dtype: str = Field("fp16", description="dtype of the operands")
+
+    @field_validator("cu_seqlens", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """'0,500,1200' as the command line gives it."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError(f"cu_seqlens: {value!r} is not a list of whole numbers: 0,500,1200") from None
+
+    @field_validator("dtype")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in DTYPES:
+            raise ValueError(f"dtype: unknown dtype {value!r}; {did_you_mean(value, DTYPES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must be a multiple of key heads ({self.kv_heads})")
+        ends = self.cu_seqlens
+        if ends is not None and (
+            len(ends) < 2 or ends[0] != 0 or any(b <= a for a, b in itertools.pairwise(ends))
+        ):
+            raise ValueError("cu_seqlens must start at 0 and increase: 0,500,1200")
+        return self
+
+    @property
+    def kv_heads(self) -> int:
+        return self.key_heads or self.heads
+
+    @cached_property
+    def sequences(self) -> tuple[int, ...]:
+        """Tokens of each sequence."""
+        if self.cu_seqlens is None:
+            return (self.seq_len,) * self.batch
+        return tuple(b - a for a, b in zip(self.cu_seqlens, self.cu_seqlens[1:], strict=False))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Chunks over all sequences, and heads; matrices are numbered with the head fastest."""
+        if self.matrices is not None:
+            return self.matrices, 1
+        return sum(-(-tokens // self.chunk) for tokens in self.sequences), self.heads
+
+    @property
+    def total(self) -> int:
+        """Number of chunk x chunk matrices."""
+        return self.shape[0] * self.shape[1]
+
+
+Schedule = Literal["doubling", "horner", "naive"]
+
+
+class Options(Settings):
+    """How the kernel is built. None: the algorithm's own default."""
+
+    algorithm: str | None = Field(None, description="algorithm [default: mxr]")
+    variant: str | None = Field(None, description="structure of the kernel [default: as measured]")
+    order: PositiveInt | None = Field(
+        None,
+        description="N: terms of the truncated Neumann series",
+        json_schema_extra={"option": "--neumann-terms"},
+    )
+    steps: PositiveInt | None = Field(
+        None,
+        description="S: terms E^0..E^(S-1) of the residual correction; 1 means no correction",
+        json_schema_extra={"option": "--correction-terms"},
+    )
+    mask: bool | None = Field(None, description="keep only the exact sub-diagonals of the start")
+    schedule: Schedule | None = Field(None, description="order of the products in the correction")
+    slots: PositiveInt | None = Field(None, description="buffers per tile: 2 = double buffered")
+    out_dtype: str | None = Field(None, description="dtype of the result in global memory")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The little of a machine that an algorithm may see: what there is, not what it costs."""
+
+    family: str
+    groups: int
+    vector_cores: int
+    level_bytes: dict[str, int]
+    level_memory: dict[str, str]
+    paths: frozenset[tuple[str, str]]
+    cube_dtypes: frozenset[str]
+
+    @classmethod
+    def of(cls, machine: Machine) -> Self:
+        paths = (tuple(key.upper().split("_")) for key in machine.paths)
+        return cls(
+            family=machine.family,
+            groups=machine.core.groups.value,
+            vector_cores=machine.core.vector_cores.value,
+            level_bytes={name: level.bytes.value for name, level in machine.levels.items()},
+            level_memory={name: level.memory or name for name, level in machine.levels.items()},
+            paths=frozenset((start, end) for start, end in paths),
+            cube_dtypes=frozenset(machine.core.cube.k0),
+        )
+
+    def same_memory(self, a: str, b: str) -> bool:
+        """Both levels are one memory, so a plain move between them is no work."""
+        return "GM" not in (a, b) and self.level_memory[a] == self.level_memory[b]

@@ -1,0 +1,323 @@
+"""Profiles: machines as YAML files, found by name, by SoC name or by path.
+
+A profile may extend another: mappings merge field by field, a number (`{value, source, evidence}`)
+is replaced whole, so that no value ever keeps the source of another, and `null` removes an entry.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from npusim.errors import ProfileError, did_you_mean
+from npusim.explain import explain
+from npusim.machine import Machine, Quantity, quantities
+
+PACKAGE = "hw_profiles"
+# What a profile does not take over from the one it extends: two machines never share a name.
+IDENTITY = ("name", "description", "soc", "extends")
+_SUFFIXES = (".yaml", ".yml")
+
+
+def profile_names() -> list[str]:
+    """Names of the built-in profiles."""
+    return sorted(_builtins())
+
+
+def load_machine(name_or_path: str | os.PathLike[str]) -> Machine:
+    """The machine of a built-in profile's name, a SoC name (any case) or a path to a .yaml file.
+
+    Raises ProfileError, one line that names file, field and remedy.
+    """
+    return _resolve(_layers(_find(os.fspath(name_or_path))))
+
+
+def _resolve(layers: list[_Layer]) -> Machine:
+    try:
+        return Machine.model_validate(_merged(layers))
+    except ValidationError as error:
+        place, text = explain(error, Machine)
+        raise ProfileError(f"{_origin(layers, place)}: {text}") from None
+
+
+def raw_profile(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The profile as plain mappings, `extends` merged, not validated."""
+    return _merged(_layers(_find(os.fspath(name_or_path))))
+
+
+def check(name_or_path: str | os.PathLike[str]) -> Machine:
+    """Like load_machine, and also refuses a source that looks like a misspelt key of `sources`."""
+    layers = _layers(_find(os.fspath(name_or_path)))
+    machine = _resolve(layers)
+    for path, number in quantities(machine).items():
+        near = did_you_mean(number.source, machine.sources)
+        if number.source not in machine.sources and near.startswith("did you mean"):
+            file = _origin(layers, tuple(path.split(".")))
+            raise ProfileError(f"{file}: {path}.source: {number.source!r} is no key of sources; {near}")
+    return machine
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def _builtins() -> dict[str, Traversable]:
+    """Files of the installed package by profile name."""
+    folder = resources.files(PACKAGE)
+    return {f.name.removesuffix(".yaml"): f for f in folder.iterdir() if f.name.endswith(".yaml")}
+
+
+@functools.cache
+def _by_soc() -> dict[str, str]:
+    """Profile name by SoC name in lower case (ascend910b2: ascend-910b2)."""
+    raw = {name: _read(file) for name, file in _builtins().items()}
+    return {str(soc).casefold(): name for name in sorted(raw) for soc in raw[name].get("soc") or ()}
+
+
+def _find(wanted: str) -> Traversable:
+    if wanted.endswith(_SUFFIXES) or "/" in wanted or os.sep in wanted:
+        return Path(os.path.expanduser(wanted))
+    name = wanted.casefold()
+    if name not in _builtins():
+        name = _by_soc().get(name, name)
+    if name in _builtins():
+        return _builtins()[name]
+    if os.path.exists(wanted):
+        return Path(wanted)
+    near = did_you_mean(name, [*_builtins(), *_by_soc()])
+    raise ProfileError(f"{wanted!r}: no such profile; {near}; or give the path of a .yaml file")
+
+
+def _base_of(file: Traversable, base: object) -> Traversable:
+    """The file that `extends: base` in `file` means: a path or a sibling from there, or a built-in."""
+    if not isinstance(base, str):
+        raise ProfileError(f"{file.name}: extends: must be a profile's name or file, got {base!r}")
+    if base in _builtins():
+        return _builtins()[base]
+    where = ""
+    if isinstance(file, Path):
+        beside = file.parent / (base if base.endswith(_SUFFIXES) else f"{base}.yaml")
+        if os.path.exists(beside):
+            return beside
+        where = f" and no {beside.name} beside {file.name}"
+    raise ProfileError(f"{file.name}: extends: no profile {base!r}{where}; {did_you_mean(base, _builtins())}")
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def _read(file: Traversable) -> Mapping[str, Any]:
+    """The mapping that a profile file holds."""
+    data = read_yaml(file)
+    if not isinstance(data, Mapping):
+        what = "is empty" if data is None else f"holds a {type(data).__name__}, not fields"
+        raise ProfileError(f"{file.name}: {what}; a profile starts with 'name: ...' or 'extends: ...'")
+    return data
+
+
+def read_yaml(file: Traversable) -> Any:
+    """Parse a YAML 1.2 file; duplicate keys are errors. Raises ProfileError naming file and line."""
+    text = _text(file)
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import DuplicateKeyError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        # pure: the C parser knows YAML 1.1 only, in which `no` is false and 010 is 8.
+        return YAML(typ="safe", pure=True).load(text)
+    except DuplicateKeyError as error:
+        key = re.search(r'duplicate key "([^"]*)"', str(error.problem))
+        field = key.group(1) if key else "?"
+        raise ProfileError(f"{file.name}: line {_line(error)}: {field}: given twice; keep one") from None
+    except MarkedYAMLError as error:
+        problem = error.problem or error.context or "not YAML"
+        raise ProfileError(f"{file.name}: line {_line(error)}: YAML syntax: {problem}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ProfileError(f"{file.name}: not valid YAML: {reason}") from None
+
+
+def _line(error: Any) -> int:
+    mark = error.problem_mark or error.context_mark
+    return int(mark.line) + 1 if mark else 1
+
+
+def _text(file: Traversable) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        name = file.name.removesuffix(".yaml").casefold()
+        remedy = f"built in is {name!r}, without .yaml" if name in _builtins() else "check the path"
+        raise ProfileError(f"{file}: no such file; {remedy}") from None
+    except IsADirectoryError:
+        raise ProfileError(f"{file}: is a directory; name a .yaml file in it") from None
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{file.name}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ProfileError(f"{file}: cannot be read: {reason}") from None
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """A profile as YAML text, each number on one line in flow style."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt", pure=True)
+    yaml.width = 4096
+    out = io.StringIO()
+    yaml.dump(_styled(data), out)
+    return out.getvalue()
+
+
+def _styled(node: Any) -> Any:
+    from ruamel.yaml.comments import CommentedMap
+
+    if not isinstance(node, Mapping):
+        return list(node) if isinstance(node, tuple) else node
+    styled = CommentedMap((key, _styled(child)) for key, child in node.items() if child is not None)
+    if "evidence" in node:
+        styled["evidence"] = str(node["evidence"])
+        styled.fa.set_flow_style()
+    return styled
+
+
+# --- merging ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One file of a chain of `extends`."""
+
+    file: str
+    data: Mapping[str, Any]
+
+
+def _layers(file: Traversable) -> list[_Layer]:
+    """The file and all it extends, the file itself first."""
+    layers: list[_Layer] = []
+    seen: list[str] = []
+    while True:
+        key = os.path.abspath(str(file))
+        if key in seen:
+            names = [layer.file for layer in layers[seen.index(key) :]]
+            chain = " -> ".join([*names, names[0]])
+            raise ProfileError(f"{layers[0].file}: extends: cycle {chain}; remove one of these 'extends'")
+        seen.append(key)
+        layers.append(_Layer(file.name, _read(file)))
+        base = layers[-1].data.get("extends")
+        if base is None:
+            return layers
+        file = _base_of(file, base)
+
+
+def _merged(layers: list[_Layer]) -> dict[str, Any]:
+    """All layers as one mapping; those near the front win."""
+    own = layers[0]
+    data: dict[str, Any] = {}
+    try:
+        for layer in reversed(layers):
+            data = _merge(data, {k: v for k, v in layer.data.items() if k not in IDENTITY})
+    except RecursionError:
+        raise ProfileError(
+            f"{own.file}: nested too deeply; remove the alias (*) that contains itself"
+        ) from None
+    stem = own.file.rpartition(".")[0] or own.file
+    identity = {key: own.data[key] for key in IDENTITY if own.data.get(key) is not None}
+    base = f"based on {identity['extends']}" if "extends" in identity else ""
+    return {"name": stem} | ({"description": base} if base else {}) | identity | data
+
+
+def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        before = merged.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif not isinstance(value, Mapping) or _is_number(value) or _is_number(before):
+            merged[key] = value
+        else:
+            merged[key] = _merge(before if isinstance(before, Mapping) else {}, value)
+    return merged
+
+
+def _is_number(node: object) -> bool:
+    return isinstance(node, Mapping) and ("value" in node or "evidence" in node)
+
+
+def _origin(layers: list[_Layer], place: tuple[str, ...]) -> str:
+    """The file that wrote what stands at `place`; the file itself for what no file wrote."""
+    for layer in layers:
+        node: Any = layer.data
+        for step in place:
+            if not isinstance(node, Mapping) or step not in node:
+                break
+            node = node[step]
+            if node is None or _is_number(node):
+                return layer.file
+        else:
+            return layer.file
+    return layers[0].file
+
+
+# --- comparing -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field in which two machines differ; None where a machine does not have it."""
+
+    path: str
+    a: object
+    b: object
+    evidence_a: str | None
+    evidence_b: str | None
+
+
+def diff(a: Machine, b: Machine) -> list[Difference]:
+    """Fields whose value or evidence differs, in the order of the model; names are left out."""
+    left, right = dict(_fields(a)), dict(_fields(b))
+    rows = []
+    for path in dict.fromkeys([*left, *right]):
+        value_a, evidence_a = left.get(path, (None, None))
+        value_b, evidence_b = right.get(path, (None, None))
+        if (value_a, evidence_a) != (value_b, evidence_b):
+            rows.append(Difference(path, value_a, value_b, evidence_a, evidence_b))
+    return rows
+
+
+def _fields(node: Any, path: str = "") -> Iterator[tuple[str, tuple[object, str | None]]]:
+    """Every field below `node` as (path, (value, evidence)); evidence is None where it is no number."""
+    if isinstance(node, Quantity):
+        yield path, (node.value, str(node.evidence))
+    elif isinstance(node, BaseModel | Mapping):
+        children = dict(node) if isinstance(node, BaseModel) else node
+        for name, child in children.items():
+            if path or name not in (*IDENTITY, "sources"):
+                yield from _fields(child, f"{path}.{name}" if path else str(name))
+    elif node is not None:
+        yield path, (node, None)
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a profile as users write it: with `extends`, every field may be left out."""
+    full = Machine.model_json_schema()
+    needed = [name for name in full["required"] if name != "name"]
+    for part in (full, *full["$defs"].values()):
+        if "evidence" not in part.get("properties", {}):
+            part.pop("required", None)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **full,
+        "title": "npusim machine profile",
+        "anyOf": [{"required": ["extends"]}, {"required": needed}],
+    }

@@ -1,0 +1,229 @@
+"""The report: what a timeline means. Times by clock, by unit, by operation, by cause and by evidence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npusim import cost
+from npusim.check import peak_bytes
+from npusim.critical import CriticalPath, critical_path
+from npusim.machine import Evidence, Machine, quantities
+from npusim.problem import Target
+from npusim.timeline import Timeline
+from npusim.usage import LaneUsage, lane_usage
+
+COMPUTE_UNITS = ("aic_mac", "aiv_vec")
+BUSY_ENOUGH = 0.8
+"""a unit busy for more than this share of the time is called the bound (msprof's own rule)"""
+
+
+@dataclass(frozen=True)
+class UnitUsage:
+    """Means over the cores used; `slowest_core_us` is the largest busy time of any core."""
+
+    busy_us: float
+    utilisation: float
+    slowest_core_us: float
+    waiting: dict[str, float]
+    """microseconds by cause; with busy_us they sum to the core time"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything npusim says about a kernel's time on a machine. Times in microseconds."""
+
+    core_us: float
+    task_us: float
+    event_us: float
+    cycles: float
+    cores: int
+    bound: str
+    dominant_unit: str
+    units: dict[str, UnitUsage]
+    breakdown: list[tuple[str, float]]
+    critical_path: list[tuple[str, float]]
+    roofline: dict[str, float]
+    bytes: dict[str, float]
+    peak_bytes: dict[str, int]
+    evidence: dict[str, float]
+    assumed: list[tuple[str, float, str]]
+    """(field, share of the task time it carries, evidence), the largest first"""
+    operations: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The timing part of `npusim run --json`."""
+        return {
+            "time_us": self.task_us,
+            "times": {"core_us": self.core_us, "task_us": self.task_us, "event_us": self.event_us},
+            "cycles": self.cycles,
+            "bound": self.bound,
+            "dominant_unit": self.dominant_unit,
+            "cores": self.cores,
+            "expected_error": None,
+            "evidence": self.evidence,
+            "units": {
+                name: {
+                    "busy_us": unit.busy_us,
+                    "utilisation": unit.utilisation,
+                    "slowest_core_us": unit.slowest_core_us,
+                }
+                for name, unit in self.units.items()
+            },
+            "waiting": {name: unit.waiting for name, unit in self.units.items()},
+            "breakdown": [{"name": name, "time_us": time} for name, time in self.breakdown],
+            "critical_path": [{"name": name, "time_us": time} for name, time in self.critical_path],
+            "roofline": self.roofline,
+            "bytes": self.bytes,
+            "peak_bytes": self.peak_bytes,
+            "assumed": [{"field": f, "effect": e, "evidence": kind} for f, e, kind in self.assumed],
+        }
+
+
+def summarise(timeline: Timeline, machine: Machine) -> Report:
+    """Reduce a timeline to a report."""
+    scale = machine.cycles_per_us
+    core_us = timeline.makespan / scale
+    base_us = cost.task_overhead_us(machine, timeline.program.mixed)
+    task_us = core_us + base_us
+    lanes = lane_usage(timeline)
+    units = _units(lanes, machine, core_us)
+    path = critical_path(timeline)
+    dominant = max(units, key=lambda name: units[name].utilisation) if units else ""
+    by_field = {name: cycles / scale for name, cycles in path.by_field.items()}
+    for name, cycles in _launch_fields(machine, timeline.program.mixed).items():
+        by_field[name] = by_field.get(name, 0.0) + cycles
+    evidence, assumed = _evidence(by_field, machine, task_us)
+    return Report(
+        core_us=core_us,
+        task_us=task_us,
+        event_us=task_us + machine.launch.event_us.value,
+        cycles=timeline.makespan,
+        cores=max((phase.streams for phase in timeline.program.phases), default=0),
+        bound=_bound(units),
+        dominant_unit=dominant,
+        units=units,
+        breakdown=_breakdown(timeline, scale),
+        critical_path=_path(path, scale),
+        roofline=_roofline(timeline, machine),
+        bytes=_bytes(timeline),
+        peak_bytes=peak_bytes(timeline.program.kernel, Target.of(machine)),
+        evidence=evidence,
+        assumed=assumed,
+        operations=timeline.operations,
+    )
+
+
+def _units(lanes: list[LaneUsage], machine: Machine, core_us: float) -> dict[str, UnitUsage]:
+    scale = machine.cycles_per_us
+    found: dict[str, UnitUsage] = {}
+    for name in machine.units:
+        own = [lane for lane in lanes if lane.unit == name]
+        waits: dict[str, float] = defaultdict(float)
+        for lane in own:
+            for cause, cycles in lane.waiting.items():
+                waits[cause] += cycles / scale / len(own)
+        busy = [lane.busy / scale for lane in own] or [0.0]
+        mean = float(np.mean(busy))
+        waiting = dict(sorted(waits.items(), key=lambda item: -item[1])) if own else {"unused": core_us}
+        found[name] = UnitUsage(mean, mean / core_us if core_us else 0.0, max(busy), waiting)
+    return found
+
+
+def _bound(units: dict[str, UnitUsage]) -> str:
+    """The 80 % rule: a compute or a memory unit above it names the bound, otherwise latency does."""
+    busiest = max(
+        (name for name in units if not name.endswith("scalar")),
+        key=lambda n: units[n].utilisation,
+        default="",
+    )
+    if not busiest or units[busiest].utilisation <= BUSY_ENOUGH:
+        return "latency"
+    return "compute" if busiest in COMPUTE_UNITS else "memory"
+
+
+def _counts(timeline: Timeline) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    """How often each instance of each phase ran."""
+    return [
+        np.bincount(timeline.instance[timeline.phase == index], minlength=len(phase.instances))
+        for index, phase in enumerate(timeline.program.phases)
+    ]
+
+
+def _breakdown(timeline: Timeline, scale: float) -> list[tuple[str, float]]:
+    """Time each operation occupies its unit, on the mean core group."""
+    total: dict[str, float] = defaultdict(float)
+    for index, phase in enumerate(timeline.program.phases):
+        rows = timeline.phase == index
+        spent = np.bincount(
+            timeline.instance[rows],
+            weights=timeline.end[rows] - timeline.start[rows],
+            minlength=len(phase.instances),
+        )
+        for instance, cycles in zip(phase.instances, spent, strict=True):
+            total[instance.name] += float(cycles) / scale / phase.streams
+    return sorted(((n, t) for n, t in total.items() if t > 0), key=lambda item: -item[1])
+
+
+def _path(path: CriticalPath, scale: float) -> list[tuple[str, float]]:
+    named = ((name, cycles / scale) for name, cycles in path.by_name.items() if cycles > 1e-6)
+    return sorted(named, key=lambda item: -item[1])
+
+
+def _bytes(timeline: Timeline) -> dict[str, float]:
+    total = dict.fromkeys(("hbm_read", "hbm_written", "l2_read", "l2_written"), 0.0)
+    for phase, counts in zip(timeline.program.phases, _counts(timeline), strict=True):
+        for instance, count in zip(phase.instances, counts, strict=True):
+            for flow in instance.flows:
+                if flow.pools[0] in ("hbm", "l2"):
+                    total[f"{flow.pools[0]}_{'written' if flow.write else 'read'}"] += flow.bytes * int(count)
+    return total
+
+
+def _roofline(timeline: Timeline, machine: Machine) -> dict[str, float]:
+    """Least time per resource if nothing else cost anything, all cores of the chip sharing evenly."""
+    cube = vector = 0.0
+    for phase, counts in zip(timeline.program.phases, _counts(timeline), strict=True):
+        for instance, count in zip(phase.instances, counts, strict=True):
+            for name, cycles in instance.cost.terms:
+                if name.startswith("core.cube.k0"):
+                    cube += cycles * int(count)
+                elif ".cycles_per_repeat" in name:
+                    vector += cycles * int(count)
+    groups = machine.core.groups.value
+    moved = _bytes(timeline)
+    scale = machine.cycles_per_us
+    terms = {
+        "cube_us": cube / groups / scale,
+        "vector_us": vector / (groups * max(1, machine.core.vector_cores.value)) / scale,
+        "hbm_us": (moved["hbm_read"] + moved["hbm_written"]) / machine.memory.hbm_gb_per_s.value / 1e3,
+        "l2_us": (moved["l2_read"] + moved["l2_written"]) / machine.memory.l2_gb_per_s.value / 1e3,
+    }
+    return terms | {"limit_us": max(terms.values())}
+
+
+def _launch_fields(machine: Machine, mixed: bool) -> dict[str, float]:
+    """Microseconds of the task beyond core time, by field."""
+    fields = {"launch.base_us": machine.launch.base_us.value}
+    if mixed:
+        fields["launch.mixed_us"] = machine.launch.mixed_us.value
+    return fields
+
+
+def _evidence(
+    by_field: dict[str, float], machine: Machine, task_us: float
+) -> tuple[dict[str, float], list[tuple[str, float, str]]]:
+    """Shares of the task time by evidence, and the numbers below `measured` that carried most."""
+    known = quantities(machine)
+    shares = {kind.value: 0.0 for kind in Evidence}
+    doubtful: list[tuple[str, float, str]] = []
+    for name, time in by_field.items():
+        share = time / task_us if task_us else 0.0
+        kind = known[name].evidence if name in known else Evidence.documented
+        shares[kind.value] += share
+        if kind in (Evidence.assumed, Evidence.fitted) and share > 5e-4:
+            doubtful.append((name, share, kind.value))
+    return shares, sorted(doubtful, key=lambda item: -item[1])[:10]

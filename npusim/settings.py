@@ -1,0 +1,122 @@
+"""The rest of what a run is asked: which machine, which inputs, which engine.
+
+With `Problem` and `Options` these are all settings of a run; the command line and the dashboard make
+their controls from the fields, descriptions are help texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from npusim.errors import InputError, did_you_mean
+from npusim.inputs import KEY_CORRELATION
+from npusim.machine import Cost, Machine, Quantity, documented_only, override, rebuild
+from npusim.problem import Settings
+from npusim.profiles import load_machine
+
+Change = dict[str, Any] | None
+Rule = Callable[[str, Quantity[Any]], Change]
+
+
+class MachineSettings(Settings):
+    """Which machine, with which numbers changed."""
+
+    profile: str = Field("ascend-910b2", description="profile name, SoC name or .yaml file")
+    cores: PositiveInt | None = Field(None, description="use only so many core groups [default: all]")
+    set: tuple[str, ...] = Field((), description="change a number: core.cube.startup_cycles=20 (repeatable)")
+    ideal: str | None = Field(
+        None, description="what if these were free: flags,issue,contention,launch,latency"
+    )
+    evidence: Literal["documented", "all"] = Field(
+        "all", description="documented: without the costs that no source documents"
+    )
+
+    def machine(self) -> Machine:
+        """Load the profile and apply --evidence, --cores, --set and --ideal, in this order."""
+        machine = load_machine(self.profile)
+        if self.evidence == "documented":
+            machine = documented_only(machine)
+        if self.cores is not None:
+            available = machine.core.groups.value
+            if self.cores > available:
+                raise InputError(f"--cores: {machine.name} has {available} core groups, got {self.cores}")
+            machine = override(machine, {"core.groups": self.cores}, source="--cores")
+        if self.set:
+            machine = override(machine, dict(_assignment(text) for text in self.set))
+        return idealise(machine, self.ideal.split(",")) if self.ideal else machine
+
+
+def _assignment(text: str) -> tuple[str, float]:
+    path, equals, value = text.partition("=")
+    try:
+        return path.strip(), float(value)
+    except ValueError:
+        what = f"{value!r} is not a number" if equals else "no '='"
+        raise InputError(f"--set {text}: {what}; write path.to.field=value") from None
+
+
+def _free(*parts: str) -> Rule:
+    """Zero every cost whose path starts with, or whose last step is, one of `parts`."""
+
+    def rule(path: str, number: Quantity[Any]) -> Change:
+        hit = any(path.startswith(part) or path.rsplit(".", 1)[-1] == part for part in parts)
+        return {**number.model_dump(), "value": 0, "source": "--ideal"} if hit else None
+
+    return rule
+
+
+def _ample(path: str, number: Quantity[Any]) -> Change:
+    """Pools wide enough that no transfer meets another."""
+    if path in ("memory.hbm_gb_per_s", "memory.l2_gb_per_s", "core.l1_port_bytes_per_cycle"):
+        return {**number.model_dump(), "value": number.value * 1e6, "source": "--ideal"}
+    return None
+
+
+IDEALS: dict[str, Rule] = {
+    "flags": _free("core.flags", "core.barriers"),
+    "issue": _free("core.scalar.issue_cycles"),
+    "contention": _ample,
+    "launch": _free("launch"),
+    "latency": _free("latency_cycles"),
+}
+"""What can be imagined away, and how."""
+
+
+def idealise(machine: Machine, names: list[str]) -> Machine:
+    """The machine with the named mechanisms free. InputError for an unknown name."""
+    for name in (name.strip() for name in names):
+        if name not in IDEALS:
+            raise InputError(f"--ideal: no mechanism {name!r}; {did_you_mean(name, IDEALS)}")
+        rule = IDEALS[name]
+
+        def change(path: str, number: Quantity[Any], rule: Rule = rule, name: str = name) -> Change:
+            return rule(path, number) if name == "contention" or isinstance(number, Cost) else None
+
+        machine = rebuild(machine, change)
+    return machine
+
+
+class NumericsSettings(Settings):
+    """Which inputs the kernel computes on, and how many of its matrices."""
+
+    inputs: str | None = Field(
+        None, description=".npz with L [matrices, C, C]; or k, beta, g; or beta, g (keys are generated)"
+    )
+    output: str | None = Field(None, description="write the result T [matrices, C, C] of all matrices (.npz)")
+    samples: PositiveInt = Field(64, description="matrices to compute, spread over the problem")
+    seed: NonNegativeInt = Field(0, description="seed of the generated inputs")
+    key_correlation: float = Field(
+        KEY_CORRELATION, ge=0, lt=1, description="mean cosine between two generated keys of a chunk"
+    )
+    gates: str = Field("qwen3.5", description="model whose gates are imitated: qwen3.5 or qwen3-next")
+    timing: bool = Field(True, description="time the kernel; without it any dtype computes")
+    numerics: bool = Field(True, description="compute the kernel and its error")
+
+
+class EngineSettings(Settings):
+    """How the timeline is made."""
+
+    engine: Literal["reference"] = Field("reference", description="reference: the definition, in SimPy")
