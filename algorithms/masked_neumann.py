@@ -18,8 +18,9 @@ from algorithms.tri_inverse import Inverse
 from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile
 
 Item = tuple[Index, ...]
-DEFAULTS = {16: (4, 4), 32: (4, 3), 64: (3, 8)}
-"""Chunk -> (N, S); the paper's for 32 and 64. Larger chunks take those of 64."""
+DEFAULTS = {16: (4, 4), 32: (4, 3), 64: (3, 8), 128: (8, 16), 256: (16, 16)}
+"""Chunk -> (N, S). The paper's for 32 and 64. It splits 128 into blocks of 64, because N=3, S=8 fails on
+whole chunks of that size; unsplit, the choice here is exact: N*S >= C."""
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
@@ -36,7 +37,7 @@ class MaskedNeumann:
 
     def __init__(self, inverse: Inverse, options: Options, target: Target) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
-        order, steps = DEFAULTS.get(self.n, DEFAULTS[64])
+        order, steps = next(pair for chunk, pair in DEFAULTS.items() if self.n <= chunk)
         self.order, self.steps = options.order or order, options.steps or steps
         self.mask = options.mask is not False
         power = self.steps & (self.steps - 1) == 0

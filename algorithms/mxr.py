@@ -11,7 +11,7 @@ kernel_tri_inv_rec_unroll): identity and negation are products too, L0 and accum
 from __future__ import annotations
 
 from algorithms.tri_inverse import Inverse, below_diagonal_blocks, check_power_of_two, diagonal_blocks
-from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile
+from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile, Unsupported
 
 Item = tuple[Index, ...]
 
@@ -33,6 +33,10 @@ class Published:
 
     def __init__(self, inverse: Inverse, target: Target) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
+        if inverse.options.slots is not None:
+            raise Unsupported(
+                "--slots: the published mxr has single buffers; drop it, or use --variant textbook"
+            )
         total = inverse.problem.total
         blocks = min(target.groups, total)
         # matrices a pass: as many as keep all cores busy, up to 4

@@ -1,14 +1,15 @@
 """The rules a tile graph must keep, each by name, with messages that name the tile and the remedy.
 
-`RULES` is the list; `check(kernel, target)` raises the first GraphError. Capacity needs a target.
+`RULES` is the list; `check(kernel, target)` raises the first GraphError. Levels and capacity need a target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 from npusim.dtypes import accumulator, dtype
-from npusim.errors import GraphError
+from npusim.errors import GraphError, did_you_mean
 from npusim.graph import (
     Access,
     Items,
@@ -17,11 +18,13 @@ from npusim.graph import (
     Node,
     Operation,
     Phase,
+    Place,
     Tile,
     View,
     operations,
     tiles_of,
 )
+from npusim.machine import Unit
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Target
 
@@ -36,13 +39,16 @@ _LEVELS: dict[OpKind, tuple[tuple[str, ...], ...]] = {
 def check(kernel: Kernel, target: Target | None = None) -> Kernel:
     """Return `kernel` if it keeps every rule; raise GraphError otherwise.
 
-    Without a target the capacity of the buffers is not looked at (numerics need none).
+    Without a target, levels (some machines have one memory behind several) and the capacity of the buffers
+    are not looked at: numerics need neither.
     """
     for phase in kernel.phases:
         for rule, test in RULES.items():
             for message in test(phase):
                 raise GraphError(rule, f"{kernel.name}, phase {phase.name}: {message}")
         if target is not None:
+            for message in levels(phase, target):
+                raise GraphError("level", f"{kernel.name}, phase {phase.name}: {message}")
             check_capacity(kernel, phase, target)
     for message in use_before_definition(kernel):
         raise GraphError("use before definition", f"{kernel.name}: {message}")
@@ -122,18 +128,22 @@ def dtypes(phase: Phase) -> Iterator[str]:
                 yield f"{op.name}: accumulator {dst.name} has scale {dst.scale:g}, not {a.scale * b.scale:g}"
 
 
-def levels(phase: Phase) -> Iterator[str]:
-    """Operands lie at the levels their unit reads and writes."""
+def levels(phase: Phase, target: Target) -> Iterator[str]:
+    """Operands lie at the levels, or at least in the memories, that their unit reads and writes."""
     for op in operations(phase.nodes):
         for view, allowed in zip((op.dst, *op.srcs), _LEVELS.get(op.kind, ()), strict=False):
-            if isinstance(view, View) and view.tile.level not in allowed:
+            if isinstance(view, View) and not any(_lies(view.tile.level, at, target) for at in allowed):
                 yield (
                     f"{op.name}: tile {view.tile.name} is at {view.tile.level}; "
                     f"a {op.kind} needs it at {' or '.join(allowed)} (use a move)"
                 )
         for view in tiles_of(op):
-            if phase.over == "vector" and view.tile.level not in ("UB", "GM"):
+            if phase.over == "vector" and not any(_lies(view.tile.level, at, target) for at in ("UB", "GM")):
                 yield f"{op.name}: tile {view.tile.name} is on the cube core, in a phase over vector cores"
+
+
+def _lies(level: str, at: str, target: Target) -> bool:
+    return level == at or target.same_memory(level, at)
 
 
 def places(phase: Phase) -> Iterator[str]:
@@ -141,14 +151,23 @@ def places(phase: Phase) -> Iterator[str]:
     for op in operations(phase.nodes):
         if op.kind is not OpKind.vector or not isinstance(op.dst, View):
             continue
+        here = op.dst.tile.place
         for src in op.srcs:
-            there = src.tile.place if isinstance(src, View) else op.dst.tile.place
-            broadcast = isinstance(src, View) and src.rows == 1 and there == "replicate"
-            if there not in (op.dst.tile.place, "replicate") and not broadcast:
+            there = src.tile.place if isinstance(src, View) and src.tile.level == "UB" else here
+            if there not in (here, "replicate"):
                 yield (
-                    f"{op.name}: tile {_named(src)} is placed {there}, but the result "
-                    f"{op.dst.tile.name} {op.dst.tile.place}; give both the same place"
+                    f"{op.name}: {_named(src)} is placed {there}, but the result "
+                    f"{op.dst.tile.name} {here}; give both the same place"
                 )
+            elif there == "rows" and phase.over == "group" and VECTOR[op.function].rule in _WHOLE:
+                yield (
+                    f"{op.name}: every vector core needs all rows of {_named(src)}, "
+                    "which is placed rows; give it place='replicate'"
+                )
+
+
+_WHOLE = ("to_row", "from_row", "vecmat")
+"""shape rules of the functions that go across rows, so that a share of the rows is not enough"""
 
 
 def deadlock(phase: Phase) -> Iterator[str]:
@@ -180,20 +199,67 @@ def _loops(nodes: tuple[Node, ...]) -> Iterator[Loop | Items]:
         if isinstance(node, (Loop, Items)):
             yield node
             yield from _loops(node.body)
+        if isinstance(node, Items):
+            yield from _loops(node.ragged)
 
 
-def barriers(phase: Phase) -> Iterator[str]:
-    """Barriers, waits and scalar work name cores and units that the graph knows."""
+def counts(phase: Phase) -> Iterator[str]:
+    """A table of trip counts has one count for each of the items around it, dealt one by one."""
+    yield from _counts(phase.nodes, None)
+
+
+def _counts(nodes: tuple[Node, ...], items: Items | None) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Loop) and not isinstance(node.count, int):
+            if items is None or items.group != 1:
+                yield f"loop {node.var} has a count per item; put it into items dealt one by one (group=1)"
+            elif len(node.count) != items.total:
+                yield f"loop {node.var} has {len(node.count)} counts for {items.total} items"
+        if isinstance(node, (Loop, Items)):
+            yield from _counts(node.body, node if isinstance(node, Items) else items)
+
+
+def cores(phase: Phase) -> Iterator[str]:
+    """Waits, barriers and scalar work name cores and units that the graph knows."""
+    places = get_args(Place)
     for op in operations(phase.nodes):
-        if op.kind is OpKind.wait and op.srcs and phase.over == "vector" and op.on == "cube":
-            yield f"a wait on the cube core for {_named(op.srcs[0])}, in a phase over vector cores"
+        place, _, scope = op.on.partition(":")
+        known = [*places, *get_args(Unit)] if op.kind is OpKind.wait else places
+        if op.on and place not in known:
+            yield f"{op.name} on {place!r}; {did_you_mean(place, known)}"
+        if scope and scope not in ("core", *get_args(Unit)):
+            yield f"{op.name} on {scope!r}; {did_you_mean(scope, ['core', *get_args(Unit)])}"
+        for src in op.srcs:
+            if not isinstance(src, View):
+                continue
+            if (
+                op.kind is OpKind.scalar
+                and phase.over == "group"
+                and src.tile.level == "UB"
+                and op.on == "cube"
+            ):
+                place = src.tile.place
+                yield f"{op.name}: {_named(src)} is in UB, which the cube core cannot read; give on={place!r}"
+            if op.kind is OpKind.wait and phase.over == "vector" and op.on == "cube":
+                yield f"a wait on the cube core for {_named(src)}, in a phase over vector cores"
 
 
 def use_before_definition(kernel: Kernel) -> Iterator[str]:
-    """Every read of a tile follows a write of it; program order runs through all phases."""
+    """Every read of a tile follows a write of it in program order, phase after phase. What an item writes
+    is its own: it is gone when the next item, or the rest of the phase, begins."""
     written: set[Tile] = set()
     for phase in kernel.phases:
-        for op in operations(phase.nodes):
+        yield from _undefined(phase.nodes, written)
+
+
+def _undefined(nodes: tuple[Node, ...], written: set[Tile]) -> Iterator[str]:
+    for op in nodes:
+        if isinstance(op, Loop):
+            yield from _undefined(op.body, written)
+        elif isinstance(op, Items):
+            yield from _undefined(op.body, set(written))
+            yield from _undefined(op.ragged, set(written))
+        else:
             for src in op.srcs:
                 if isinstance(src, View) and src.tile not in written:
                     yield f"{op.name} reads tile {src.tile.name} before anything wrote it"
@@ -206,11 +272,11 @@ def use_before_definition(kernel: Kernel) -> Iterator[str]:
 RULES: dict[str, Callable[[Phase], Iterator[str]]] = {
     "shape": shapes,
     "dtype": dtypes,
-    "level": levels,
     "place": places,
     "deadlock": deadlock,
     "empty loop": empty_loops,
-    "core": barriers,
+    "count": counts,
+    "core": cores,
 }
 
 

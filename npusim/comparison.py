@@ -8,9 +8,13 @@ from typing import Any
 
 from npusim.errors import GraphError, InputError, Unsupported
 from npusim.kernels import KernelEntry
+from npusim.machine import Machine
 from npusim.problem import Options, Problem
-from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+from npusim.settings import EngineSettings, NumericsSettings
 from npusim.study import Result, run
+
+ERRORS = ("relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "nonfinite", "samples")
+"""the measures of error that a row shows"""
 
 
 @dataclass(frozen=True)
@@ -24,54 +28,43 @@ class Row:
     speedup: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        if self.result is None:
-            return {
-                "algorithm": self.algorithm,
-                "profile": self.profile,
-                "time_us": None,
-                "reason": self.reason,
-            }
-        report, numerics = self.result.report, self.result.numerics
+        """One row of `npusim compare --json`; None for what there is not, and `reason` says why."""
+        report = self.result.report if self.result else None
+        numerics = self.result.numerics if self.result else None
         errors = numerics.errors.to_json() if numerics else {}
         return {
             "algorithm": self.algorithm,
-            "variant": self.result.kernel.variant,
+            "variant": self.result.kernel.variant if self.result else None,
             "profile": self.profile,
-            "options": dict(self.result.kernel.settings),
+            "options": dict(self.result.kernel.settings) if self.result else None,
             "time_us": report.task_us if report else None,
             "speedup": self.speedup,
             "bound": report.bound if report else None,
             "dominant_unit": report.dominant_unit if report else None,
             "utilisation": report.units[report.dominant_unit].utilisation if report else None,
-            "relative_error": errors.get("relative_error"),
-            "worst_relative_error": errors.get("worst_relative_error"),
-            "snr_db": errors.get("snr_db"),
-            "worst_snr_db": errors.get("worst_snr_db"),
-            "nonfinite": errors.get("nonfinite"),
-            "samples": errors.get("samples"),
+            **{name: errors.get(name) for name in ERRORS},
             "total": numerics.total if numerics else None,
+            "reason": self.reason or None,
         }
 
 
 def compare(
     entry: KernelEntry,
     algorithms: list[str],
-    profiles: list[str],
+    machines: list[Machine],
     problem: Problem,
     options: Options,
-    machines: MachineSettings,
     numerics: NumericsSettings,
     engine: EngineSettings,
     progress: Callable[[int], None] | None = None,
 ) -> list[Row]:
-    """Run every algorithm on every profile. What a machine or algorithm cannot do becomes a reason.
+    """Run every algorithm on every machine. What a machine or algorithm cannot do becomes a reason.
 
     A parameter or variant goes to the algorithms that know it; one that none knows is an InputError.
     """
     rows = []
     _check_known(entry, algorithms, options)
-    for profile in profiles:
-        machine = machines.model_copy(update={"profile": profile}).machine()
+    for machine in machines:
         for name in algorithms:
             algorithm = entry.algorithm(name)
             own = {k: v for k, v in options.model_dump().items() if k in algorithm.parameters}

@@ -121,9 +121,12 @@ def _add(terms: dict[str, float], field: str, cycles: float) -> None:
 
 
 def transfer(
-    machine: Machine, key: str, rows: int, row_bytes: float, adjacent: bool = True, instructions: int = 1
+    machine: Machine, key: str, rows: int, row_bytes: float, apart_bytes: float = 0, instructions: int = 1
 ) -> Cost:
-    """A move over path `key`: see `machine.Path`. `rows` and `row_bytes` are those of one instruction."""
+    """A move over path `key`: see `machine.Path`. `rows` and `row_bytes` are those of one instruction.
+
+    `apart_bytes`: bytes of a row in global memory where rows are not adjacent there, else 0.
+    """
     path = find_path(machine, key)
     field = f"paths.{key}"
     terms: dict[str, float] = {}
@@ -141,8 +144,8 @@ def transfer(
         terms[f"{field}.half_rate_bytes"] = (
             instructions * path.half_rate_bytes.value / path.bytes_per_cycle.value
         )
-    if path.strided_row_cycles and not adjacent:
-        terms[f"{field}.strided_row_cycles"] = instructions * rows * path.strided_row_cycles.value
+    if path.partial_line_cycles and apart_bytes % machine.memory.l2_line_bytes.value:
+        terms[f"{field}.partial_line_cycles"] = instructions * rows * path.partial_line_cycles.value
     latency = ((f"{field}.latency_cycles", path.latency_cycles.value),)
     return Cost(sum(terms.values()), path.latency_cycles.value, instructions, tuple(terms.items()), latency)
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from npusim import cost
-from npusim.lower import Instance, Role
+from npusim.lower import Instance, Role, Use
 from npusim.timeline import Bound, Ints, Timeline
 
+STREAM_WINDOW = 1 << 14
+"""rows before a streaming operation among which its producer is looked for"""
 CONTENTION = {"hbm": "memory.hbm_gb_per_s", "l2": "memory.l2_gb_per_s", "l1": "core.l1_port_bytes_per_cycle"}
 
 
@@ -74,13 +76,36 @@ class _Walk:
         yield from self._latency(row)
         moment = "end"
         while row >= 0:
-            if moment == "end":
+            if moment == "end" and (producer := self._streamed(row)) >= 0:
+                row = producer
+            elif moment == "end":
                 yield from self._occupancy(row)
                 moment = "start"
             elif moment == "start":
                 row, moment = yield from self._from_start(row)
             else:
                 row, moment = yield from self._from_issue(row)
+
+    def _streamed(self, row: int) -> int:
+        """The producer that a streaming operation had to end with, or -1 if it ended by itself."""
+        t, instance = self.t, self.instance(row)
+        buffers = {buffer for buffer, use, _ in instance.uses if use is Use.stream}
+        if not buffers or t.end[row] <= t.start[row] + instance.cost.occupancy:
+            return -1
+        phase = self.program.phases[int(t.phase[row])]
+        writers = [
+            i.number
+            for i in phase.instances
+            if any(b in buffers and use >= Use.write for b, use, _ in i.uses)
+        ]
+        near = slice(max(0, row - STREAM_WINDOW), row)
+        mine = (t.phase[near] == t.phase[row]) & (t.stream[near] == t.stream[row])
+        found = np.flatnonzero(mine & (t.end[near] == t.end[row]) & np.isin(t.instance[near], writers))
+        return near.start + int(found[-1]) if len(found) else -1
+
+    def _streams(self, row: int, bound: int) -> bool:
+        """The row waited for the start of its producer, not for its end."""
+        return bound == Bound.read and any(use is Use.stream for _, use, _ in self.instance(row).uses)
 
     def _occupancy(self, row: int) -> Iterator[Stretch]:
         """The time on the unit: its cost terms, and what contention or streaming added."""
@@ -110,6 +135,8 @@ class _Walk:
             if role is Role.unit:
                 yield from self._issue(float(t.start[row] - t.issued[row]))
             return row, "issue"
+        if self._streams(row, bound):
+            return cause, "start"
         if bound in (Bound.read, Bound.reuse):
             yield from self._edge(row, cause, float(t.start[row]), bound == Bound.read)
             return cause, "end"
@@ -123,7 +150,7 @@ class _Walk:
         """What the issue waited for: returns the next row and moment."""
         t = self.t
         bound, cause = t.issue_bound[row], int(t.issue_cause[row])
-        if bound == Bound.queue:
+        if bound == Bound.queue or self._streams(row, bound):
             return cause, "start"
         if bound in (Bound.read, Bound.reuse):
             yield from self._edge(row, cause, float(t.issued[row]), bound == Bound.read)

@@ -6,6 +6,7 @@ and quantisation happen where a write changes the dtype, and nowhere else. No ma
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,8 +105,10 @@ def _encode(x: Array, name: str, scale: float) -> tuple[Array, int]:
 
 
 def _decode(x: Array, name: str, scale: float) -> Array:
-    """The real values of a carrier."""
-    return x * scale if dtype(name).kind == "int" else x
+    """The real values of a carrier; a power of two is exact in any precision, other scales take float64."""
+    if dtype(name).kind != "int":
+        return x
+    return x * scale if math.frexp(scale)[0] == 0.5 else x.astype(np.float64) * scale
 
 
 class _Run:
@@ -291,6 +294,8 @@ class _Run:
 
     def note(self, name: str, dtype_name: str, scale: float, value: Array, saturated: int) -> None:
         """Update the range of what operation `name` writes."""
+        if self.active is not None:
+            value = np.broadcast_to(value, (self.batch, *value.shape[1:]))[self.active]
         key = (name, dtype_name)
         kind = dtype(dtype_name)
         unit = scale if kind.kind == "int" else 1.0

@@ -15,9 +15,12 @@ Place = tuple[str, ...]
 _TEXTS = {
     "greater_than_equal": "must be >= {ge:g}",
     "greater_than": "must be > {gt:g}",
+    "less_than": "must be < {lt:g}",
     "finite_number": "must be finite",
     "float_type": "must be a number",
+    "float_parsing": "must be a number",
     "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
     "string_type": "must be text",
     "string_too_short": "must not be empty",

@@ -157,7 +157,7 @@ class View:
 
     @property
     def whole(self) -> bool:
-        return self.shape == self.tile.shape
+        return self.shape == self.tile.shape and not (self.row.const or self.col.const)
 
     def __str__(self) -> str:
         window = "" if self.whole else f"[{_span(self.row, self.rows)}, {_span(self.col, self.cols)}]"

@@ -7,12 +7,13 @@ One door to four files: `gates` (beta and g), `generate` (keys, whole problems),
 from npusim.gates import GateModel, gate_model
 from npusim.generate import KEY_CORRELATION, generate, generate_matrices
 from npusim.matrices import MatrixBatch, delta_matrix, reference_inverse
-from npusim.npz import read_matrices, write_npz
+from npusim.npz import check_target, read_matrices, write_npz
 
 __all__ = [
     "KEY_CORRELATION",
     "GateModel",
     "MatrixBatch",
+    "check_target",
     "delta_matrix",
     "gate_model",
     "generate",

@@ -234,6 +234,8 @@ class _PhaseLowering:
         """The instances of a tile operation, one per core that takes part."""
         numbers = []
         for order, core in enumerate(self._cores_of(op)):
+            if not self._takes_part(op, core):
+                continue
             instance = self._instance(op, core)
             uses = tuple(self._uses(op, core, order))
             numbers.append(len(self.instances))
@@ -244,13 +246,30 @@ class _PhaseLowering:
         if len(self.cores) == 1:
             return [0]
         if op.on in self.machine.units:
-            return [0] if op.on.startswith("aic") else self._placed(self._place_of(op))
+            if op.on.startswith("aic"):
+                return [0]
+            place = self._place_of(op)
+            return self._placed("replicate" if place == "cube" else place)
         if op.on:
             return self._placed(op.on.split(":")[0])
+        if op.kind in (OpKind.load, OpKind.store, OpKind.move) and self.phase.over == "group":
+            unit = cost.find_path(self.machine, self._path_key(op)).unit
+            return [0] if unit.startswith("aic") else self._placed(self._place_of(op))
         return self._placed(self._place_of(op))
 
+    def _takes_part(self, op: Operation, core: int) -> bool:
+        """A vector core whose share of the rows is empty has nothing to do."""
+        if op.dst is None or op.kind in (OpKind.matmul, OpKind.scalar):
+            return True
+        return self._rows(op.dst.rows, self._place_of(op), core) > 0
+
     @staticmethod
-    def _place_of(op: Operation) -> str:
+    def _path_key(op: Operation) -> str:
+        ends = (op.srcs[0], op.dst)
+        return "_".join(end.tile.level if isinstance(end, View) else "GM" for end in ends).lower()
+
+    @staticmethod
+    def _place_of(op: Operation) -> Place:
         """Vector cores take part in what touches UB, the cube core in all else."""
         for end in (op.dst, *op.srcs):
             if isinstance(end, View) and end.tile.level == "UB":
@@ -272,16 +291,22 @@ class _PhaseLowering:
             if isinstance(src, View) and not (
                 op.into and isinstance(op.dst, View) and src.tile is op.dst.tile
             ):
-                yield self._buffer(src.tile, core), read, src.back
+                for buffer in self._buffers(src.tile, core):
+                    yield buffer, read, src.back
         if isinstance(op.dst, View):
             shared = op.dst.tile.level != "UB"
             mode = Use.join if shared and order else Use.into if op.into else Use.write
-            yield self._buffer(op.dst.tile, core), mode, 0
+            for buffer in self._buffers(op.dst.tile, core):
+                yield buffer, mode, 0
 
-    def _buffer(self, tile: Tile, core: int) -> int:
-        """UB is private to a vector core; every other buffer belongs to the group."""
-        key = (tile, core if tile.level == "UB" else -1)
-        return self.buffers.setdefault(key, len(self.buffers))
+    def _buffers(self, tile: Tile, core: int) -> list[int]:
+        """UB is private to a vector core, so another core's operation deals with the buffers of all that
+        hold the tile; every other buffer belongs to the group."""
+        owners = [-1]
+        if tile.level == "UB":
+            holders = self._placed(tile.place) if len(self.cores) > 1 else [0]
+            owners = [core] if core in holders else holders
+        return [self.buffers.setdefault((tile, owner), len(self.buffers)) for owner in owners]
 
     def _instance(self, op: Operation, core: int) -> Instance:
         if op.kind is OpKind.matmul:
@@ -336,16 +361,21 @@ class _PhaseLowering:
             steps = int((masks[0].astype(np.int64) @ masks[1].astype(np.int64)).sum())
         return cost.product(self.machine, a.rows, b.cols, a.cols, a.tile.dtype, steps)
 
-    def _rows(self, rows: int, place: Place) -> int:
-        return -(-rows // self.vector_cores) if place == "rows" else rows
+    def _rows(self, rows: int, place: Place, core: int) -> int:
+        """The rows of an operand that `core` deals with: vector core i of n has its n-th part."""
+        if place != "rows" or len(self.cores) == 1:
+            return rows
+        if core == 0:
+            return rows
+        return rows // self.vector_cores + (core <= rows % self.vector_cores)
 
     def _vector(self, op: Operation, core: int) -> Instance:
         dst = op.dst
         assert isinstance(dst, View)
-        rows = self._rows(dst.rows, dst.tile.place)
+        rows = self._rows(dst.rows, dst.tile.place, core)
         inner = op.srcs[-1].rows if op.srcs else rows
         if op.srcs and VECTOR[op.function].rule != "vecmat":
-            inner = self._rows(inner, dst.tile.place)
+            inner = self._rows(inner, dst.tile.place, core)
         wide = max(dtype(end.tile.dtype).bytes for end in (dst, *op.srcs) if isinstance(end, View))
         if wide > 4:
             raise Unsupported(f"{self.machine.name}: the vector unit has no fp64; use --no-timing or --dtype")
@@ -355,23 +385,22 @@ class _PhaseLowering:
     def _transfer(self, op: Operation, core: int) -> Instance:
         src, dst = op.srcs[0], op.dst
         assert dst is not None
-        ends = [end.tile.level if isinstance(end, View) else "GM" for end in (src, dst)]
-        key = "_".join(ends).lower()
+        key = self._path_key(op)
         path = cost.find_path(self.machine, key)
         counted = src if path.charges == "source" else dst
-        place: Place = next(
-            (end.tile.place for end in (dst, src) if isinstance(end, View) and end.tile.level == "UB"), "cube"
-        )
-        rows, cols = self._rows(dst.rows, place), dst.cols
+        place = self._place_of(op)
+        rows, cols = self._rows(dst.rows, place, core), dst.cols
+        if place == "replicate" and core == 0:
+            rows *= self.vector_cores
         each = dtype(_dtype(counted)).bytes
         mask = op.fractals[0] if op.fractals else None
         if mask is not None:
             count, edge = int(mask.sum()), cost.FRACTAL
             found = cost.transfer(self.machine, key, edge, edge * each, instructions=count)
         else:
-            adjacent = all(_adjacent(end) for end in (src, dst))
-            found = cost.transfer(self.machine, key, rows, cols * each, adjacent)
-        flows = tuple(self._flows(ends, src, dst, rows * cols))
+            apart = next((_row_bytes(end) for end in (src, dst) if not _adjacent(end)), 0.0)
+            found = cost.transfer(self.machine, key, rows, cols * each, apart)
+        flows = tuple(self._flows(key.upper().split("_"), src, dst, rows * cols))
         return self._on(core, path.unit, op, found, flows=flows)
 
     def _flows(
@@ -390,6 +419,10 @@ class _PhaseLowering:
 
 def _dtype(end: View | Access) -> str:
     return end.tile.dtype if isinstance(end, View) else end.tensor.dtype
+
+
+def _row_bytes(end: View | Access) -> float:
+    return end.cols * dtype(_dtype(end)).bytes
 
 
 def _adjacent(end: View | Access) -> bool:

@@ -144,7 +144,8 @@ class Path(Model):
     """A way from one level to another: the unit that moves, its rate and its costs.
 
     occupancy = startup + max(min, rows * max(row_min, row_bytes / rate)) + (half_rate_bytes / rate)
-    + strided_row * rows if the rows are not adjacent; the data are visible latency later.
+    + partial_line * rows if the rows lie apart in GM and are no multiple of an L2 line; the data are visible
+    latency later.
     """
 
     unit: Unit
@@ -157,7 +158,9 @@ class Path(Model):
     min_cycles: Cost | None = Field(None, description="least occupancy of one instruction")
     half_rate_bytes: Cost | None = Field(None, description="size at which half the rate is reached")
     row_min_cycles: Cost | None = Field(None, description="least time of one row (burst)")
-    strided_row_cycles: Cost | None = Field(None, description="per row where rows are not adjacent in GM")
+    partial_line_cycles: Cost | None = Field(
+        None, description="per row that is stored apart from the others and does not fill whole L2 lines"
+    )
 
 
 class Memory(Model):
@@ -167,6 +170,7 @@ class Memory(Model):
     l2_gb_per_s: Rate
     hbm_bytes: Count
     l2_bytes: Count
+    l2_line_bytes: Count
 
 
 class Launch(Model):
@@ -287,8 +291,8 @@ def documented_only(machine: Machine) -> Machine:
     def change(path: str, number: Quantity[Any]) -> dict[str, Any] | None:
         if number.evidence in (Evidence.documented, Evidence.measured):
             return None
-        if path == "core.scalar.queue_depth":
-            return None  # neither a cost nor a rate: no depth of a queue stands for "not known"
+        if path in ("core.scalar.queue_depth", "memory.l2_line_bytes"):
+            return None  # neither costs nor rates: no value of theirs stands for "not known"
         if not isinstance(number, Cost):
             raise ProfileError(
                 f"{machine.name}: {path} is {number.evidence}, and without it there is no machine; "

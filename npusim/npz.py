@@ -49,14 +49,14 @@ def read_matrices(
     samples: int | None = None,
     seed: int = 0,
     key_heads: int | None = None,
-    head_dim: int = HEAD_DIM,
+    head_dim: int | None = None,
     key_correlation: float = KEY_CORRELATION,
 ) -> MatrixBatch:
     """The matrices of a problem file, or `samples` of them spread over it. InputError if it is not one.
 
     With `L` the chunk follows from the file. Otherwise `chunk` cuts the sequences, and a last short chunk
-    is padded; key_heads (None: one per head), head_dim, key_correlation and seed describe the keys to
-    generate where the file has none. Keys of a file are taken as they are, normalised or not.
+    is padded; key_heads (None: one per head), head_dim (None: 128), key_correlation and seed describe
+    the keys to generate where the file has none. Keys of a file are taken as they are, normalised or not.
     """
     file = _File(Path(path))
     if "L" in file.arrays:
@@ -72,11 +72,12 @@ def read_matrices(
         return beta[tokens, head], g[tokens, head]
 
     if "k" in file.arrays:
-        k = file.keys(layout.heads, len(beta))
+        k = file.keys(layout.heads, len(beta), key_heads, head_dim)
         key_heads, origin = k.shape[1], f"keys of {k.shape[1]} heads{_norms(k)}"
         keys = _stored_keys(k, span)
     else:
         key_heads = file.key_heads(layout.heads, key_heads)
+        head_dim = head_dim or HEAD_DIM
         keys = key_source(layout, head_dim, key_correlation, seed)
         origin = f"keys generated (dimension {head_dim}, correlation {key_correlation:g}, seed {seed})"
     places = layout.places(spread(layout.total, layout.heads, samples))
@@ -98,11 +99,7 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
 
     An existing file is replaced. InputError for a folder that does not exist or refuses the file.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: folder {target.parent} does not exist: create it, or name another")
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder: name a file in it")
+    target = check_target(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as stream:
@@ -113,6 +110,16 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that may be written. InputError for a folder, or a file in none."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: folder {target.parent} does not exist: create it, or name another")
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder: name a file in it")
+    return target
 
 
 class _File:
@@ -168,13 +175,19 @@ class _File:
         self.fail_at("g", g > 0, "must be <= 0, the logarithm of a decay per token")
         return beta, g
 
-    def keys(self, heads: int, tokens: int) -> Array:
-        """k [tokens, key heads, D] for gates of so many heads and tokens."""
+    def keys(self, heads: int, tokens: int, key_heads: int | None, head_dim: int | None) -> Array:
+        """k [tokens, key heads, D] for gates of so many heads and tokens, and of these sizes if given."""
         k = self.numbers("k")
         if len(k) != tokens:
             self.fail("k", f"{len(k)} tokens, but beta and g have {tokens}: make them equal")
         if heads % k.shape[1]:
             self.fail("k", f"{k.shape[1]} key heads: the {heads} heads of beta and g are no multiple of that")
+        for wanted, there, option in (
+            (key_heads, k.shape[1], "--key-heads"),
+            (head_dim, k.shape[2], "--head-dim"),
+        ):
+            if wanted not in (None, there):
+                self.fail("k", f"shape {k.shape} differs from {option} {wanted}: drop this option")
         return k
 
     def key_heads(self, heads: int, wanted: int | None) -> int:
@@ -239,7 +252,7 @@ def _load(path: Path) -> dict[str, Array]:
                 raise InputError(f"{path}: holds one array without a name: write it with numpy.savez")
             return {name: _member(path, archive, name) for name in archive.files}
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file: check the path") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, EOFError, zipfile.BadZipFile, MemoryError):

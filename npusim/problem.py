@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -37,9 +38,24 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({k: v for k, v in values.items() if v is not None})
         except ValidationError as error:
-            place, text = explain(error, cls)
-            option = "--" + place[0].replace("_", "-") if place else ""
-            raise InputError(text.replace(place[0], option, 1) if place else text) from None
+            _, text = explain(error, cls)
+            name, _, rest = text.partition(":")
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option}:{rest}" if name in cls.model_fields else text) from None
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return ",".join(str(number) for number in numbers[:8]) + (",.." if len(numbers) > 8 else "")
+
+
+def _known_dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; {did_you_mean(name, DTYPES)}")
+    return name
+
+
+DtypeName = Annotated[str, AfterValidator(_known_dtype)]
+"""the name of a number format"""
 
 
 class Problem(Settings):
@@ -57,7 +73,7 @@ class Problem(Settings):
         None, description="cumulative sequence lengths 0,500,...: sequences of unequal length"
     )
     matrices: PositiveInt | None = Field(None, description="number of matrices, instead of sequences")
-    dtype: str = Field("fp16", description="dtype of the operands")
+    dtype: DtypeName = Field("fp16", description="dtype of the operands")
 
     @field_validator("cu_seqlens", mode="before")
     @classmethod
@@ -68,24 +84,17 @@ class Problem(Settings):
         try:
             return tuple(int(part) for part in value.split(","))
         except ValueError:
-            raise ValueError(f"cu_seqlens: {value!r} is not a list of whole numbers: 0,500,1200") from None
-
-    @field_validator("dtype")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in DTYPES:
-            raise ValueError(f"dtype: unknown dtype {value!r}; {did_you_mean(value, DTYPES)}")
-        return value
+            raise ValueError(f"{value!r} is not a list of whole numbers: 0,500,1200") from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads ({self.heads}) must be a multiple of key heads ({self.kv_heads})")
+            raise ValueError(f"key_heads: {self.heads} heads are no multiple of {self.kv_heads} key heads")
         ends = self.cu_seqlens
         if ends is not None and (
             len(ends) < 2 or ends[0] != 0 or any(b <= a for a, b in itertools.pairwise(ends))
         ):
-            raise ValueError("cu_seqlens must start at 0 and increase: 0,500,1200")
+            raise ValueError(f"cu_seqlens: must start at 0 and increase (0,500,1200), got {_list(ends)}")
         return self
 
     @property
@@ -131,9 +140,11 @@ class Options(Settings):
         json_schema_extra={"option": "--correction-terms"},
     )
     mask: bool | None = Field(None, description="keep only the exact sub-diagonals of the start")
-    schedule: Schedule | None = Field(None, description="order of the products in the correction")
+    schedule: Schedule | None = Field(
+        None, description="order of the products in the correction: doubling, horner or naive"
+    )
     slots: PositiveInt | None = Field(None, description="buffers per tile: 2 = double buffered")
-    out_dtype: str | None = Field(None, description="dtype of the result in global memory")
+    out_dtype: DtypeName | None = Field(None, description="dtype of the result in global memory")
 
 
 @dataclass(frozen=True)

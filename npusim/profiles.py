@@ -95,7 +95,7 @@ def _find(wanted: str) -> Traversable:
     if os.path.exists(wanted):
         return Path(wanted)
     near = did_you_mean(name, [*_builtins(), *_by_soc()])
-    raise ProfileError(f"{wanted!r}: no such profile; {near}; or give the path of a .yaml file")
+    raise ProfileError(f"{wanted!r}: no such profile or .yaml file; {near}")
 
 
 def _base_of(file: Traversable, base: object) -> Traversable:

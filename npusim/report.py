@@ -221,8 +221,10 @@ def _evidence(
     shares = {kind.value: 0.0 for kind in Evidence}
     doubtful: list[tuple[str, float, str]] = []
     for name, time in by_field.items():
+        if name not in known:
+            continue  # what rounding to the time grid left over
         share = time / task_us if task_us else 0.0
-        kind = known[name].evidence if name in known else Evidence.documented
+        kind = known[name].evidence
         shares[kind.value] += share
         if kind in (Evidence.assumed, Evidence.fitted) and share > 5e-4:
             doubtful.append((name, share, kind.value))

@@ -7,11 +7,12 @@ their controls from the fields, descriptions are help texts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
-from npusim.errors import InputError, did_you_mean
+from npusim.errors import InputError, ProfileError, did_you_mean
+from npusim.gates import GATE_MODELS
 from npusim.inputs import KEY_CORRELATION
 from npusim.machine import Cost, Machine, Quantity, documented_only, override, rebuild
 from npusim.problem import Settings
@@ -45,7 +46,10 @@ class MachineSettings(Settings):
                 raise InputError(f"--cores: {machine.name} has {available} core groups, got {self.cores}")
             machine = override(machine, {"core.groups": self.cores}, source="--cores")
         if self.set:
-            machine = override(machine, dict(_assignment(text) for text in self.set))
+            try:
+                machine = override(machine, dict(_assignment(text) for text in self.set))
+            except ProfileError as error:
+                raise InputError(f"--set: {error}") from None
         return idealise(machine, self.ideal.split(",")) if self.ideal else machine
 
 
@@ -99,6 +103,16 @@ def idealise(machine: Machine, names: list[str]) -> Machine:
     return machine
 
 
+def _known_gates(name: str) -> str:
+    if name not in GATE_MODELS:
+        raise ValueError(f"unknown gate model {name!r}; {did_you_mean(name, GATE_MODELS)}")
+    return name
+
+
+GateName = Annotated[str, AfterValidator(_known_gates)]
+"""the name of a model whose gates can be imitated"""
+
+
 class NumericsSettings(Settings):
     """Which inputs the kernel computes on, and how many of its matrices."""
 
@@ -111,9 +125,15 @@ class NumericsSettings(Settings):
     key_correlation: float = Field(
         KEY_CORRELATION, ge=0, lt=1, description="mean cosine between two generated keys of a chunk"
     )
-    gates: str = Field("qwen3.5", description="model whose gates are imitated: qwen3.5 or qwen3-next")
-    timing: bool = Field(True, description="time the kernel; without it any dtype computes")
-    numerics: bool = Field(True, description="compute the kernel and its error")
+    gates: GateName = Field("qwen3.5", description="model whose gates are imitated: qwen3.5 or qwen3-next")
+    timing: bool = Field(
+        True, description="time the kernel", json_schema_extra={"off": "only compute; then any dtype will do"}
+    )
+    numerics: bool = Field(
+        True,
+        description="compute the kernel and its error",
+        json_schema_extra={"off": "only time the kernel"},
+    )
 
 
 class EngineSettings(Settings):

@@ -26,6 +26,14 @@ from npusim.simulate import EngineRun, simulate
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int], None]
+Announce = Callable[[Problem, Kernel], None]
+
+
+TIMING_KEYS = (
+    "time_us", "times", "cycles", "bound", "dominant_unit", "cores", "expected_error", "evidence", "units",
+    "waiting", "breakdown", "critical_path", "roofline", "bytes", "peak_bytes", "assumed",
+)  # fmt: skip
+"""what a Report puts into the JSON; null where the kernel was not timed"""
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,14 @@ class Result:
     engine: EngineRun | None
     numerics: Numerics | None
 
+    @property
+    def total(self) -> int:
+        """Matrices of the whole problem."""
+        return self.problem.total
+
     def to_json(self) -> dict[str, Any]:
         """The JSON of `npusim run`."""
-        timing = self.report.to_json() if self.report else {"time_us": None}
+        timing = self.report.to_json() if self.report else dict.fromkeys(TIMING_KEYS)
         return {
             "kernel": self.kernel.name,
             "algorithm": self.kernel.algorithm,
@@ -86,16 +99,26 @@ def resolve_problem(problem: Problem, settings: NumericsSettings) -> tuple[Probl
         samples=None if settings.output else settings.samples,
         seed=settings.seed,
         key_heads=problem.key_heads,
-        head_dim=problem.head_dim,
+        head_dim=problem.head_dim if "head_dim" in problem.model_fields_set else None,
         key_correlation=settings.key_correlation,
     )
     sizes: dict[str, Any] = {"dtype": problem.dtype, "chunk": batch.L.shape[-1], "head_dim": problem.head_dim}
     if batch.layout is None:
+        _check_given(problem, batch.L.shape[-1], settings.inputs)
         sizes["matrices"] = batch.total
     else:
         ends = (0, *np.cumsum(batch.layout.lengths).tolist())
         sizes |= {"cu_seqlens": ends, "heads": batch.layout.heads}
     return Problem.parse(**sizes), batch
+
+
+def _check_given(problem: Problem, chunk: int, path: str) -> None:
+    """A file of L leaves nothing to choose: an option that contradicts it is an InputError."""
+    if "chunk" in problem.model_fields_set and problem.chunk != chunk:
+        raise InputError(f"--chunk: the matrices in {path} are {chunk} x {chunk}; drop this option")
+    for name in ("key_heads", "head_dim"):
+        if name in problem.model_fields_set:
+            raise InputError(f"--{name.replace('_', '-')}: {path} holds L, not keys; drop this option")
 
 
 def draw(problem: Problem, settings: NumericsSettings) -> MatrixBatch:
@@ -120,18 +143,30 @@ def run(
     numerics: NumericsSettings,
     engine: EngineSettings,
     progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> Result:
-    """Time and compute one kernel, as the settings ask."""
-    if not (numerics.timing or numerics.numerics):
-        raise InputError("--no-timing and --no-numerics together leave nothing to do; drop one of them")
+    """Time and compute one kernel, as the settings ask; `announce` hears what before the work begins."""
+    _check_wishes(numerics)
     problem, batch = resolve_problem(problem, numerics)
     target = Target.of(machine)
     kernel = entry.build(problem, options, target)
+    if announce:
+        announce(problem, kernel)
     report, ran = None, None
     if numerics.timing:
         report, ran = time_kernel(kernel, machine, engine, progress)
     found = compute(entry, problem, options, target, numerics, batch) if numerics.numerics else None
     return Result(kernel, machine, problem, report, ran, found)
+
+
+def _check_wishes(numerics: NumericsSettings) -> None:
+    """Refuse now what would fail after minutes of simulation."""
+    if not (numerics.timing or numerics.numerics):
+        raise InputError("--no-timing and --no-numerics together leave nothing to do; drop one of them")
+    if numerics.output and not numerics.numerics:
+        raise InputError("--output: writes what the kernel computes; drop --no-numerics")
+    if numerics.output:
+        inputs.check_target(numerics.output)
 
 
 def time_kernel(

@@ -43,42 +43,54 @@ _COLUMNS = {
 class Recorder:
     """Collects rows by step number, in whatever order the steps become known."""
 
+    phase: array[int]
+    stream: array[int]
+    instance: array[int]
+    start: array[float]
+    end: array[float]
+    done: array[float]
+    bound: array[int]
+    cause: array[int]
+    issued: array[float]
+    issue_bound: array[int]
+    issue_cause: array[int]
+
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.columns: dict[str, array[Any]] = {name: array(code) for name, code in _COLUMNS.items()}
+        for name, code in _COLUMNS.items():
+            setattr(self, name, array(code))
         self.size = 0
         self.count = 0
 
     def issue(self, number: int, time: float, bound: Bound, cause: int) -> None:
-        self._grow(number)
-        columns = self.columns
-        columns["issued"][number] = time
-        columns["issue_bound"][number] = bound
-        columns["issue_cause"][number] = cause
+        if number >= self.size:
+            self._grow()
+        self.issued[number] = time
+        self.issue_bound[number] = bound
+        self.issue_cause[number] = cause
 
     def run(self, phase: int, stream: int, step: Step, bound: Bound, cause: int) -> None:
         number = step.number
-        columns = self.columns
-        columns["phase"][number] = phase
-        columns["stream"][number] = stream
-        columns["instance"][number] = step.instance.number
-        columns["start"][number] = step.start
-        columns["end"][number] = step.end
-        columns["done"][number] = step.done
-        columns["bound"][number] = bound
-        columns["cause"][number] = cause
-        self.count = max(self.count, number + 1)
+        self.phase[number] = phase
+        self.stream[number] = stream
+        self.instance[number] = step.instance.number
+        self.start[number] = step.start
+        self.end[number] = step.end
+        self.done[number] = step.done
+        self.bound[number] = bound
+        self.cause[number] = cause
+        if number >= self.count:
+            self.count = number + 1
 
-    def _grow(self, number: int) -> None:
-        while number >= self.size:
-            for column in self.columns.values():
-                column.frombytes(bytes(column.itemsize * 65536))
-            self.size += 65536
+    def _grow(self) -> None:
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            column.frombytes(bytes(column.itemsize * 65536))
+        self.size += 65536
 
     def timeline(self) -> Timeline:
         columns: dict[str, Any] = {
-            name: np.array(column, dtype=column.typecode)[: self.count]
-            for name, column in self.columns.items()
+            name: np.array(getattr(self, name), dtype=code)[: self.count] for name, code in _COLUMNS.items()
         }
         return Timeline(self.program, **columns)
 

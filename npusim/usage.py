@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.lower import Role
-from npusim.timeline import Bound, Ints, Timeline
+from npusim.timeline import Bound, Floats, Ints, Timeline
+
+ISSUE, QUEUE, FIRST_LANE = 0, 1, 2
+"""codes of causes: the scalar unit's own pace, a full queue, and from there on dependences by lane"""
 
 
 @dataclass
@@ -97,33 +100,42 @@ class _Tables:
             dones = np.where(issued, t.issued[own] + self.issue_time[t.instance[own]], dones)
         reached = np.maximum.accumulate(np.concatenate(([entry.cursor], dones)))
         entry.busy += float(np.maximum(0.0, dones - np.maximum(starts, reached[:-1])).sum())
-        for i in np.flatnonzero(starts > reached[:-1]):
-            entry.cursor = float(reached[i])
-            self._explain(entry, int(own[i]), float(starts[i]), lane)
+        self._explain(entry, own, lane, np.maximum(reached[:-1], entry.cursor), starts)
         entry.cursor = float(reached[-1])
 
-    def _explain(self, entry: LaneUsage, row: int, until: float, lane: int) -> None:
-        """Charge the gap before a row: to its dependence, or to what its scalar unit waited for."""
+    def _explain(self, entry: LaneUsage, own: Ints, lane: int, since: Floats, until: Floats) -> None:
+        """Charge the gap before each row: to its dependence, or to what its scalar unit waited for."""
+        gaps = np.flatnonzero(until > since)
+        rows, since, until = own[gaps], since[gaps], until[gaps]
         t = self.t
-        bound, cause = t.bound[row], int(t.cause[row])
-        if lane not in self.scalar and bound in (Bound.read, Bound.reuse):
-            entry.wait(until, self._cause(bound, cause, lane))
-            return
-        block = int(self.blocked[row])
-        if block >= 0:
-            entry.wait(min(until, float(t.issued[block])), self._block(block, lane))
-        entry.wait(until, "issue")
+        direct = np.isin(t.bound[rows], (Bound.read, Bound.reuse)) & (lane not in self.scalar)
+        self._charge(entry, lane, self._codes(t.bound[rows], t.cause[rows])[direct], (until - since)[direct])
+        # else the scalar unit was late: first for what stopped it last, then for issuing
+        rows, since, until = rows[~direct], since[~direct], until[~direct]
+        block = self.blocked[rows]
+        resumed = np.where(block >= 0, np.clip(t.issued[block], since, until), since)
+        block = np.where(block >= 0, block, self.rows[0])  # where none was, resumed - since is 0
+        self._charge(entry, lane, self._codes(t.issue_bound[block], t.issue_cause[block]), resumed - since)
+        self._charge(entry, lane, np.full(len(rows), ISSUE), until - resumed)
 
-    def _block(self, row: int, lane: int) -> str:
-        bound, cause = self.t.issue_bound[row], int(self.t.issue_cause[row])
-        if bound == Bound.queue:
-            return "queue full"
-        return self._cause(bound, cause, lane) if cause >= 0 else "issue"
+    def _codes(self, bound: Ints, cause: Ints) -> Ints:
+        """A number per cause: issue, a full queue, or the kind of dependence and the producer's lane."""
+        lanes = len(self.phase.lanes)
+        producer = self.lane_of[self.t.instance[np.where(cause >= 0, cause, self.rows[0])]]
+        codes = np.where(bound == Bound.reuse, lanes, 0) + producer + FIRST_LANE
+        codes = np.where(bound == Bound.queue, QUEUE, codes)
+        return np.where((bound != Bound.queue) & (cause < 0), ISSUE, codes)
 
-    def _cause(self, bound: int, cause: int, lane: int) -> str:
-        producer = self.lane_of[self.t.instance[cause]]
-        unit = self.phase.lanes[producer].unit
-        text = f"slot freed by {unit}" if bound == Bound.reuse else f"data from {unit}"
+    def _charge(self, entry: LaneUsage, lane: int, codes: Ints, cycles: Floats) -> None:
+        for code, total in enumerate(np.bincount(codes, weights=cycles)):
+            if total > 0:
+                entry.waiting[self._label(code, lane)] += float(total)
+
+    def _label(self, code: int, lane: int) -> str:
+        if code < FIRST_LANE:
+            return "issue" if code == ISSUE else "queue full"
+        reuse, producer = divmod(code - FIRST_LANE, len(self.phase.lanes))
+        text = f"{'slot freed by' if reuse else 'data from'} {self.phase.lanes[producer].unit}"
         return f"other core: {text}" if self.core_of[producer] != self.core_of[lane] else text
 
 

@@ -50,7 +50,7 @@ def test_numbers_are_listed_by_path_and_optional_ones_only_where_given() -> None
     assert toy["core.cube.k0.fp16"].value == 16
     assert toy["core.vector.functions.add.latency_cycles"].value == 10
     assert "core.l1_port_bytes_per_cycle" not in toy
-    assert "paths.l0c_gm.strided_row_cycles" in quantities(load_machine("ascend-910b2"))
+    assert "paths.l0c_gm.partial_line_cycles" in quantities(load_machine("ascend-910b2"))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_documents_alone_leave_no_assumed_or_fitted_cost(name: str) -> None:
     assert list(before) == list(after)
     for path, old in before.items():
         known = old.evidence in (Evidence.documented, Evidence.measured)
-        kept = known or path == "core.scalar.queue_depth"
+        kept = known or path in ("core.scalar.queue_depth", "memory.l2_line_bytes")
         assert after[path].value == (old.value if kept else 0), path
 
 

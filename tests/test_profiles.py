@@ -199,10 +199,10 @@ def test_a_name_and_a_soc_are_not_inherited(tmp_path: Path) -> None:
 
 
 def test_null_removes_what_the_base_has(tmp_path: Path) -> None:
-    text = "extends: ascend-910b2\npaths: {l0c_gm: {strided_row_cycles: null}}\n"
+    text = "extends: ascend-910b2\npaths: {l0c_gm: {partial_line_cycles: null}}\n"
     text += "core: {cube: {k0: {fp32: null}}}\n"
     machine = load_machine(write(tmp_path / "mine.yaml", text))
-    assert machine.paths["l0c_gm"].strided_row_cycles is None
+    assert machine.paths["l0c_gm"].partial_line_cycles is None
     assert "fp32" not in machine.core.cube.k0
 
 
@@ -340,7 +340,7 @@ def test_what_cannot_be_read_is_told_so(tmp_path: Path) -> None:
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> None:
     text = error_of(name)
-    assert text.startswith(f"{name!r}: no such profile; did you mean") and near in text
+    assert text.startswith(f"{name!r}: no such profile or .yaml file; did you mean") and near in text
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "\0.yaml", "x" * 5000, "/", "~no-such-user/x.yaml"])
@@ -420,7 +420,7 @@ def test_show_prints_every_number_with_its_evidence() -> None:
     assert [row["path"] for row in data["numbers"]] == list(numbers)
     assert all(row["source"] in data["sources"] for row in data["numbers"])
     text = run("show", "ascend-910b2")
-    assert "core.cube" in text and "strided_row_cycles" in text and "documented" in text
+    assert "core.cube" in text and "partial_line_cycles" in text and "documented" in text
 
 
 def test_diff_prints_what_differs() -> None:

@@ -12,20 +12,30 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from npusim import __version__
 from npusim.cli import profile
-from npusim.cli.fields import Json, split, takes
+from npusim.cli.fields import Json, plain, split, takes
 from npusim.errors import InputError, NpusimError, Unsupported, did_you_mean
-from npusim.problem import Options, Problem
+from npusim.graph import Kernel
+from npusim.problem import Options, Problem, Settings
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
 
 app = typer.Typer(
     help="How long a tile algorithm takes on an NPU, why, and how wrong its result is.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.add_typer(profile.app, name="profile")
 
 KernelName = Annotated[str, typer.Argument(help="Kernel name (see: npusim list kernels).", metavar="KERNEL")]
+
+Algorithms = Annotated[
+    str, typer.Option(help=plain("Algorithms a,b,c, the baseline first [default: all]."), metavar="NAMES")
+]
+Profiles = Annotated[
+    str, typer.Option(help=plain("Profiles p,q, the baseline first [default: --profile]."), metavar="NAMES")
+]
 
 
 def _version(value: bool) -> None:
@@ -53,7 +63,9 @@ def find_kernel(name: str) -> Any:
 
 @app.command("list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="profiles or kernels; both without.", metavar="[WHAT]")] = "",
+    what: Annotated[
+        str, typer.Argument(help=plain("profiles or kernels [default: both]."), metavar="[WHAT]")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """List profiles and kernels with their algorithms."""
@@ -66,9 +78,9 @@ def list_names(
     machines = [load_machine(name) for name in profile_names()] if what != "kernels" else []
     entries = list(REGISTRY.values()) if what != "profiles" else []
     if as_json:
-        print(json.dumps(render.names_json(machines, entries), indent=2))
+        _print_json(render.names_json(machines, entries))
     else:
-        render.names(Console(), machines, entries)
+        render.names(Console(highlight=False, markup=False), machines, entries)
 
 
 @app.command()
@@ -78,33 +90,56 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     from npusim import study
     from npusim.cli import render
 
-    problem, options, machines, numerics, engine = split(
+    problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
     entry = find_kernel(kernel)
-    sizes = {"chunk", "batch", "seq_len", "heads", "cu_seqlens", "matrices"} & given.keys()
-    if numerics.inputs:
-        _refuse_sizes(sizes, numerics.inputs)
+    _refuse_sizes(given, numerics)
     machine = machines.machine()
-    console = Console()
-    if not as_json:
-        render.settings(console, entry, problem, options, machines, machine, numerics)
+    console = Console(highlight=False, markup=False)
+
+    def announce(problem: Problem, built: Kernel) -> None:
+        render.settings(console, entry, built, problem, machines, machine, numerics)
+
     with _progress(enabled=not as_json) as tick:
-        result = study.run(entry, problem, options, machine, numerics, engine, tick)
+        result = study.run(
+            entry, problem, options, machine, numerics, engine, tick, None if as_json else announce
+        )
     if as_json:
-        print(json.dumps(result.to_json(), indent=2, allow_nan=False))
+        _print_json(result.to_json() | {"settings": _settings(*chosen[2:])})
     else:
         render.result(console, result)
         if numerics.output:
-            console.print(f"T [matrices, C, C] of all matrices written to {numerics.output}")
+            console.print(f"T [matrices, C, C] of all {result.total} matrices written to {numerics.output}")
 
 
-def _refuse_sizes(sizes: set[str], path: str) -> None:
-    """With --inputs the sizes follow from the file; only the chunk of a k, beta, g file is free."""
-    for name in sorted(sizes - {"chunk"}):
-        raise InputError(
-            f"--{name.replace('_', '-')}: the sizes follow from --inputs {path}; drop this option"
-        )
+def _refuse_sizes(given: dict[str, Any], numerics: NumericsSettings) -> None:
+    """A problem is given in one way; only the chunk of a file with k, beta and g is free.
+
+    What else may contradict a file is known once it is read: `npusim.study`.
+    """
+    counted, sequences = ("batch", "seq_len"), ("batch", "seq_len", "heads", "key_heads", "cu_seqlens")
+    if numerics.inputs:
+        names: tuple[str, ...] = ("batch", "seq_len", "heads", "cu_seqlens", "matrices", "gates")
+        why = f"the problem is that of --inputs {numerics.inputs}"
+    elif "matrices" in given:
+        names, why = sequences, "the problem is given by --matrices"
+    elif "cu_seqlens" in given:
+        names, why = counted, "the sequences are given by --cu-seqlens"
+    else:
+        return
+    for name in names:
+        if name in given:
+            raise InputError(f"--{name.replace('_', '-')}: {why}; drop one of the two")
+
+
+def _settings(*chosen: Settings) -> dict[str, Any]:
+    """What else was asked, so that a result can be had again from its JSON."""
+    return {name: value for one in chosen for name, value in one.model_dump(mode="json").items()}
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    print(json.dumps(data, indent=2, allow_nan=False))
 
 
 @app.command()
@@ -118,8 +153,8 @@ def _refuse_sizes(sizes: set[str], path: str) -> None:
 )
 def compare(
     kernel: KernelName,
-    algorithms: Annotated[str, typer.Option(help="Algorithms, the baseline first: mxr,masked-neumann.")] = "",
-    profiles: Annotated[str, typer.Option(help="Profiles, the baseline first [default: --profile].")] = "",
+    algorithms: Algorithms = "",
+    profiles: Profiles = "",
     as_json: Json = False,
     *,
     given: dict[str, Any],
@@ -128,26 +163,28 @@ def compare(
     from npusim.cli import render
     from npusim.comparison import compare as compare_all
 
-    problem, options, machines, numerics, engine = split(
+    problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
     entry = find_kernel(kernel)
-    if numerics.inputs:
-        _refuse_sizes({"batch", "seq_len", "heads", "cu_seqlens", "matrices"} & given.keys(), numerics.inputs)
+    _refuse_sizes(given, numerics)
     names = _names(algorithms) or list(entry.algorithms)
     for name in names:
         entry.algorithm(name)
     places = _names(profiles) or [machines.profile]
+    loaded = [machines.model_copy(update={"profile": place}).machine() for place in places]
+    console = Console(highlight=False, markup=False)
+    if not as_json:
+        render.comparison_settings(console, entry, problem, machines, loaded, numerics)
     with _progress(enabled=not as_json) as tick:
-        rows = compare_all(entry, names, places, problem, options, machines, numerics, engine, tick)
+        rows = compare_all(entry, names, loaded, problem, options, numerics, engine, tick)
     if as_json:
-        print(
-            json.dumps({"kernel": kernel, "rows": [row.to_json() for row in rows]}, indent=2, allow_nan=False)
-        )
+        said = {"kernel": kernel, "problem": problem.model_dump(mode="json")}
+        _print_json(said | {"rows": [row.to_json() for row in rows], "settings": _settings(*chosen[2:])})
     else:
-        render.comparison(Console(), entry, rows)
+        render.comparison(console, entry, rows)
     if all(row.result is None for row in rows):
-        raise NpusimError("nothing could be compared; see the reasons above")
+        raise NpusimError(f"nothing could be compared; {rows[0].algorithm}: {rows[0].reason}")
 
 
 def _names(text: str) -> list[str]:
@@ -175,7 +212,11 @@ def show(
         text = kernel_text(graph, machine if costs else None)
     except Unsupported as error:
         raise Unsupported(f"{error} (or --no-costs)") from None
-    print(json.dumps({"kernel": kernel, "text": text}) if as_json else text)
+    if as_json:
+        said = {"kernel": kernel, "problem": problem.model_dump(mode="json")}
+        _print_json(said | {"settings": machines.model_dump(mode="json"), "text": text})
+    else:
+        print(text)
 
 
 class _progress:

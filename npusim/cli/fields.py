@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from types import UnionType
@@ -36,16 +37,16 @@ def takes(
             for p in inspect.signature(command).parameters.values()
             if p.name != "given"
         ]
-        names: list[str] = []
-        extra: list[inspect.Parameter] = []
-        for model in models:
-            for name, field in model.model_fields.items():
-                if name not in without:
-                    names.append(name)
-                    extra.append(_parameter(name, field, PANELS[model]))
+        fields = {
+            name: (field, PANELS[model])
+            for model in models
+            for name, field in model.model_fields.items()
+            if name not in without
+        }
+        extra = [_parameter(name, field, panel) for name, (field, panel) in fields.items()]
 
         def wrapper(**values: Any) -> None:
-            given = {name: values.pop(name) for name in names}
+            given = {name: _value(fields[name][0], values.pop(name)) for name in fields}
             command(**values, given={k: v for k, v in given.items() if v not in (None, [])})
 
         signature = inspect.Signature([*own, *extra])
@@ -58,24 +59,39 @@ def takes(
 
 
 def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+    """The option of a field. Values arrive as text, so that the models alone say what is wrong."""
     flag = "--" + name.replace("_", "-")
-    kind = _base(field.annotation)
-    default = field.default
+    kind, default = _base(field.annotation), field.default
     text = field.description or ""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     flags = [flag, *([str(extra["option"])] if "option" in extra else [])]
     if kind is bool:
         flags = [f"--no-{name}"] if default is True else [f"{flag}/--no-{name}"]
-        text = f"do not {text}" if default is True else text
+        text = str(extra.get("off", f"do not {text}")) if default is True else text
     elif default not in (None, ()) and "[default" not in text:
         text += f" [default: {default}]"
     option = typer.Option(
-        *flags, help=text, rich_help_panel=panel, show_default=False, metavar=_metavar(field)
+        *flags, help=plain(text), rich_help_panel=panel, show_default=False, metavar=_metavar(field)
     )
-    if kind is bool and default is True:
-        return _keyword(name, Annotated[bool | None, option], panel)
-    shown: Any = list[str] | None if name == "set" else (kind if kind in (int, float, bool) else str) | None
+    shown: Any = bool | None if kind is bool else list[str] | None if name == "set" else str | None
     return _keyword(name, Annotated[shown, option], panel)
+
+
+def plain(text: str) -> str:
+    """Help text whose square brackets are meant as such."""
+    return text.replace("[", "\\[")
+
+
+def _value(field: FieldInfo, value: Any) -> Any:
+    """A number where the field wants one and the text is one; --no-NAME turns a default off."""
+    kind = _base(field.annotation)
+    if kind is bool and field.default is True:
+        return None if value is None else not value
+    if isinstance(value, str) and kind in (int, float):
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                return number(value)
+    return value
 
 
 def _keyword(name: str, annotation: Any, panel: str) -> inspect.Parameter:
@@ -94,7 +110,7 @@ def _base(annotation: Any) -> Any:
 def _metavar(field: FieldInfo) -> str | None:
     kind = _base(field.annotation)
     if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
+        return "|".join(get_args(kind)) if len(get_args(kind)) < 3 else "NAME"
     return {int: "N", float: "X", str: "TEXT", bool: None}.get(kind, "TEXT")
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -54,14 +55,20 @@ def show(name: Name, as_json: Json = False) -> None:
         return
     console = Console()
     _print_header(console, machine)
-    table = _table("field", "value", "evidence", "source", "note")
+    wide = console.width >= ROOMY
+    table = _table("field", "value", "evidence", *(["source", "note"] if wide else []))
     for section, numbers in _sections(machine):
         table.add_section()
         table.add_row(Text(section, style="bold"))
         for path, number in numbers:
             field = "  " + path.removeprefix(section + ".")
-            note = Text(number.note or "", style="dim")
-            table.add_row(field, _format(number.value), _evidence(number.evidence), number.source, note)
+            cells: list[str | Text] = [field, _format(number.value), _evidence(number.evidence)]
+            if wide:
+                table.add_row(*cells, number.source, Text(number.note or "", style="dim"))
+            else:
+                table.add_row(*cells)
+                below = Text(number.source + (f": {number.note}" if number.note else ""), style="dim")
+                table.add_row(Padding(below, (0, 0, 0, 4)))
     console.print(table)
     for key, citation in machine.sources.items():
         console.print(Text.assemble((key, "bold"), f": {citation}"))
@@ -137,10 +144,16 @@ def _sections(machine: Machine) -> Iterator[tuple[str, list[tuple[str, Quantity[
     return iter(sections.items())
 
 
+ROOMY = 120
+"""columns from which on sources and notes stand beside their numbers instead of below"""
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=position == 0 or column == "evidence")
+    for column in columns:
+        table.add_column(
+            column, overflow="fold", no_wrap=column == "evidence", min_width=46 if column == "field" else None
+        )
     return table
 
 

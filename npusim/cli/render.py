@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from npusim.comparison import Row
+from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
 from npusim.machine import Machine, quantities
-from npusim.problem import Options, Problem
+from npusim.problem import Problem
 from npusim.report import Report
 from npusim.settings import MachineSettings, NumericsSettings
 from npusim.simulate import EngineRun
@@ -27,7 +29,7 @@ def us(time: float | None) -> str:
     """Microseconds with four significant digits at least."""
     if time is None:
         return "-"
-    return f"{time:,.1f}" if time >= 1000 else f"{time:.4g}" if time >= 0.001 else "0"
+    return f"{time:,.1f}" if time >= 1000 else f"{time:#.4g}" if time >= 0.001 else "0"
 
 
 def percent(share: float) -> str:
@@ -58,8 +60,14 @@ def table(title: str, *columns: str, right: Iterable[int] = ()) -> Table:
     """A light table; columns numbered in `right` are aligned right."""
     made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     made.min_width = len(title)
+    numbers = set(right)
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number in set(right) else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if number in numbers else "left",
+            overflow="fold",
+            no_wrap=number == 0 or number in numbers,
+        )
     return made
 
 
@@ -69,37 +77,95 @@ def table(title: str, *columns: str, right: Iterable[int] = ()) -> Table:
 def settings(
     console: Console,
     entry: KernelEntry,
+    kernel: Kernel,
     problem: Problem,
-    options: Options,
     machines: MachineSettings,
     machine: Machine,
     numerics: NumericsSettings,
 ) -> None:
-    """One block that says what is about to be run."""
-    algorithm = entry.algorithm(options.algorithm)
-    if numerics.inputs:
-        sizes = f"sizes from {numerics.inputs}"
-    elif problem.matrices is not None:
-        sizes = f"{problem.matrices} matrices"
-    else:
-        lengths = set(problem.sequences)
-        each = f"{lengths.pop()} tokens" if len(lengths) == 1 else f"{sum(problem.sequences)} tokens in all"
-        sizes = f"{len(problem.sequences)} sequence{'s' * (len(problem.sequences) > 1)}, {each}, {problem.heads} heads, {problem.total} matrices"
-    console.print(f"[bold]{entry.name}[/] {algorithm.name}: {algorithm.meaning}")
-    console.print(f"problem  chunk {problem.chunk}, {sizes}, {problem.dtype}")
-    given = options.model_dump(exclude_none=True, exclude={"algorithm"})
-    if given:
-        console.print("options  " + ", ".join(f"{k} {v}" for k, v in given.items()))
-    console.print(
-        f"machine  {machine.name}, {machine.core.groups.value} cores at {machine.clock_ghz.value} GHz"
-    )
-    changed = [f"--set {text}" for text in machines.set]
-    if machines.evidence == "documented":
+    """One block that says what is about to be run, every default resolved."""
+    algorithm = entry.algorithm(kernel.algorithm)
+    console.print(Text.assemble((entry.name, "bold"), f" {algorithm.name}: {algorithm.meaning}"))
+    _field(console, "problem", _sizes(problem, numerics.inputs))
+    _field(console, "kernel", ", ".join([f"variant {kernel.variant}", *_named(kernel.settings)]))
+    _machine(console, machines, [machine])
+    if numerics.numerics:
+        _field(console, "numerics", _samples(problem, numerics))
+
+
+def comparison_settings(
+    console: Console,
+    entry: KernelEntry,
+    problem: Problem,
+    machines: MachineSettings,
+    loaded: list[Machine],
+    numerics: NumericsSettings,
+) -> None:
+    """The same for all rows of a comparison; what each of them chose stands below its table."""
+    console.print(Text.assemble((entry.name, "bold"), f": {entry.meaning}"))
+    what = f"those of {numerics.inputs}, {problem.dtype}" if numerics.inputs else _sizes(problem, None)
+    _field(console, "problem", what)
+    _machine(console, machines, loaded)
+    if numerics.numerics:
+        _field(console, "numerics", _samples(problem, numerics))
+
+
+def _field(console: Console, name: str, text: str) -> None:
+    """A line of settings; what does not fit goes on below the text, not below the name."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=8)
+    grid.add_column(overflow="fold")
+    grid.add_row(name, text)
+    console.print(grid)
+
+
+def _sizes(problem: Problem, path: str | None) -> str:
+    parts = [f"chunk {problem.chunk}"]
+    if problem.matrices is None:
+        lengths = problem.sequences
+        parts.append(f"{len(lengths)} sequence{'s' * (len(lengths) > 1)}")
+        each = len(set(lengths)) == 1
+        parts.append(f"{lengths[0] if each else sum(lengths)} tokens{'' if each else ' in all'}")
+        shared = f" ({problem.kv_heads} key heads)" if problem.kv_heads != problem.heads else ""
+        parts.append(f"{problem.heads} heads{shared}")
+    parts += [f"{problem.total} matrices", problem.dtype]
+    return ", ".join(parts) + (f" (sizes from {path})" if path else "")
+
+
+def _named(settings: Mapping[str, object]) -> list[str]:
+    words = {True: "on", False: "off"}
+    return [f"{key} {words[v] if isinstance(v, bool) else v}" for key, v in settings.items()]
+
+
+def _machine(console: Console, settings: MachineSettings, machines: list[Machine]) -> None:
+    for number, machine in enumerate(machines):
+        cores, vectors = machine.core.groups.value, machine.core.vector_cores.value
+        kind = "fused core" if machine.fused else "core group"
+        parts = "" if machine.fused else f" of 1 cube and {vectors} vector cores"
+        text = f"{machine.name}, {cores} {kind}{'s' * (cores > 1)}{parts} at {machine.clock_ghz.value:g} GHz"
+        _field(console, "" if number else "machine", text)
+    changed = [f"--set {text}" for text in settings.set]
+    if settings.evidence == "documented":
         changed.append("only documented costs (assumed and fitted ones are zero)")
-    if machines.ideal:
-        changed.append(f"free: {machines.ideal}")
+    if settings.ideal:
+        changed.append(f"free: {settings.ideal}")
     if changed:
-        console.print("         " + ", ".join(changed), highlight=False)
+        _field(console, "", "; ".join(changed))
+
+
+def _samples(problem: Problem, numerics: NumericsSettings) -> str:
+    if numerics.output:
+        count = "all matrices"
+    elif numerics.inputs or numerics.samples < problem.total:
+        count = f"up to {numerics.samples} matrices" if numerics.inputs else f"{numerics.samples} matrices"
+    else:
+        count = f"all {problem.total} matrices"
+    if numerics.inputs:
+        return f"{count} of {numerics.inputs}"
+    return (
+        f"{count}, generated: {numerics.gates} gates, key correlation "
+        f"{numerics.key_correlation:g}, seed {numerics.seed}"
+    )
 
 
 def names(console: Console, machines: list[Machine], entries: list[KernelEntry]) -> None:
@@ -115,7 +181,7 @@ def names(console: Console, machines: list[Machine], entries: list[KernelEntry])
                 str(machine.core.groups.value),
                 f"{machine.clock_ghz.value:g}",
                 f"{doubtful} of {len(numbers)}",
-                machine.description.split(". ")[0],
+                machine.description.split(",")[0],
             )
         console.print(made)
     for entry in entries:
@@ -153,10 +219,6 @@ def names_json(machines: list[Machine], entries: list[KernelEntry]) -> dict[str,
 
 def result(console: Console, found: Result) -> None:
     """All tables of `npusim run`, the summary last."""
-    console.print(
-        f"kernel   {found.kernel.algorithm}, variant {found.kernel.variant}"
-        + "".join(f", {key} {value}" for key, value in found.kernel.settings.items())
-    )
     if found.report:
         units(console, found.report)
         mechanisms(console, found.report)
@@ -167,8 +229,9 @@ def result(console: Console, found: Result) -> None:
 
 def units(console: Console, report: Report) -> None:
     """Busy time and waits of each unit; they sum to the core time."""
+    cores = f"{report.cores} core{'s' * (report.cores > 1)}"
     made = table(
-        f"Units (means over {report.cores} cores; busy + waiting = core time {us(report.core_us)} us)",
+        f"Units (means over {cores}; busy + waiting = core time {us(report.core_us)} us)",
         "unit", "busy us", "utilised", "slowest us", "waiting us", right=(1, 2, 3),
     )  # fmt: skip
     for name, unit in report.units.items():
@@ -265,7 +328,7 @@ def summary(console: Console, found: Result) -> None:
 
 
 def _engine(engine: EngineRun) -> str:
-    return f"{engine.operations:,} operations in {engine.wall_s:.1f} s"
+    return f"{engine.operations:,} operations in {engine.wall_s:.2g} s"
 
 
 def _errors(made: Table, numerics: Numerics) -> None:
@@ -288,45 +351,89 @@ def _errors(made: Table, numerics: Numerics) -> None:
     made.add_row("largest error", error(errors.max_abs_error), "of one element")
     overflow = f"{numerics.execution.nonfinite} on the way, {numerics.execution.saturated} saturated"
     made.add_row("not finite", str(errors.nonfinite), f"values of the result; {overflow}")
-    made.add_row("inputs", "", numerics.origin)
+    where, _, what = numerics.origin.partition(": ")
+    made.add_row("inputs", where, what)
+
+
+FIGURES = (
+    "time us", "speed-up", "rel. error", "worst", "SNR dB", "worst dB", "not finite", "taken on",
+)  # fmt: skip
+"""the columns of a comparison that are aligned right"""
 
 
 def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
-    """The one table of `npusim compare`, and the reasons of what is missing from it."""
+    """The one table of `npusim compare`, and the reasons of what is missing from it.
+
+    A row per configuration where that fits the width, otherwise a column per configuration.
+    """
     done = [row for row in rows if row.result]
     profiles = {row.profile for row in rows}
-    where = f" on {next(iter(profiles))}" if len(profiles) == 1 else ""
-    made = table(
-        f"{entry.name}{where}", "algorithm", *([] if where else ["profile"]), "variant", "us", "speed-up",
-        "bound", "busiest unit", "rel. error", "worst", "SNR dB", "worst dB", "not finite", "taken on",
-        right=range(2, 12),
-    )  # fmt: skip
-    for row in done:
-        made.add_row(*_comparison_row(row, bool(where)))
-    console.print(made)
-    for row in done:
-        if row.result and row.result.kernel.settings:
-            chosen = ", ".join(f"{k} {v}" for k, v in row.result.kernel.settings.items())
-            console.print(f"[dim]{row.algorithm}: {chosen}[/]", highlight=False)
+    title = entry.name + (f" on {next(iter(profiles))}" if len(profiles) == 1 else "")
+    columns = [_comparison_row(row, len(profiles) == 1) for row in done]
+    if columns:
+        wide = table(title, *columns[0], right=[n for n, c in enumerate(columns[0]) if c in FIGURES])
+        for column in columns:
+            wide.add_row(*column.values())
+        if _width(console, wide) <= console.width:
+            console.print(wide)
+        else:
+            _upright(console, title, columns)
+    chosen = {
+        row.algorithm: ", ".join(
+            [f"variant {row.result.kernel.variant}", *_named(row.result.kernel.settings)]
+        )
+        for row in done
+        if row.result
+    }
+    for name, text in chosen.items():
+        console.print(f"{name}: {text}", style="dim")
     for row in rows:
         if row.result is None:
-            console.print(f"[yellow]{row.algorithm} on {row.profile}: {row.reason}[/]", highlight=False)
+            console.print(f"{row.algorithm} on {row.profile}: {row.reason}", style="yellow")
 
 
-def _comparison_row(row: Row, one_profile: bool) -> list[str]:
+def _width(console: Console, made: Table) -> int:
+    """The width a table would like."""
+    return console.measure(made, options=console.options.update(width=10_000)).maximum
+
+
+def _upright(console: Console, title: str, columns: list[dict[str, str]]) -> None:
+    """A column per configuration, as many side by side as there is room for."""
+    while columns:
+        count = next(n for n in range(len(columns), 0, -1) if n == 1 or _fits(console, title, columns[:n]))
+        console.print(_upright_table(title, columns[:count]))
+        columns = columns[count:]
+
+
+def _fits(console: Console, title: str, columns: list[dict[str, str]]) -> bool:
+    return _width(console, _upright_table(title, columns)) <= console.width
+
+
+def _upright_table(title: str, columns: list[dict[str, str]]) -> Table:
+    right = range(1, 1 + len(columns))
+    made = table(title, "", *(column["algorithm"] for column in columns), right=right)
+    for name in list(columns[0])[1:]:
+        made.add_row(name, *(column[name] for column in columns))
+    return made
+
+
+def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
     assert row.result
     report, numerics = row.result.report, row.result.numerics
-    cells = [row.algorithm, *([] if one_profile else [row.profile]), row.result.kernel.variant]
+    cells = {"algorithm": row.algorithm, "variant": row.result.kernel.variant}
+    if not one_profile:
+        cells["profile"] = row.profile
     if report:
         top = report.units[report.dominant_unit].utilisation
-        speedup = f"{row.speedup:.2f}x" if row.speedup else "-"
-        cells += [us(report.task_us), speedup, report.bound, f"{report.dominant_unit} {percent(top)}"]
-    else:
-        cells += ["-"] * 4
-    if numerics is None:
-        return cells + ["-"] * 6
-    errors = numerics.errors
-    return [
-        *cells, error(errors.relative_error), error(errors.worst_relative_error), decibel(errors.snr_db),
-        decibel(errors.worst_snr_db), str(errors.nonfinite), f"{errors.samples} of {numerics.total}",
-    ]  # fmt: skip
+        cells |= {
+            "time us": us(report.task_us), "speed-up": f"{row.speedup:.2f}x" if row.speedup else "-",
+            "bound": report.bound, "busiest unit": f"{report.dominant_unit} {percent(top)}",
+        }  # fmt: skip
+    if numerics:
+        errors = numerics.errors
+        cells |= {
+            "rel. error": error(errors.relative_error), "worst": error(errors.worst_relative_error),
+            "SNR dB": decibel(errors.snr_db), "worst dB": decibel(errors.worst_snr_db),
+            "not finite": str(errors.nonfinite), "taken on": f"{errors.samples} of {numerics.total}",
+        }  # fmt: skip
+    return cells

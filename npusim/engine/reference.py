@@ -23,11 +23,16 @@ from typing import Any
 import simpy
 
 from npusim.engine.fabric import Fabric
-from npusim.engine.walk import Edge, Step, Walker
-from npusim.lower import PhaseProgram, Program, Role
+from npusim.engine.walk import READ, REUSE, STREAM, UNIT, Edge, Step, Walker
+from npusim.lower import PhaseProgram, Program
 from npusim.timeline import Bound, Recorder, Timeline
 
+ORDER, ISSUE, RESULT, SLOT, QUEUE = Bound
+
 Process = Generator[simpy.Event, Any, None]
+Deps = list[tuple[Step, Edge]]
+Moment = tuple[float, Bound, int]
+"""a time, what it was bound by, and by which step (or -1)"""
 Progress = Callable[[int], None]
 
 
@@ -69,6 +74,7 @@ class CoreGroup:
         self.index, self.stream = index, stream
         self.phase: PhaseProgram = program.phases[index]
         self.walker = Walker(self.phase, stream, numbers)
+        self.flags: list[list[float]] = self.phase.flags.tolist()
         self.begin = begin + (float(self.phase.start_cycles[stream]) if index == 0 else 0.0)
         self.finished = self.begin
         lanes = len(self.phase.lanes)
@@ -77,7 +83,7 @@ class CoreGroup:
         self.ahead: list[deque[Step]] = [deque() for _ in range(lanes)]
         self.closed = [False] * len(self.phase.cores)
         cores = {self.phase.lanes[i.lane].core for i in self.phase.instances}
-        units = {i.lane for i in self.phase.instances if i.role is Role.unit}
+        units = {i.lane for i in self.phase.instances if i.role is UNIT}
         self.processes = [
             *(env.process(self.scalar(core)) for core in sorted(cores)),
             *(env.process(self.unit(lane)) for lane in sorted(units)),
@@ -90,18 +96,20 @@ class CoreGroup:
         now = self.begin
         issue = self.program.issue_cycles
         while (step := self.walker.next(core)) is not None:
-            now, bound, cause = yield from self.latest(step, step.blocking, now, Bound.order, -1)
-            if step.instance.role is not Role.unit:
+            bound, cause = ORDER, -1
+            if step.blocking:
+                yield from self.unknown(step.blocking)
+                now, bound, cause = self.latest(step.blocking, step.lane, now, bound, cause)
+            if step.instance.role is not UNIT:
                 self.recorder.issue(step.number, now, bound, cause)
-                now = self.finish(step, now, now + step.instance.cost.occupancy, now, Bound.issue, -1)
+                now = self.finish(step, now, now + step.instance.cost.occupancy, now, ISSUE, -1)
                 continue
             before = self.crowding(step)
             if before is not None:
                 if before.start is None:
                     yield self.begun(before)
-                assert before.start is not None
                 if before.start > now:
-                    now, bound, cause = before.start, Bound.queue, before.number
+                    now, bound, cause = before.start, QUEUE, before.number
             self.recorder.issue(step.number, now, bound, cause)
             step.issued = now + issue
             now += issue * step.instance.cost.instructions
@@ -109,7 +117,6 @@ class CoreGroup:
             if step.instance.holds:
                 if step.end is None:
                     yield self.known(step)
-                assert step.done is not None
                 now = max(now, step.done)
         self.finished = max(self.finished, now)
         self.closed[core] = True
@@ -144,10 +151,12 @@ class CoreGroup:
                 self.work[lane] = self.env.event()
                 yield self.work[lane]  # type: ignore[misc]
             step = queue.popleft()
-            start, bound, cause = free, Bound.order, -1
+            start, bound, cause = free, ORDER, -1
             if step.issued > start:
-                start, bound = step.issued, Bound.issue
-            start, bound, cause = yield from self.latest(step, step.deps, start, bound, cause)
+                start, bound = step.issued, ISSUE
+            if step.deps:
+                yield from self.unknown(step.deps)
+                start, bound, cause = self.latest(step.deps, lane, start, bound, cause)
             step.start = start
             if step.begun is not None:
                 step.begun.succeed()
@@ -155,10 +164,9 @@ class CoreGroup:
             if step.instance.flows:
                 end = yield from self.transfer(step, start)
             for producer, edge in step.deps:
-                if edge is Edge.stream:
+                if edge is STREAM:
                     if producer.end is None:
                         yield self.known(producer)
-                    assert producer.end is not None
                     end = max(end, producer.end)
             step.drained = drained = max(drained, end + step.instance.cost.latency)
             free = self.finish(step, start, end, end + step.instance.cost.latency, bound, cause)
@@ -184,32 +192,28 @@ class CoreGroup:
 
     # --- times ---------------------------------------------------------------------------------
 
-    def latest(
-        self, step: Step, deps: list[tuple[Step, Edge]], now: float, bound: Bound, cause: int
-    ) -> Generator[simpy.Event, Any, tuple[float, Bound, int]]:
-        """The latest of `now` and the moments the dependences are ready, and which one it was."""
+    def unknown(self, deps: Deps) -> Process:
+        """Wait until the times that `deps` depend on are known (which may be before they are reached)."""
         for producer, edge in deps:
-            if edge is Edge.stream:
+            if edge is STREAM:
                 if producer.start is None:
                     yield self.begun(producer)
             elif producer.end is None:
                 yield self.known(producer)
-            ready = self.ready(producer, edge, step.lane)
+
+    def latest(self, deps: Deps, lane: int, now: float, bound: Bound, cause: int) -> Moment:
+        """The latest of `now` and the moments the dependences are ready, and which one it was."""
+        for producer, edge in deps:
+            if edge is READ:
+                ready = producer.done + self.flags[producer.lane][lane]
+            elif edge is REUSE:
+                ready = producer.end + self.flags[producer.lane][lane]
+            else:
+                ready = producer.start if edge is STREAM else producer.drained
             if ready > now:
                 now, cause = ready, producer.number
-                bound = Bound.reuse if edge is Edge.reuse else Bound.read
+                bound = SLOT if edge is REUSE else RESULT
         return now, bound, cause
-
-    def ready(self, producer: Step, edge: Edge, lane: int) -> float:
-        """When a dependence lets a step on `lane` start."""
-        flag: float = self.phase.flags[producer.lane, lane]
-        assert producer.start is not None
-        if edge is Edge.stream:
-            return producer.start
-        assert producer.end is not None and producer.done is not None
-        if edge is Edge.drain:
-            return producer.drained
-        return flag + (producer.done if edge is Edge.read else producer.end)
 
     def finish(self, step: Step, start: float, end: float, done: float, bound: Bound, cause: int) -> float:
         """All times of a step are known: record them and wake whoever waits for them."""

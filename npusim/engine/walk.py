@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import Any
 
 import simpy
 
@@ -28,6 +29,13 @@ class Edge(IntEnum):
     """barrier: everything the lane was given is done"""
 
 
+# Members by plain names: looking one up on its enum costs more than all else that is done with it.
+READ, REUSE, STREAM, DRAIN = Edge
+UNIT, BARRIER = Role.unit, Role.barrier
+READS = (Use.read, Use.stream)
+STREAMED, JOINED, KEPT = Use.stream, Use.join, Use.into
+
+
 class Step:
     """One dynamic operation. Times are None until known; they may be known before they are reached."""
 
@@ -41,10 +49,11 @@ class Step:
         self.deps: list[tuple[Step, Edge]] = []
         self.blocking: list[tuple[Step, Edge]] = []
         self.issued = 0.0
-        self.start: float | None = None
-        self.end: float | None = None
-        self.done: float | None = None
-        self.drained = 0.0
+        # Any: None until known; a process that needs one waits for it first
+        self.start: Any = None
+        self.end: Any = None
+        self.done: Any = None
+        self.drained: Any = None
         self.begun: simpy.Event | None = None
         self.known: simpy.Event | None = None
 
@@ -69,6 +78,7 @@ class Walker:
         self.last: dict[int, Step] = {}
         self.pending: list[deque[Step]] = [deque() for _ in phase.cores]
         self.order = self._walk(phase.body, 0)
+        self.core_of = [lane.core for lane in phase.lanes]
 
     def next(self, core: int) -> Step | None:
         """The core's next step, walking on over the steps of other cores as needed."""
@@ -78,7 +88,7 @@ class Walker:
             if instance is None:
                 return None
             step = self._step(instance)
-            self.pending[self.phase.lanes[step.lane].core].append(step)
+            self.pending[self.core_of[step.lane]].append(step)
         return pending.popleft()
 
     def _walk(self, nodes: tuple[int | Trips, ...], item: int) -> Iterator[Instance]:
@@ -102,32 +112,34 @@ class Walker:
         deps: list[tuple[Step, Edge]] = []
         for buffer, use, back in instance.uses:
             deps.extend(self._use(self.versions[buffer], step, use, back))
-        if instance.role is Role.barrier:
-            deps.extend((self.last[lane], Edge.drain) for lane in instance.drains if lane in self.last)
-        core = self.phase.lanes[step.lane].core
+        if instance.role is BARRIER:
+            deps.extend((self.last[lane], DRAIN) for lane in instance.drains if lane in self.last)
+        lane, core_of = step.lane, self.core_of
+        stops = instance.role is not UNIT
         for producer, edge in deps:
-            if producer is step or (producer.lane == step.lane and edge is not Edge.stream):
+            if producer.lane == lane and (producer is step or edge is not STREAM):
                 continue  # one unit works in order; no flag is needed
-            across = self.phase.lanes[producer.lane].core != core
-            stops = across or instance.role is not Role.unit
-            (step.blocking if stops else step.deps).append((producer, edge))
+            across = core_of[producer.lane] != core_of[lane]
+            (step.blocking if across or stops else step.deps).append((producer, edge))
+            if across and edge is STREAM and not stops:
+                step.deps.append((producer, edge))  # issued after its producer's start; ends no earlier
         self.last[step.lane] = step
         return step
 
     def _use(self, versions: deque[Version], step: Step, use: Use, back: int) -> list[tuple[Step, Edge]]:
         """Record one use of a buffer; the steps it depends on."""
-        if use in (Use.read, Use.stream):
+        if use in READS:
             if len(versions) <= back:
                 return []  # written in an earlier phase, behind the barrier
             version = versions[-1 - back]
             version.readers[step.lane] = step
-            edge = Edge.stream if use is Use.stream else Edge.read
+            edge = STREAM if use is STREAMED else READ
             return [(writer, edge) for writer in version.writers]
-        if use is Use.join and versions:
+        if use is JOINED and versions:
             version = versions[-1]
             version.writers.append(step)
             return version.guard
-        if use is Use.into and versions:
+        if use is KEPT and versions:
             version = versions[-1]
             version.guard = _released(version, keep_writers=True)
             version.writers, version.readers = [step], {}
@@ -141,7 +153,7 @@ class Walker:
 
 def _released(version: Version, keep_writers: bool = False) -> list[tuple[Step, Edge]]:
     """What must be over before a version's slot is written again."""
-    readers = [(reader, Edge.reuse) for reader in version.readers.values()]
+    readers = [(reader, REUSE) for reader in version.readers.values()]
     if readers and not keep_writers:
         return readers
-    return readers + [(writer, Edge.read) for writer in version.writers]
+    return readers + [(writer, READ) for writer in version.writers]

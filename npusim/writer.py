@@ -1,0 +1,255 @@
+"""What the builder keeps in mind while a graph is written: open blocks, the versions of every tile, names
+that share data within one memory, and the routes of this target.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from npusim.dtypes import dtype as find_dtype
+from npusim.errors import GraphError, Unsupported
+from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View
+from npusim.ops import OpKind
+from npusim.problem import Target
+
+
+@dataclass(frozen=True)
+class Version:
+    """A particular write of a tile, to be read even after later writes (while its slot lives)."""
+
+    tile: Tile
+    block: int
+    number: int
+    number_in_block: int
+
+
+Operand = Tile | View | Version
+
+
+def view_of(operand: Tile | View) -> View:
+    return operand.view() if isinstance(operand, Tile) else operand
+
+
+def copy_kind(source: View | Access) -> OpKind:
+    """How a copy into a tile is called."""
+    return OpKind.move if isinstance(source, View) else OpKind.load
+
+
+class Writer:
+    """The state of a graph under construction, and how an operation enters it."""
+
+    def __init__(self, name: str, target: Target) -> None:
+        self.name, self.target = name, target
+        self._tiles: dict[str, Tile] = {}
+        self._blocks: list[list[Node]] = []
+        self._block_ids: list[int] = []
+        self._opened = 0
+        self._writes: Counter[Tile] = Counter()
+        self._block_writes: Counter[tuple[Tile, int]] = Counter()
+        self._written: dict[tuple[Tile, int], Operation] = {}
+        """the operation that wrote a version"""
+        self._alias: dict[Tile, tuple[View, Version]] = {}
+        """a tile that is only another name of the data in a view"""
+        self._pins: list[dict[Tile, int]] = []
+        """per open block: tiles of which it reads a version from outside, so that it must not write them"""
+
+    def tile(
+        self,
+        name: str,
+        level: str,
+        shape: tuple[int, int],
+        dtype: str,
+        slots: int = 1,
+        place: Place | None = None,
+        scale: float = 1.0,
+    ) -> Tile:
+        """A buffer of [rows, cols] at a level; `slots` 2 = double buffered.
+
+        `place` says which cores of the group hold it; by default the cube core, for UB the vector
+        cores, each its half of the rows.
+        """
+        if name in self._tiles:
+            raise GraphError("name", f"tile {name!r} is declared twice; give each tile its own name")
+        find_dtype(dtype)
+        where: Place = place or ("rows" if level == "UB" else "cube")
+        tile = Tile(name, level, shape, dtype, slots, where, scale)
+        self._tiles[name] = tile
+        return tile
+
+    # --- blocks ----------------------------------------------------------------------------------
+
+    def _block(self, build: Callable[[], None]) -> tuple[Node, ...]:
+        if not self._blocks:
+            raise GraphError("phase", "operations stand outside a phase; open one with k.phase(...)")
+        outer = dict(self._alias)
+        self._open()
+        build()
+        self._alias = outer
+        return self._close()
+
+    def _open(self) -> None:
+        self._opened += 1
+        self._blocks.append([])
+        self._block_ids.append(self._opened)
+        self._pins.append({})
+
+    def _close(self) -> tuple[Node, ...]:
+        self._block_ids.pop()
+        for tile, number in self._pins.pop().items():
+            if self._writes[tile] != number:
+                raise self._too_old(tile)
+        return tuple(self._blocks.pop())
+
+    def _emit(self, node: Node) -> None:
+        if not self._blocks:
+            raise GraphError("phase", "operations stand outside a phase; open one with k.phase(...)")
+        self._blocks[-1].append(node)
+
+    # --- writing and reading ---------------------------------------------------------------------
+
+    def _write(
+        self,
+        kind: OpKind,
+        dst: Tile | View,
+        srcs: tuple[View | Access, ...],
+        into: bool = False,
+        function: str = "",
+        immediate: float | None = None,
+        transpose: tuple[bool, ...] = (),
+        fractals: tuple[Bools | None, ...] = (),
+        scratch: Tile | None = None,
+        label: str = "",
+    ) -> Version:
+        """Emit a write; a partial one, or one that reads its own destination, keeps the version."""
+        target = view_of(dst)
+        own = any(isinstance(src, View) and src.tile is target.tile and not src.back for src in srcs)
+        keeps = into or own or not target.whole
+        if keeps:
+            self._part(target.tile)
+        self._alias.pop(target.tile, None)
+        if not keeps:
+            self._writes[target.tile] += 1
+            self._block_writes[target.tile, self._block_ids[-1] if self._block_ids else 0] += 1
+        operation = Operation(
+            kind, target, srcs, function, immediate, keeps, False, transpose, fractals, scratch, "", label
+        )
+        self._emit(operation)
+        if not keeps:
+            self._written[target.tile, self._writes[target.tile]] = operation
+        return self._version(target.tile)
+
+    def _version(self, tile: Tile, back: int = 0) -> Version:
+        block = self._block_ids[-1] if self._block_ids else 0
+        return Version(tile, block, self._writes[tile] - back, self._block_writes[tile, block] - back)
+
+    def _back(self, version: Version) -> int:
+        """How many writes ago `version` was the latest; countable within its own block only."""
+        back = self._writes[version.tile] - version.number
+        here = self._block_writes[version.tile, version.block] - version.number_in_block
+        if back and (back != here or version.block != self._block_ids[-1]):
+            raise self._too_old(version.tile)
+        if version.block in self._block_ids:  # the blocks inside its own may repeat
+            for pins in self._pins[self._block_ids.index(version.block) + 1 :]:
+                pins[version.tile] = version.number
+        return back
+
+    @staticmethod
+    def _too_old(tile: Tile) -> GraphError:
+        return GraphError("version", f"tile {tile.name}: an older version is read across the edge of a loop")
+
+    def _part(self, tile: Tile) -> None:
+        """Before `tile` is changed in place, give it and every other name of it data of their own."""
+        for other, (source, version) in list(self._alias.items()):
+            latest = self._writes[version.tile] == version.number
+            if other is not tile and (source.tile is not tile or not latest):
+                continue
+            if version.block != self._block_ids[-1]:
+                raise GraphError(
+                    "version",
+                    f"tile {tile.name} is changed in place in a loop, and shares its data with "
+                    f"{source.tile.name if other is tile else other.name} outside; move it inside the loop",
+                )
+            view, label = self._read(other), f"{source.tile.name} to {other.name}"
+            del self._alias[other]
+            last = self._detour(view, other, self._route(view.tile.level, other.level), None, label)
+            self._write(OpKind.move, other, (last,), label=label)
+
+    def _rescue(self, tile: Tile) -> None:
+        """`tile` is another name of data that were written over since: copy them just before that."""
+        source, version = self._alias[tile]
+        last = source.tile.slots - 1  # writes that the slot outlived
+        over = self._written.get((source.tile, version.number + last + 1))
+        nodes = self._blocks[-1]
+        if over not in nodes or version.block != self._block_ids[-1]:
+            raise self._too_old(source.tile)
+        there, here = nodes.index(over), len(nodes)
+        del self._alias[tile]
+        label = f"{source.tile.name} to {tile.name}"
+        view: View | Access = replace(source, back=last)
+        view = self._detour(view, tile, self._route(source.tile.level, tile.level), None, label)
+        self._write(OpKind.move, tile, (view,), label=label)
+        nodes[there:] = nodes[here:] + nodes[there:here]
+
+    def _read(self, operand: Operand) -> View:
+        """The view that is read: aliases resolved, a Version counted back from the latest write."""
+        if isinstance(operand, Version):
+            if operand.tile in self._alias:
+                view = operand.tile.view()
+            else:
+                view = replace(operand.tile.view(), back=self._back(operand))
+        else:
+            view = view_of(operand)
+        if view.tile not in self._alias:
+            return view
+        source, version = self._alias[view.tile]
+        if self._writes[source.tile] - version.number >= source.tile.slots:
+            self._rescue(view.tile)
+            return view
+        return replace(
+            source, row=view.row, rows=view.rows, col=view.col, cols=view.cols, back=self._back(version)
+        )
+
+    # --- routes ----------------------------------------------------------------------------------
+
+    def _route(self, start: str, end: str) -> list[str]:
+        """The levels between `start` and `end`: none for a direct path, else the shortest detour."""
+        queue: deque[list[str]] = deque([[start]])
+        seen = {start}
+        while queue:
+            route = queue.popleft()
+            if route[-1] == end:
+                return route[1:-1]
+            for step in sorted(stop for origin, stop in self.target.paths if origin == route[-1]):
+                if step not in seen:
+                    seen.add(step)
+                    queue.append([*route, step])
+        raise Unsupported(f"{self.name}: this machine has no path from {start} to {end}")
+
+    def _detour(
+        self, source: View | Access, goal: Tile | Tensor, stops: list[str], route: Tile | None, label: str
+    ) -> View | Access:
+        """Copy `source` over the levels `stops` on its way to `goal`; rounding is done by the first copy."""
+        for stop in stops:
+            via = route or self._workspace(source, goal, stop)
+            self._write(copy_kind(source), via, (source,), label=label and f"{label} (out)")
+            source = via.view()
+        return source
+
+    def _workspace(self, source: View | Access, goal: Tile | Tensor, level: str) -> Tile:
+        """A tile at `level`, private to the core group, for a detour."""
+        start = source.tile if isinstance(source, View) else source.tensor
+        (rows, cols), slots = source.shape, 1
+        if level == "GM":  # room is plenty: a workspace for each pair
+            name = f"{start.name}>{goal.name}"
+            slots = goal.slots if isinstance(goal, Tile) else 1
+            if name in self._tiles and self._tiles[name].shape != source.shape:
+                name += f" {rows}x{cols}"
+        else:
+            name = f"by way of {level} {rows}x{cols} {goal.dtype}" + (
+                f" {goal.scale}" if goal.scale != 1 else ""
+            )
+        if name not in self._tiles:
+            self.tile(name, level, (rows, cols), goal.dtype, slots, scale=goal.scale)
+        return self._tiles[name]

@@ -1,0 +1,420 @@
+"""The builder: versions, names that share data, routes, items and loops, as operations of the graph."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from npusim.builder import GraphError, Index, Kernel, KernelBuilder, Target, Unsupported
+from npusim.check import check
+from npusim.execute import execute
+from npusim.graph import Items, Loop, Operation, View, operations
+from npusim.ops import OpKind
+from npusim.profiles import load_machine
+
+
+@lru_cache
+def target(profile: str = "toy") -> Target:
+    return Target.of(load_machine(profile))
+
+
+class Sketch:
+    """A builder with an input, an output and a tile at every level, 16 x 16 in fp16."""
+
+    def __init__(self, profile: str = "toy", slots: int = 1) -> None:
+        self.k = k = KernelBuilder("sketch", target(profile), "fp16")
+        self.x, self.y = k.input("x", (4, 16, 16), "fp16"), k.output("y", (4, 16, 16), "fp16")
+        self.l1, self.l1b = (k.tile(name, "L1", (16, 16), "fp16", slots) for name in ("l1", "l1b"))
+        self.a, self.b = k.tile("a", "L0A", (16, 16), "fp16"), k.tile("b", "L0B", (16, 16), "fp16")
+        self.c = k.tile("c", "L0C", (16, 16), "fp32")
+        self.u, self.v = k.tile("u", "UB", (16, 16), "fp16"), k.tile("v", "UB", (16, 16), "fp16")
+
+    def finish(self) -> Kernel:
+        return self.k.finish()
+
+
+def ops(kernel: Kernel) -> list[Operation]:
+    return [op for phase in kernel.phases for op in operations(phase.nodes)]
+
+
+def levels(kernel: Kernel) -> list[str]:
+    """The way of every copy: 'GM>L1'."""
+
+    def level(end: object) -> str:
+        return end.tile.level if isinstance(end, View) else "GM"
+
+    return [f"{level(op.srcs[0])}>{level(op.dst)}" for op in ops(kernel)]
+
+
+# --- versions --------------------------------------------------------------------------------
+
+
+def test_a_tile_reads_its_latest_version_and_a_handle_the_one_it_was_given_for():
+    s = Sketch(slots=2)
+    with s.k.phase("p"):
+        old = s.k.load(s.l1, s.x.at(0))
+        s.k.load(s.l1, s.x.at(1))
+        s.k.move(s.a, s.l1)
+        s.k.move(s.b, old)
+    latest, older = [op.srcs[0] for op in ops(s.finish())[2:]]
+    assert (latest.back, older.back) == (0, 1)
+
+
+def test_writes_in_place_in_part_or_into_an_accumulator_keep_the_version():
+    s = Sketch()
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.vector("adds", s.u, s.u, imm=1.0)
+        s.k.load(s.u.view(0, 8), s.x.at(0, rows=8))
+        handle = s.k.vector("mul", s.v, s.u, s.u)
+        s.k.vector("exp", s.v.view(3, 1), s.u.view(3, 1))
+        s.k.store(s.y.at(0), handle)
+    assert [op.into for op in ops(s.finish())[:-1]] == [False, True, True, False, True]
+    assert ops(s.finish())[-1].srcs[0].back == 0
+
+
+def test_a_handle_cannot_be_read_across_the_edge_of_a_loop():
+    s = Sketch(slots=2)
+    with s.k.phase("p"), pytest.raises(GraphError, match="tile l1: an older version is read across the edge"):
+        old = s.k.load(s.l1, s.x.at(0))
+        s.k.loop(3, lambda _: s.k.load(s.l1, s.x.at(1)))
+        s.k.move(s.a, old)
+
+
+def test_nor_can_it_be_read_in_a_loop_that_writes_its_tile_later_on():
+    s = Sketch(slots=2)
+    with s.k.phase("p"), pytest.raises(GraphError, match="tile l1: an older version is read across the edge"):
+        old = s.k.load(s.l1, s.x.at(0))
+
+        def body(_: Index) -> None:
+            s.k.move(s.a, old)
+            s.k.load(s.l1, s.x.at(1))
+
+        s.k.loop(3, body)
+
+
+def test_a_handle_from_outside_a_loop_that_leaves_its_tile_alone_is_fine():
+    s = Sketch()
+    with s.k.phase("p"):
+        old = s.k.load(s.l1, s.x.at(0))
+        s.k.loop(3, lambda _: s.k.move(s.a, old))
+    check(s.finish(), target())
+    assert ops(s.finish())[1].srcs[0].back == 0
+
+
+# --- one memory behind several levels --------------------------------------------------------------
+
+
+def hexagon_copy_then_change() -> tuple[Sketch, Kernel]:
+    s = Sketch("hexagon-class")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.u, s.l1)
+        s.k.vector("adds", s.l1, s.l1, imm=1.0, label="in place")
+        s.k.store(s.y.at(0), s.u)
+        s.k.store(s.y.at(1), s.l1)
+    return s, s.finish()
+
+
+def test_within_one_memory_a_plain_move_is_no_work_but_a_name():
+    s = Sketch("hexagon-class")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.a, s.l1)
+        s.k.move(s.b, s.a)
+        s.k.matmul(s.c, s.a, s.b)
+        s.k.store(s.y.at(0), s.c)
+    kernel = check(s.finish(), target("hexagon-class"))
+    load, product, _ = ops(kernel)
+    assert load.kind is OpKind.load and product.kind is OpKind.matmul
+    assert [src.tile.name for src in product.srcs] == ["l1", "l1"]
+
+
+@pytest.mark.parametrize("how", ["transpose", "fractals", "dtype"])
+def test_a_move_that_changes_something_is_work_there_too(how):
+    s = Sketch("hexagon-class")
+    wide = s.k.tile("wide", "UB", (16, 16), "fp32")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        if how == "transpose":
+            s.k.move(s.a, s.l1, transpose=True)
+        elif how == "fractals":
+            s.k.move(s.a, s.l1, fractals=np.ones((1, 1), dtype=bool))
+        else:
+            s.k.move(wide, s.l1)
+    assert [op.kind for op in ops(s.finish())] == [OpKind.load, OpKind.move]
+
+
+def test_data_that_share_a_memory_part_before_one_name_is_changed_in_place():
+    _, kernel = hexagon_copy_then_change()
+    assert [op.name for op in ops(kernel)] == ["load l1", "l1 to u", "in place", "store y", "store y"]
+    x = np.arange(4 * 256, dtype=float).reshape(4, 16, 16) / 256
+    y = execute(kernel, {"x": x}).outputs["y"]
+    np.testing.assert_array_equal(y[0], x[0])
+    np.testing.assert_array_equal(y[1], (x[0] + 1).astype(np.float16))
+
+
+def test_a_partial_write_to_a_mere_name_first_takes_the_data_over():
+    s = Sketch("hexagon-class")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.u, s.l1)
+        s.k.load(s.u.view(0, 8), s.x.at(1, rows=8))
+        s.k.store(s.y.at(0), s.u)
+        s.k.store(s.y.at(1), s.l1)
+    x = np.random.default_rng(0).random((4, 16, 16)).astype(np.float16).astype(float)
+    y = execute(s.finish(), {"x": x}).outputs["y"]
+    np.testing.assert_array_equal(y[0], np.vstack([x[1, :8], x[0, 8:]]))
+    np.testing.assert_array_equal(y[1], x[0])
+
+
+def test_names_made_outside_a_loop_cannot_part_inside_it():
+    s = Sketch("hexagon-class")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.u, s.l1)
+        with pytest.raises(
+            GraphError, match="tile l1 is changed in place in a loop, and shares its data with u"
+        ):
+            s.k.loop(2, lambda _: s.k.vector("adds", s.l1, s.l1, imm=1.0))
+
+
+def test_a_name_outlives_its_phase_and_ends_with_a_new_write():
+    s = Sketch("hexagon-class")
+    with s.k.phase("one"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.u, s.l1)
+    with s.k.phase("two"):
+        s.k.store(s.y.at(0), s.u)
+        s.k.load(s.u, s.x.at(1))
+        s.k.store(s.y.at(1), s.u)
+    check(s.finish(), target("hexagon-class"))
+    assert [op.srcs[0].tile.name for op in ops(s.finish()) if op.kind is OpKind.store] == ["l1", "u"]
+
+
+def test_data_that_lose_their_slot_are_copied_before_that_if_their_other_name_is_still_read():
+    s = Sketch("hexagon-class")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.u, s.l1)
+        s.k.move(s.v, s.l1)
+        s.k.load(s.l1, s.x.at(1))
+        s.k.store(s.y.at(0), s.u)
+        s.k.store(s.y.at(1), s.l1)
+    kernel = check(s.finish(), target("hexagon-class"))
+    assert [op.name for op in ops(kernel)] == ["load l1", "l1 to u", "load l1", "store y", "store y"]
+    x = np.random.default_rng(0).random((4, 16, 16)).astype(np.float16).astype(float)
+    np.testing.assert_array_equal(execute(kernel, {"x": x}).outputs["y"][:2], x[:2])
+
+
+def test_a_source_written_again_is_read_through_the_name_as_it_was():
+    s = Sketch("hexagon-class", slots=2)
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.u, s.l1)
+        s.k.load(s.l1, s.x.at(1))
+        s.k.store(s.y.at(0), s.u)
+    assert str(ops(s.finish())[-1].srcs[0]) == "l1@-1"
+
+
+# --- routes ----------------------------------------------------------------------------------
+
+
+def test_with_no_direct_path_a_move_goes_through_global_memory():
+    s = Sketch()
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.a, s.l1)
+        s.k.move(s.b, s.l1)
+        s.k.matmul(s.c, s.a, s.b)
+        s.k.move(s.u, s.c, label="across")
+        s.k.move(s.l1b, s.u)
+    kernel = check(s.finish(), target())
+    assert levels(kernel)[4:] == ["L0C>GM", "GM>UB", "UB>GM", "GM>L1"]
+    out, back = ops(kernel)[4:6]
+    assert (out.name, back.name) == ("across (out)", "across")
+    assert out.dst.tile.dtype == "fp16", "the first copy rounds"
+
+
+def test_the_950_goes_from_cube_to_vector_and_back_directly():
+    s = Sketch("ascend-950pr-9599")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.a, s.l1)
+        s.k.move(s.b, s.l1)
+        s.k.matmul(s.c, s.a, s.b)
+        s.k.move(s.u, s.c)
+        s.k.move(s.l1b, s.u)
+    assert levels(check(s.finish(), target("ascend-950pr-9599")))[4:] == ["L0C>UB", "UB>L1"]
+
+
+def test_where_products_leave_through_ub_moves_and_stores_do_so_too():
+    s = Sketch("ascend-310p3")
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.a, s.l1)
+        s.k.move(s.b, s.l1)
+        s.k.matmul(s.c, s.a, s.b)
+        s.k.move(s.l1b, s.c)
+        s.k.store(s.y.at(0), s.c)
+    kernel = check(s.finish(), target("ascend-310p3"))
+    assert levels(kernel)[4:] == ["L0C>UB", "UB>L1", "L0C>UB", "UB>GM"]
+
+
+def test_a_load_reaches_l0_through_l1():
+    s = Sketch()
+    with s.k.phase("p"):
+        s.k.load(s.a, s.x.at(0))
+    kernel = check(s.finish(), target())
+    assert levels(kernel) == ["GM>L1", "L1>L0A"]
+    assert [op.kind for op in ops(kernel)] == [OpKind.load, OpKind.move]
+
+
+def test_a_move_may_name_its_route():
+    s = Sketch()
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.a, s.l1)
+        s.k.move(s.b, s.l1)
+        s.k.matmul(s.c, s.a, s.b)
+        s.k.move(s.b, s.c, route=s.l1b)
+    assert levels(s.finish())[4:] == ["L0C>L1", "L1>L0B"]
+
+
+def test_a_machine_without_any_way_says_so():
+    s = Sketch()
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.a, s.l1)
+        with pytest.raises(Unsupported, match="sketch: this machine has no path from L0A to UB"):
+            s.k.move(s.u, s.a)
+
+
+# --- items and loops -----------------------------------------------------------------------------
+
+
+def items_of(kernel: Kernel) -> Items:
+    (found,) = [node for phase in kernel.phases for node in phase.nodes if isinstance(node, Items)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("total", "group", "bodies"), [(4, 2, [2]), (7, 3, [3, 1]), (2, 5, [2]), (5, 1, [1])]
+)
+def test_a_ragged_last_trip_is_built_by_a_second_call(total, group, bodies):
+    s, called = Sketch(), []
+
+    def body(items: list[tuple[Index, ...]]) -> None:
+        called.append(len(items))
+        s.k.load(s.l1, s.x.at(0))
+
+    with s.k.phase("p"):
+        s.k.items([("i", total)], body, group=group)
+    assert called == bodies
+    assert bool(items_of(s.finish()).ragged) == (len(bodies) == 2)
+
+
+def test_items_are_numbered_row_major_over_their_axes():
+    s = Sketch()
+    where = s.k.input("where", (2, 3, 16, 16), "fp16")
+
+    def body(items: list[tuple[Index, ...]]) -> None:
+        for item in items:
+            s.k.load(s.l1, where.at(*item))
+
+    with s.k.phase("p"):
+        s.k.items([("m", 2), ("h", 3)], body, group=4)
+    node = items_of(s.finish())
+    seen = []
+    for trip, group, part in ((0, 4, node.body), (1, 2, node.ragged)):
+        env = node.variables(trip, group)
+        seen += [tuple(int(i.evaluate(env)) for i in op.srcs[0].lead) for op in operations(part)]
+    assert seen == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_peeled_trips_run_once_each_and_the_index_goes_from_first_to_last(count):
+    s = Sketch()
+
+    def trip(label: str):
+        return lambda i: s.k.load(s.l1, s.x.at(i), label=label)
+
+    with s.k.phase("p"):
+        s.k.loop(count, trip("middle"), first=trip("first"), last=trip("last"))
+    seen = [
+        (op.name, int(op.srcs[0].lead[0].evaluate({node.var: trip})))
+        for node in s.finish().phases[0].nodes
+        for trip in range(int(node.count))
+        for op in node.body
+    ]
+    names = ["first", *["middle"] * (count - 2), *["last"] * (count > 1)]
+    assert seen == list(zip(names, range(count), strict=True))
+
+
+def test_a_table_of_counts_is_peeled_item_by_item():
+    s = Sketch()
+    counts = np.array([0, 1, 3])
+
+    def body(items: list[tuple[Index, ...]]) -> None:
+        s.k.loop(counts, lambda i: s.k.load(s.l1, s.x.at(i)), first=lambda i: s.k.load(s.l1, s.x.at(i)))
+
+    with s.k.phase("p"):
+        s.k.items([("i", 3)], body)
+    first, rest = (node for node in items_of(s.finish()).body if isinstance(node, Loop))
+    np.testing.assert_array_equal(first.count, [0, 1, 1])
+    np.testing.assert_array_equal(rest.count, [0, 0, 2])
+    check(s.finish(), target())
+
+
+def test_a_peeled_last_trip_needs_one_count_for_all():
+    s = Sketch()
+    with s.k.phase("p"), pytest.raises(Unsupported, match="a peeled last trip needs the same count"):
+        s.k.loop(np.array([1, 2]), lambda i: None, last=lambda i: None)
+
+
+def test_a_loop_of_no_trips_leaves_nothing_behind():
+    s = Sketch()
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.loop(0, lambda i: s.k.load(s.l1, s.x.at(i)))
+    assert len(s.finish().phases[0].nodes) == 1
+
+
+def test_indices_are_affine_and_print_so():
+    i, j = Index(0, (("i", 1),)), Index(0, (("j", 1),))
+    index = 16 * i + 4 * (j + 2) + i
+    assert index.evaluate({"i": 3, "j": 5}) == 17 * 3 + 4 * 7
+    assert str(index) == "17*i+4*j+8"
+    assert str(Index(-3, (("i", 1),))) == "i-3" and str(Index()) == "0"
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+
+def test_names_are_given_once_and_operations_stand_in_a_phase():
+    s = Sketch()
+    with pytest.raises(GraphError, match="tile 'l1' is declared twice"):
+        s.k.tile("l1", "L1", (16, 16), "fp16")
+    with pytest.raises(GraphError, match="tensor 'x' is declared twice"):
+        s.k.output("x", (16, 16), "fp16")
+    with pytest.raises(GraphError, match="operations stand outside a phase"):
+        s.k.load(s.l1, s.x.at(0))
+    with (
+        s.k.phase("p"),
+        pytest.raises(GraphError, match="phase 'q' is opened inside another"),
+        s.k.phase("q"),
+    ):
+        pass
+
+
+def test_an_unknown_function_and_dtype_suggest_the_nearest():
+    s = Sketch()
+    with (
+        s.k.phase("p"),
+        pytest.raises(GraphError, match="no vector function 'row_summ'; did you mean 'row_sum'"),
+    ):
+        s.k.vector("row_summ", s.u, s.u)
+    with pytest.raises(Exception, match="unknown dtype 'fp61'"):
+        s.k.tile("t", "UB", (16, 16), "fp61")
