@@ -1,8 +1,8 @@
 """Forward substitution, row by row, on the vector unit: T[i] = e_i - L[i, :i] T[:i].
 
 The textbook algorithm for triangular systems (Golub and Van Loan, Matrix Computations, 3.1), the
-baseline that the matrix-product algorithms are held against. C - 1 dependent row steps per matrix;
-matrices are spread over the vector cores.
+baseline that the matrix-product algorithms are held against. C - 1 dependent row steps per matrix, step
+i on the i rows above at full width; matrices are spread over the vector cores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
     def matrix(items: list[tuple[Index, ...]]) -> None:
         (item,) = items
         k.load(L, inverse.L.at(*item), label="load L")
-        k.vector("muls", minus_L, L, imm=-1.0, label="negate L")
+        if minus_L is not L:
+            k.vector("cast", minus_L, L, label="L in fp32")
+        k.vector("muls", minus_L, minus_L, imm=-1.0, label="negate L")
         k.vector("identity", T, label="T = I")
         for i in range(1, n):
             row = T.view(i, 1)
@@ -60,6 +62,6 @@ ALGORITHM = Algorithm(
     meaning="row by row on the vector unit, each row needing all before it",
     source="textbook",
     build=build,
-    variants={"textbook": "one matrix per vector core at a time, triangular rows"},
+    variants={"textbook": "one matrix per vector core at a time, all rows above, full width"},
     parameters=frozenset({"slots", "out_dtype"}),
 )

@@ -7,14 +7,16 @@ Gated DeltaNet" (arXiv 2606.06034). With A = -L, so that T = (I - A)^-1 = sum A^
   3. E = I - (I - A) T0,  T = T0 sum_{s<S} E^s             residual correction; this order matters
 Exact on sub-diagonals below N*S, everywhere once N*S >= C. Products per tile: N-2 for T0, 1 for E, 1 for
 T, and for sum E^s: 2(p-1) by doubling where S = 2^p, else S-2. Additions are products with the identity
-into the accumulator. The paper publishes no edge of the mask and no schedule: both are parameters.
+into the accumulator. The paper publishes no schedule: it is a parameter, and its mask is taken to keep N
+sub-diagonals, the main one included. All operands are lower triangular, and only fractals that can be
+non-zero are multiplied.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from algorithms.tri_inverse import Inverse
+from algorithms.tri_inverse import Bools, Inverse, diagonal_blocks, lower_triangle
 from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile
 
 Item = tuple[Index, ...]
@@ -66,10 +68,13 @@ class MaskedNeumann:
         self.cP = self.inverse.accumulator("P in L0C")
         shape, dtype = (self.n, self.n), self.inverse.dtype
         if self.mask:
-            self.band = self.k.tile("band", "UB", shape, dtype, 1, "rows")
-            self.u = [
-                self.k.tile(f"T0 in UB.{j}", "UB", shape, dtype, 1, "rows", self.inverse.scale) for j in group
-            ]
+            # integers are masked in fp16: the vector unit computes on 16 and 32 bits
+            masked = dtype if self.inverse.scale == 1.0 else "fp16"
+            self.masked = masked
+            self.band = self.k.tile("band", "UB", shape, masked, 1, "rows")
+            self.u = [self.k.tile(f"T0 in UB.{j}", "UB", shape, masked, 1, "rows") for j in group]
+            if masked != dtype:
+                self.rounded = self.k.tile("T0 cast", "UB", shape, dtype, 1, "rows", self.inverse.scale)
 
     def emit(self) -> None:
         k, inverse = self.k, self.inverse
@@ -79,7 +84,7 @@ class MaskedNeumann:
             k.load(self.minus_I, negative.at(), label="load -I")
             if self.mask:
                 keep = np.tri(self.n) - np.tri(self.n, k=-self.order)
-                k.load(self.band, k.constant("band mask", keep, inverse.dtype).at(), label="load mask")
+                k.load(self.band, k.constant("band mask", keep, self.masked).at(), label="load mask")
             k.items(inverse.axes, self.trip, group=self.group)
 
     def trip(self, items: list[Item]) -> None:
@@ -89,7 +94,15 @@ class MaskedNeumann:
             self.correct(j, item)
 
     def add(self, dst: Tile, left: Tile, right: Tile, label: str, first: bool = False) -> None:
-        self.inverse.product(dst, left, right, self.a, self.b, label, accumulate=not first)
+        """dst += left right (= for the first), on the fractals of their triangles."""
+        fractals = (self._fractals(left), self._fractals(right))
+        self.inverse.product(dst, left, right, self.a, self.b, label, not first, fractals)
+
+    def _fractals(self, tile: Tile) -> Bools:
+        """The fractals that can be non-zero: the diagonal of an identity, else the lower triangle."""
+        if tile in (self.I, self.minus_I):
+            return diagonal_blocks(self.n, 16)
+        return lower_triangle(self.n)
 
     def start(self, j: int, item: Item) -> None:
         """T0 = I + A (I + A (...)), masked, in L1; N - 2 products and N with the identity."""
@@ -108,10 +121,13 @@ class MaskedNeumann:
         if self.mask:
             k.move(self.u[j], c, label="T0 to UB")
             k.vector("mul", self.u[j], self.u[j], self.band, label="mask")
-            if self.steps > 1:
+            if self.steps == 1:
+                self.store(item, self.u[j])
+            elif self.masked == self.inverse.dtype:
                 k.move(self.T0[j], self.u[j], label="T0 to L1")
             else:
-                self.store(item, self.u[j])
+                k.vector("cast", self.rounded, self.u[j], label="round T0")
+                k.move(self.T0[j], self.rounded, label="T0 to L1")
         elif self.steps > 1:
             k.move(self.T0[j], c, label="exit T0")
         else:

@@ -10,7 +10,7 @@ kernel_tri_inv_rec_unroll): identity and negation are products too, L0 and accum
 
 from __future__ import annotations
 
-from algorithms.tri_inverse import Inverse, below_diagonal_blocks, check_power_of_two, diagonal_blocks
+from algorithms.tri_inverse import Bools, Inverse, below_diagonal_blocks, check_power_of_two, diagonal_blocks
 from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile, Unsupported
 
 Item = tuple[Index, ...]
@@ -92,6 +92,8 @@ class Published:
         """-M, Y = diag(M)^2 and X = I - diag(M); 4 products, 3 exits."""
         k, M = self.k, Y
         diagonal = diagonal_blocks(self.n, 16)
+        # the first product waits for the store before it: it goes to the accumulator that was stored
+        first, second = (self.c1, self.c0) if self.n > 16 else (self.c0, self.c1)
         self.to_b(self.b0, M)
         self.to_a(self.a0, self.minus_I)
         self.to_a(self.a1, self.zero)
@@ -100,17 +102,17 @@ class Published:
             k.wait(half, on="aic_mac")  # the zero copies must end first: MTE1 -> CUBE -> MTE1
         k.move(self.a1, M, fractals=diagonal, into=True, label="diagonal fractals to L0A")
         k.move(self.b1, M, fractals=diagonal, into=True, label="diagonal fractals to L0B")
-        self.product(self.c0, self.a0, self.b0, "-I M")
-        self.exit(self.A, self.c0, "exit -M")
-        self.product(self.c1, self.a1, self.b1, "diag(M)^2")
-        self.exit(Y, self.c1, "exit Y")
+        self.product(first, self.a0, self.b0, "-I M")
+        self.exit(self.A, first, "exit -M")
+        self.product(second, self.a1, self.b1, "diag(M)^2")
+        self.exit(Y, second, "exit Y")
         k.wait(Y, on="aic_mac")
         self.to_b(self.b0, self.minus_I)
         self.to_a(self.a0, self.minus_I)
-        self.product(self.c0, self.a1, self.b0, "-diag(M)")
-        self.round_trip(self.c0)
-        self.product(self.c0, self.a0, self.b0, "+ I", add=True)
-        self.exit(self.X, self.c0, "exit X")
+        self.product(first, self.a1, self.b0, "-diag(M)")
+        self.round_trip(first)
+        self.product(first, self.a0, self.b0, "+ I", add=True)
+        self.exit(self.X, first, "exit X")
 
     def doubling(self, Y: Tile) -> None:
         """X <- X + X Y, Y <- Y Y; three rounds, 8 products, 5 exits."""
@@ -209,12 +211,17 @@ class Textbook:
                 self.k.move(self.X, self.cx, label="exit X")
 
     def product(
-        self, dst: Tile, a: Tile, b: Tile, a_blocks: object, b_blocks: object, label: str, add: bool = False
+        self,
+        dst: Tile,
+        a: Tile,
+        b: Tile,
+        a_blocks: Bools,
+        b_blocks: Bools | None,
+        label: str,
+        add: bool = False,
     ) -> None:
         """dst (+)= a b on the stated fractals."""
-        self.k.move(self.a, a, label="L1 to L0A")
-        self.k.move(self.b, b, label="L1 to L0B")
-        self.k.matmul(dst, self.a, self.b, add, (a_blocks, b_blocks), label=label)  # type: ignore[arg-type]
+        self.inverse.product(dst, a, b, self.a, self.b, label, add, (a_blocks, b_blocks))
 
 
 ALGORITHM = Algorithm(

@@ -90,12 +90,20 @@ class Inverse:
         return self.k.constant(name, factor * np.eye(self.n), self.dtype, self.scale)
 
     def product(
-        self, dst: Tile, a: Operand, b: Operand, left: Tile, right: Tile, label: str, accumulate: bool = False
+        self,
+        dst: Tile,
+        a: Operand,
+        b: Operand,
+        left: Tile,
+        right: Tile,
+        label: str,
+        accumulate: bool = False,
+        fractals: tuple[Bools | None, Bools | None] = (None, None),
     ) -> None:
         """dst (+)= a b with both operands copied from L1 to the L0 tiles `left` and `right`."""
         self.k.move(left, a, label="L1 to L0A")
         self.k.move(right, b, label="L1 to L0B")
-        self.k.matmul(dst, left, right, accumulate, label=label)
+        self.k.matmul(dst, left, right, accumulate, fractals, label=label)
 
 
 def diagonal_blocks(n: int, size: int, parity: int | None = None) -> Bools:
@@ -105,6 +113,11 @@ def diagonal_blocks(n: int, size: int, parity: int | None = None) -> Bools:
     block = np.arange(count) * FRACTAL // size
     mask: Bools = block[:, None] == block[None, :]
     return mask if parity is None else mask & (block[:, None] % 2 == parity)
+
+
+def lower_triangle(n: int) -> Bools:
+    """Mask of the fractals on and below the diagonal."""
+    return np.tri(n // FRACTAL, dtype=bool)
 
 
 def below_diagonal_blocks(n: int, size: int) -> Bools:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import get_args
 
+from npusim.bounds import bounds
 from npusim.dtypes import accumulator, dtype
 from npusim.errors import GraphError, did_you_mean
 from npusim.graph import (
@@ -56,15 +57,8 @@ def check(kernel: Kernel, target: Target | None = None) -> Kernel:
 
 
 def shapes(phase: Phase) -> Iterator[str]:
-    """Operands of an operation fit each other, and views lie inside their tiles."""
+    """Operands of an operation fit each other."""
     for op in operations(phase.nodes):
-        for view in tiles_of(op):
-            for start, size, limit in (
-                (view.row, view.rows, view.tile.shape[0]),
-                (view.col, view.cols, view.tile.shape[1]),
-            ):
-                if size < 1 or (not start.terms and (start.const < 0 or start.const + size > limit)):
-                    yield f"{op.name}: view {view} lies outside tile {view.tile.name} {view.tile.shape}"
         problem = _shape_problem(op)
         if problem:
             yield f"{op.name}: {problem}"
@@ -183,7 +177,7 @@ def deadlock(phase: Phase) -> Iterator[str]:
 
 
 def empty_loops(phase: Phase) -> Iterator[str]:
-    """A loop without trips or without operations says that something was forgotten."""
+    """Items that are none, or a loop without operations, say that something was forgotten."""
     for node in _loops(phase.nodes):
         if isinstance(node, Items):
             if node.total < 1:
@@ -213,10 +207,42 @@ def _counts(nodes: tuple[Node, ...], items: Items | None) -> Iterator[str]:
         if isinstance(node, Loop) and not isinstance(node.count, int):
             if items is None or items.group != 1:
                 yield f"loop {node.var} has a count per item; put it into items dealt one by one (group=1)"
+            elif not isinstance(items.deal, str):
+                yield f"loop {node.var} has a count per item, which items dealt on a grid cannot have"
             elif len(node.count) != items.total:
                 yield f"loop {node.var} has {len(node.count)} counts for {items.total} items"
         if isinstance(node, (Loop, Items)):
             yield from _counts(node.body, node if isinstance(node, Items) else items)
+
+
+def items(phase: Phase) -> Iterator[str]:
+    """Items are dealt to cores, so they stand at the top of a phase, not in a loop or in other items; on a
+    grid they have two axes and come one by one."""
+    for node in phase.nodes:
+        grid = isinstance(node, Items) and not isinstance(node.deal, str)
+        if isinstance(node, Items) and grid and (len(node.axes) != 2 or node.group != 1):
+            yield f"a grid deals two axes one by one, got {len(node.axes)} in groups of {node.group}"
+        if not isinstance(node, Operation):
+            for inner in _loops(node.body):
+                if isinstance(inner, Items):
+                    names = " x ".join(name for name, _ in inner.axes)
+                    yield f"the items {names} stand inside a loop or other items; put them at the top"
+
+
+def order(phase: Phase) -> Iterator[str]:
+    """Nothing orders a load behind a store to the same tensor: another phase, or a tile in GM, does."""
+    stored = {
+        op.dst.tensor
+        for op in operations(phase.nodes)
+        if op.kind is OpKind.store and isinstance(op.dst, Access)
+    }
+    for op in operations(phase.nodes):
+        for src in op.srcs:
+            if isinstance(src, Access) and src.tensor in stored:
+                yield (
+                    f"{op.name} loads tensor {src.tensor.name}, which the same phase stores; nothing orders "
+                    "the two: load it in a later phase, or hand the data over in a tile at GM"
+                )
 
 
 def cores(phase: Phase) -> Iterator[str]:
@@ -271,11 +297,14 @@ def _undefined(nodes: tuple[Node, ...], written: set[Tile]) -> Iterator[str]:
 
 RULES: dict[str, Callable[[Phase], Iterator[str]]] = {
     "shape": shapes,
+    "bounds": bounds,
     "dtype": dtypes,
     "place": places,
     "deadlock": deadlock,
     "empty loop": empty_loops,
     "count": counts,
+    "items": items,
+    "order": order,
     "core": cores,
 }
 

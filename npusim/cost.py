@@ -93,7 +93,7 @@ def _add_instruction(
         slope, name = function.cycles_per_repeat_16bit, "cycles_per_repeat_16bit"
     repeats = math.ceil(item.rows * item.cols * bytes_each / unit.repeat_bytes.value)
     _add(terms, f"{field}.{name}", item.count * repeats * slope.value)
-    if item.rows * item.cols * bytes_each % unit.repeat_bytes.value and item.rows * item.cols == 1:
+    if item.rows * item.cols == 1:
         _add(terms, "core.vector.mask_cycles", item.count * unit.mask_cycles.value)
     latency = function.latency_cycles.value
     hidden = item.count - 1 if last else item.count

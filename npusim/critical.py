@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npusim import cost
-from npusim.lower import Instance, Role, Use
+from npusim.program import Instance, Role, Use
 from npusim.timeline import Bound, Ints, Timeline
 
 STREAM_WINDOW = 1 << 14

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 16
+"""known names listed where none is near"""
+
 
 class NpusimError(Exception):
     """Bad input. The command line prints the message alone and exits with code 2."""
@@ -36,4 +39,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
-    return f"known: {', '.join(names)}"
+    shown = ", ".join(names[:SHOWN])
+    return f"known: {shown}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

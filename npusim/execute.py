@@ -249,7 +249,9 @@ class _Run:
     @staticmethod
     def converts(op: Operation) -> bool:
         src, dst = op.srcs[0], op.dst
-        return not (isinstance(src, View) and isinstance(dst, View) and src.tile.dtype == dst.tile.dtype)
+        if not (isinstance(src, View) and isinstance(dst, View)):
+            return True
+        return (src.tile.dtype, src.tile.scale) != (dst.tile.dtype, dst.tile.scale)
 
     # --- values --------------------------------------------------------------------------------
 

@@ -20,7 +20,9 @@ Bools = npt.NDArray[np.bool_]
 Place = Literal["cube", "rows", "replicate", "first", "second"]
 """Which cores of a group hold a tile: the cube core; each vector core its share of the rows; every
 vector core a full copy; or one vector core alone."""
-Deal = Literal["cyclic", "contiguous"]
+Deal = Literal["cyclic", "contiguous"] | tuple[int, int]
+"""To core groups in turn; in runs; or (r, c): groups form an r x c grid, group i has the block i mod r of
+the first axis and i div r of the second."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Access:
 
     def __str__(self) -> str:
         text = ", ".join(str(i) for i in self.lead)
-        whole = self.shape == self.tensor.shape[-2:]
+        whole = self.shape == self.tensor.shape[-2:] and self.row == self.col == Index()
         window = "" if whole else f"; {_span(self.row, self.rows)}, {_span(self.col, self.cols)}"
         return f"{self.tensor.name}[{text}{window}]"
 

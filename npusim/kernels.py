@@ -58,7 +58,7 @@ class KernelEntry:
     def build(self, problem: Problem, options: Options, target: Target) -> Kernel:
         """The tile graph. Options that the algorithm does not know are an InputError."""
         algorithm = self.algorithm(options.algorithm)
-        for field in ("order", "steps", "mask", "schedule", "slots", "out_dtype"):
+        for field in Options.model_fields.keys() - {"algorithm", "variant"}:
             if getattr(options, field) is not None and field not in algorithm.parameters:
                 takes = ", ".join(f"--{p.replace('_', '-')}" for p in sorted(algorithm.parameters)) or "none"
                 raise InputError(

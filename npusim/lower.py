@@ -1,14 +1,9 @@
-"""Lowering: Kernel + Machine -> Program, the one input of an engine.
-
-A Program knows numbers only: for each operation instance its lane (unit of a core), cycles, shared
-transfers, and which buffers it reads and writes. Names remain for the report.
-"""
+"""Lowering: Kernel + Machine -> Program, the one input of an engine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,115 +13,15 @@ from npusim import cost
 from npusim.check import check
 from npusim.cost import Cost
 from npusim.dtypes import dtype
-from npusim.errors import Unsupported
-from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Place, Tile, View
+from npusim.errors import GraphError, Unsupported
+from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Place, Tile, View, tiles_of
 from npusim.machine import Machine
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Target
+from npusim.program import Flow, Instance, Lane, PhaseProgram, Program, Role, Trips, Use, on_grid
 
-Ints = npt.NDArray[np.int64]
-GRID = 2.0**16
-"""Durations are multiples of 2^-16 cycle, so that sums without contention are exact."""
-
-
-class Use(IntEnum):
-    """How an operation instance uses a buffer. JOIN: a further instance of the same tile operation."""
-
-    read = 0
-    stream = 1
-    write = 2
-    into = 3
-    join = 4
-
-
-class Role(IntEnum):
-    """What an instance does to its core's scalar unit."""
-
-    unit = 0
-    """runs on its own unit; the scalar unit only issues it"""
-    scalar = 1
-    """runs on the scalar unit, after its dependences"""
-    barrier = 2
-    """the scalar unit waits until lanes of its core are empty"""
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One unit of one core of a group."""
-
-    core: int
-    unit: str
-
-
-@dataclass(frozen=True)
-class Flow:
-    """A shared transfer: `bytes` through each of `pools`, at full speed in the op's occupancy."""
-
-    bytes: float
-    pools: tuple[str, ...]
-    write: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One operation on one lane. `drains`: lanes a barrier waits for. `holds`: stops the scalar unit."""
-
-    name: str
-    lane: int
-    cost: Cost
-    number: int = -1
-    operation: Operation | None = None
-    uses: tuple[tuple[int, Use, int], ...] = ()
-    flows: tuple[Flow, ...] = ()
-    role: Role = Role.unit
-    drains: tuple[int, ...] = ()
-    holds: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Trips:
-    """A loop of the program. `count` is a number, one per stream, or (per_item) one per item."""
-
-    count: Ints
-    body: tuple[int | Trips, ...]
-    per_item: bool = False
-    first_item: Ints | None = None
-    """per stream: number of its first trip, for a loop over items; `item_step` leads to the next"""
-    item_step: int = 1
-
-
-@dataclass(frozen=True, eq=False)
-class PhaseProgram:
-    """One phase on `streams` identical core groups. `flags[a, b]`: cycles from lane a to lane b."""
-
-    name: str
-    cores: tuple[str, ...]
-    lanes: tuple[Lane, ...]
-    streams: int
-    start_cycles: npt.NDArray[np.float64]
-    flags: npt.NDArray[np.float64]
-    slots: tuple[int, ...]
-    instances: tuple[Instance, ...]
-    body: tuple[int | Trips, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """What an engine simulates. Pools give bytes per cycle; 'l1' is one port per core group."""
-
-    kernel: Kernel
-    machine: Machine
-    phases: tuple[PhaseProgram, ...]
-    pools: dict[str, float]
-    barrier_cycles: float
-    issue_cycles: float
-    queue_depth: int
-    mixed: bool
-    notes: tuple[str, ...] = field(default=())
-
-
-def on_grid(cycles: float) -> float:
-    return round(cycles * GRID) / GRID
+BYTE_FUNCTIONS = ("cast", "copy", "fill", "col_broadcast")
+"""vector functions that take elements below 16 bits (PyPTO times arithmetic for 16 and 32 bits only)"""
 
 
 def lower(kernel: Kernel, machine: Machine) -> Program:
@@ -197,8 +92,14 @@ class _PhaseLowering:
 
     def _streams(self, nodes: Iterable[Node]) -> int:
         """Core groups that get work: as many as the largest `Items` has trips, one without items."""
-        trips = [-(-node.total // node.group) for node in nodes if isinstance(node, Items)]
-        return min(self.available, max(trips, default=1))
+        items = [node for node in nodes if isinstance(node, Items)]
+        grids = [node.deal[0] * node.deal[1] for node in items if not isinstance(node.deal, str)]
+        if max(grids, default=0) > self.available:
+            raise Unsupported(
+                f"{self.kernel.name}: a grid of {max(grids)} core groups on a machine of {self.available}"
+            )
+        trips = [-(-node.total // node.group) for node in items if isinstance(node.deal, str)]
+        return max(min(self.available, max(trips, default=1)), *grids, 1)
 
     def _nodes(self, nodes: tuple[Node, ...]) -> tuple[int | Trips, ...]:
         lowered: list[int | Trips] = []
@@ -214,7 +115,9 @@ class _PhaseLowering:
         return tuple(lowered)
 
     def _items(self, items: Items) -> list[Trips]:
-        """Full trips, dealt cyclically or contiguously, and the ragged last trip on its core."""
+        """Full trips, dealt as stated, and the ragged last trip on its core."""
+        if not isinstance(items.deal, str):
+            return [Trips(self._grid(items, *items.deal), self._nodes(items.body))]
         full = items.total // items.group
         stream = np.arange(self.streams)
         if items.deal == "cyclic":
@@ -227,6 +130,15 @@ class _PhaseLowering:
         if items.ragged:
             trips.append(Trips((stream == last).astype(np.int64), self._nodes(items.ragged)))
         return trips
+
+    def _grid(self, items: Items, rows: int, cols: int) -> npt.NDArray[np.int64]:
+        """Trips of each stream on a grid: the size of its block of the two axes, the last ones short."""
+        (_, height), (_, width) = items.axes
+        tall, wide = -(-height // rows), -(-width // cols)
+        stream = np.arange(self.streams)
+        own_rows = np.clip(height - stream % rows * tall, 0, tall)
+        own_cols = np.clip(width - stream // rows * wide, 0, wide)
+        return np.where(stream < rows * cols, own_rows * own_cols, 0).astype(np.int64)
 
     # --- operations ----------------------------------------------------------------------------
 
@@ -259,9 +171,22 @@ class _PhaseLowering:
 
     def _takes_part(self, op: Operation, core: int) -> bool:
         """A vector core whose share of the rows is empty has nothing to do."""
+        self._whole_rows(op)
         if op.dst is None or op.kind in (OpKind.matmul, OpKind.scalar):
             return True
         return self._rows(op.dst.rows, self._place_of(op), core) > 0
+
+    def _whole_rows(self, op: Operation) -> None:
+        """A tile dealt by rows is used by all its rows: a window of rows lies on some of the cores only."""
+        for view in tiles_of(op):
+            window = view.tile.place == "rows" and view.rows != view.tile.shape[0]
+            if window and view.tile.level == "UB" and self.vector_cores > 1:
+                raise GraphError(
+                    "place",
+                    f"{self.kernel.name}: {op.name} uses {view.rows} of the {view.tile.shape[0]} rows of "
+                    f"{view.tile.name}, whose rows are dealt to {self.vector_cores} vector cores; "
+                    "give the tile another place",
+                )
 
     @staticmethod
     def _path_key(op: Operation) -> str:
@@ -298,6 +223,9 @@ class _PhaseLowering:
             mode = Use.join if shared and order else Use.into if op.into else Use.write
             for buffer in self._buffers(op.dst.tile, core):
                 yield buffer, mode, 0
+        if op.scratch is not None:
+            for buffer in self._buffers(op.scratch, core):
+                yield buffer, Use.write, 0
 
     def _buffers(self, tile: Tile, core: int) -> list[int]:
         """UB is private to a vector core, so another core's operation deals with the buffers of all that
@@ -376,7 +304,13 @@ class _PhaseLowering:
         inner = op.srcs[-1].rows if op.srcs else rows
         if op.srcs and VECTOR[op.function].rule != "vecmat":
             inner = self._rows(inner, dst.tile.place, core)
-        wide = max(dtype(end.tile.dtype).bytes for end in (dst, *op.srcs) if isinstance(end, View))
+        sizes = [dtype(end.tile.dtype).bytes for end in (dst, *op.srcs) if isinstance(end, View)]
+        wide, narrow = max(sizes), min(sizes)
+        if narrow < 2 and op.function not in BYTE_FUNCTIONS:
+            raise Unsupported(
+                f"{self.machine.name}: the vector unit computes on 16 and 32 bits, and {op.name} on fewer; "
+                "cast first, or use --no-timing"
+            )
         if wide > 4:
             raise Unsupported(f"{self.machine.name}: the vector unit has no fp64; use --no-timing or --dtype")
         found = cost.vector(self.machine, op.function, rows, dst.cols, inner, wide)
@@ -397,10 +331,12 @@ class _PhaseLowering:
         if mask is not None:
             count, edge = int(mask.sum()), cost.FRACTAL
             found = cost.transfer(self.machine, key, edge, edge * each, instructions=count)
+            moved = count * edge * edge
         else:
             apart = next((_row_bytes(end) for end in (src, dst) if not _adjacent(end)), 0.0)
             found = cost.transfer(self.machine, key, rows, cols * each, apart)
-        flows = tuple(self._flows(key.upper().split("_"), src, dst, rows * cols))
+            moved = rows * cols
+        flows = tuple(self._flows(key.upper().split("_"), src, dst, moved))
         return self._on(core, path.unit, op, found, flows=flows)
 
     def _flows(

@@ -100,7 +100,7 @@ class Vector(Model):
     """The vector unit: one repeat processes `repeat_bytes` of each operand."""
 
     repeat_bytes: Count
-    mask_cycles: Cost = Field(description="setting the mask register for a partial repeat")
+    mask_cycles: Cost = Field(description="setting the mask register to write a single element")
     functions: dict[str, VectorFunction]
 
 
@@ -211,7 +211,7 @@ class Machine(Model):
             if path.unit not in self.units:
                 raise ValueError(f"paths.{key}.unit: a fused core has no {path.unit}")
         for pair in self.core.flags.pairs:
-            if len(pair.split("->")) != 2 or any(unit not in self.units for unit in pair.split("->")):
+            if not _is_pair(pair, self.units):
                 raise ValueError(f"core.flags.pairs: {pair!r} is not 'unit->unit'")
         sizes: dict[str, int] = {}
         for name, level in self.levels.items():
@@ -239,6 +239,12 @@ class Machine(Model):
         """Chip-wide rate of HBM or L2 in bytes per core cycle."""
         gb_per_s = (self.memory.hbm_gb_per_s if pool == "hbm" else self.memory.l2_gb_per_s).value
         return gb_per_s / self.clock_ghz.value
+
+
+def _is_pair(text: str, units: tuple[str, ...]) -> bool:
+    """'unit->unit' of two known units."""
+    ends = text.split("->")
+    return len(ends) == 2 and all(unit in units for unit in ends)
 
 
 # --- numbers by path -------------------------------------------------------------------------
@@ -273,13 +279,16 @@ def override(machine: Machine, values: Mapping[str, float], source: str = "--set
     known = dict(_walk(machine, ""))
     data = machine.model_dump()
     for path, value in values.items():
-        if path not in known:
+        pair = path.removeprefix("core.flags.pairs.")
+        if path not in known and (pair == path or not _is_pair(pair, machine.units)):
             raise ProfileError(f"{machine.name}: {path}: no such number; {did_you_mean(path, known)}")
-        old = known[path]
-        whole = isinstance(old, (Count, CountOrNone)) and float(value).is_integer()
-        new = {"value": int(value) if whole else value, "source": source, "evidence": "assumed"}
-        _put(data, path, new if old is None else new | {"note": old.note})
+        whole = isinstance(known.get(path), (Count, CountOrNone)) and float(value).is_integer()
+        _put(data, path, {"value": int(value) if whole else value, "source": source, "evidence": "assumed"})
     return validate(data, machine.name)
+
+
+STRUCTURE = ("core.scalar.queue_depth", "memory.l2_line_bytes")
+"""with the depths k0 of the cube, numbers of which no value stands for "not known": kept as they are"""
 
 
 def documented_only(machine: Machine) -> Machine:
@@ -291,8 +300,8 @@ def documented_only(machine: Machine) -> Machine:
     def change(path: str, number: Quantity[Any]) -> dict[str, Any] | None:
         if number.evidence in (Evidence.documented, Evidence.measured):
             return None
-        if path in ("core.scalar.queue_depth", "memory.l2_line_bytes"):
-            return None  # neither costs nor rates: no value of theirs stands for "not known"
+        if path in STRUCTURE or path.startswith("core.cube.k0."):
+            return None
         if not isinstance(number, Cost):
             raise ProfileError(
                 f"{machine.name}: {path} is {number.evidence}, and without it there is no machine; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +154,7 @@ def _counts(timeline: Timeline) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
 
 
 def _breakdown(timeline: Timeline, scale: float) -> list[tuple[str, float]]:
-    """Time each operation occupies its unit, on the mean core group."""
+    """Time each operation occupies its unit, on the mean core of those that run it."""
     total: dict[str, float] = defaultdict(float)
     for index, phase in enumerate(timeline.program.phases):
         rows = timeline.phase == index
@@ -163,8 +163,9 @@ def _breakdown(timeline: Timeline, scale: float) -> list[tuple[str, float]]:
             weights=timeline.end[rows] - timeline.start[rows],
             minlength=len(phase.instances),
         )
+        cores = Counter(instance.operation for instance in phase.instances)
         for instance, cycles in zip(phase.instances, spent, strict=True):
-            total[instance.name] += float(cycles) / scale / phase.streams
+            total[instance.name] += float(cycles) / scale / phase.streams / cores[instance.operation]
     return sorted(((n, t) for n, t in total.items() if t > 0), key=lambda item: -item[1])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from npusim.lower import Program
+from npusim.program import Program
 from npusim.timeline import Timeline
 
 

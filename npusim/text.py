@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from npusim.graph import Items, Kernel, Loop, Node, Operation, Tensor, Tile
-from npusim.lower import Instance, lower
+from npusim.lower import lower
 from npusim.machine import Machine
 from npusim.ops import OpKind
+from npusim.program import Instance, Lane, PhaseProgram
 
 COLUMN = 78
 """where the cost of an operation stands"""
@@ -17,18 +18,10 @@ COLUMN = 78
 
 def kernel_text(kernel: Kernel, machine: Machine | None = None) -> str:
     """The graph, line by line; with a machine, each operation's unit, cycles and instructions on it."""
-    costs: dict[Operation, list[Instance]] = {}
-    if machine is not None:
-        for phase in lower(kernel, machine).phases:
-            for instance in phase.instances:
-                if instance.operation is not None:
-                    costs.setdefault(instance.operation, []).append(instance)
-    return "\n".join(line.rstrip() for line in _lines(kernel, machine, costs))
+    return "\n".join(line.rstrip() for line in _lines(kernel, machine))
 
 
-def _lines(
-    kernel: Kernel, machine: Machine | None, costs: Mapping[Operation, list[Instance]]
-) -> Iterator[str]:
+def _lines(kernel: Kernel, machine: Machine | None) -> Iterator[str]:
     name = " ".join(part for part in (kernel.name, kernel.algorithm, kernel.variant) if part)
     yield f"kernel {name}, {kernel.dtype} operands"
     settings = ", ".join(f"{key} {value}" for key, value in kernel.settings.items())
@@ -40,14 +33,20 @@ def _lines(
     yield from (_tensor(tensor) for tensor in kernel.tensors)
     yield ""
     yield from (_tile(tile) for tile in kernel.tiles)
-    for phase in kernel.phases:
+    programs = lower(kernel, machine).phases if machine else [None] * len(kernel.phases)
+    for phase, program in zip(kernel.phases, programs, strict=True):
         yield ""
         yield f"phase {phase.name} over {'core groups' if phase.over == 'group' else 'vector cores'}"
-        lanes = {}
-        if machine is not None:
-            program = next(p for p in lower(kernel, machine).phases if p.name == phase.name)
-            lanes = {number: lane.unit for number, lane in enumerate(program.lanes)}
-        yield from _nodes(phase.nodes, 1, costs, lanes)
+        yield from _nodes(phase.nodes, 1, _costs(program) if program else {})
+
+
+def _costs(program: PhaseProgram) -> dict[Operation, str]:
+    """Unit, cycles and instructions of each operation, and on how many cores it runs."""
+    instances: dict[Operation, list[Instance]] = {}
+    for instance in program.instances:
+        if instance.operation is not None:
+            instances.setdefault(instance.operation, []).append(instance)
+    return {op: _cost(found, program.lanes) for op, found in instances.items()}
 
 
 def _tensor(tensor: Tensor) -> str:
@@ -65,31 +64,30 @@ def _scale(thing: Tensor | Tile) -> str:
     return "" if thing.scale == 1.0 else f" scale {thing.scale:g}"
 
 
-def _nodes(
-    nodes: tuple[Node, ...], depth: int, costs: Mapping[Operation, list[Instance]], lanes: Mapping[int, str]
-) -> Iterator[str]:
+def _nodes(nodes: tuple[Node, ...], depth: int, costs: Mapping[Operation, str]) -> Iterator[str]:
     indent = "  " * depth
     for node in nodes:
         if isinstance(node, Operation):
             line = indent + _operation(node)
             found = costs.get(node)
-            yield f"{line:<{COLUMN}} # {_cost(found, lanes)}" if found else line
+            yield f"{line:<{COLUMN}} # {found}" if found else line
         elif isinstance(node, Loop):
             count = node.count if np.ndim(node.count) == 0 else f"per item {np.asarray(node.count).tolist()}"
             yield f"{indent}loop {node.var} x {count}"
-            yield from _nodes(node.body, depth + 1, costs, lanes)
+            yield from _nodes(node.body, depth + 1, costs)
         else:
             yield indent + _items(node)
-            yield from _nodes(node.body, depth + 1, costs, lanes)
+            yield from _nodes(node.body, depth + 1, costs)
             if node.ragged:
                 yield f"{indent}ragged trip of {node.total % node.group}"
-                yield from _nodes(node.ragged, depth + 1, costs, lanes)
+                yield from _nodes(node.ragged, depth + 1, costs)
 
 
 def _items(items: Items) -> str:
     axes = " x ".join(f"{name} {size}" for name, size in items.axes)
     trip = f", {items.group} a trip" if items.group > 1 else ""
-    return f"items {axes}{trip}, {items.deal}"
+    deal = items.deal if isinstance(items.deal, str) else "grid {} x {}".format(*items.deal)
+    return f"items {axes}{trip}, {deal}"
 
 
 def _operation(op: Operation) -> str:
@@ -111,9 +109,9 @@ def _mask(op: Operation, source: int) -> str:
     return turned if mask is None else f"{turned}{{{int(mask.sum())} of {mask.size} fractals}}"
 
 
-def _cost(instances: list[Instance], lanes: Mapping[int, str]) -> str:
+def _cost(instances: list[Instance], lanes: Sequence[Lane]) -> str:
     first = instances[0]
     cost = first.cost
     count = f" x{cost.instructions}" if cost.instructions != 1 else ""
     cores = f" on {len(instances)} cores" if len(instances) > 1 else ""
-    return f"{lanes[first.lane]} {cost.occupancy:.6g}+{cost.latency:.6g}{count}{cores}"
+    return f"{lanes[first.lane].unit} {cost.occupancy:.6g}+{cost.latency:.6g}{count}{cores}"

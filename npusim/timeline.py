@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.lower import Program
+from npusim.program import Program
 
 if TYPE_CHECKING:
     from npusim.engine.walk import Step
@@ -34,6 +34,8 @@ class Bound(IntEnum):
     """room in the unit's queue"""
 
 
+GROWTH = 1 << 16
+"""rows that the columns grow by"""
 _COLUMNS = {
     "phase": "b", "stream": "i", "instance": "i", "start": "d", "end": "d", "done": "d",
     "bound": "b", "cause": "q", "issued": "d", "issue_bound": "b", "issue_cause": "q",
@@ -63,7 +65,7 @@ class Recorder:
         self.count = 0
 
     def issue(self, number: int, time: float, bound: Bound, cause: int) -> None:
-        if number >= self.size:
+        while number >= self.size:
             self._grow()
         self.issued[number] = time
         self.issue_bound[number] = bound
@@ -85,8 +87,8 @@ class Recorder:
     def _grow(self) -> None:
         for name in _COLUMNS:
             column = getattr(self, name)
-            column.frombytes(bytes(column.itemsize * 65536))
-        self.size += 65536
+            column.frombytes(bytes(column.itemsize * GROWTH))
+        self.size += GROWTH
 
     def timeline(self) -> Timeline:
         columns: dict[str, Any] = {

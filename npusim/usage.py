@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from npusim.lower import Role
+from npusim.program import Role
 from npusim.timeline import Bound, Floats, Ints, Timeline
 
 ISSUE, QUEUE, FIRST_LANE = 0, 1, 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from npusim.lower import Instance, PhaseProgram, Program, Role, Trips, Use
+from npusim.program import Instance, PhaseProgram, Program, Role, Trips, Use
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Op:
     start: float = 0.0
     end: float = 0.0
     done: float = 0.0
+    kept: list[Op] = field(default_factory=list)
 
 
 @dataclass
@@ -41,7 +42,7 @@ def forward(program: Program) -> list[Op]:
     for number, phase in enumerate(program.phases):
         ran = []
         for stream in range(phase.streams):
-            at = float(phase.start_cycles[stream]) if number == 0 else begin
+            at = max(begin, float(phase.start_cycles[stream]))
             ran += list(_Group(program, number, stream, at).run())
         ops += ran
         begin = max((op.done for op in ran), default=begin) + program.barrier_cycles
@@ -106,7 +107,7 @@ class _Group:
         op.start = max([now + self.program.issue_cycles, self.free[lane], *here])
         streamed = [other.end for other, why in waits if why == "stream"]
         op.end = self.free[lane] = max([op.start + cost.occupancy, *streamed])
-        op.done = op.end + cost.latency
+        op.done = max([op.end + cost.latency, *(before.done for before in op.kept)])
         if instance.holds:
             self.scalar[core] = max(self.scalar[core], op.done)
 
@@ -114,8 +115,8 @@ class _Group:
         """Record the use; what it has to wait for, and why."""
         versions, slots = self.buffers[buffer], self.phase.slots[buffer]
         if use in (Use.read, Use.stream):
-            if len(versions) <= back:
-                return []
+            while len(versions) <= back:  # written in an earlier phase
+                versions.insert(0, Version(writers=[]))
             versions[-1 - back].readers.append(op)
             return [(w, "stream" if use is Use.stream else "result") for w in versions[-1 - back].writers]
         if use is Use.join and versions:
@@ -124,6 +125,7 @@ class _Group:
         if use is Use.into and versions:
             last = versions[-1]
             last.waits = [(r, "slot") for r in last.readers] + [(w, "result") for w in last.writers]
+            op.kept = [w for w in last.writers if w.instance.lane == op.instance.lane]
             last.readers, last.writers = [], [op]
             return last.waits
         fresh = Version(writers=[op])

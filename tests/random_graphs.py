@@ -223,6 +223,8 @@ class GroupPhase(_Writer):
     def load_ub(self, item: Index) -> None:
         tile = self.chooser.choice([self.u, self.v, self.r, self.first])
         rows = self.chooser.choice([self.n, self.n, self.n // 2, 1])
+        if tile.place == "rows":  # dealt to the vector cores: no window of its rows
+            rows = self.n
         if rows < self.n:
             whole = self.k.load(self.wrote(tile), self.source.at(item), label="load UB")
             assert whole.tile is tile

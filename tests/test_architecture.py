@@ -73,7 +73,7 @@ def test_engines_see_programs_and_timelines_not_graphs():
     for path in (p for p in FILES if name(p).startswith("npusim/engine/")):
         for module in modules(path):
             if within(module, "npusim"):
-                known = ("npusim.engine", "npusim.lower", "npusim.timeline", "npusim.errors")
+                known = ("npusim.engine", "npusim.program", "npusim.timeline", "npusim.errors")
                 assert any(within(module, k) for k in known), f"{name(path)} imports {module}"
 
 

@@ -82,19 +82,58 @@ def counted(g: Graph, counts: list[int], total: int, group: int = 1) -> None:
 
 BAD: dict[str, tuple[str, list[Callable[[Graph], object]], str]] = {
     "a view beyond the rows": (
-        "shape",
+        "bounds",
         [load_u, lambda g: g.k.vector("exp", g.v, g.u.view(8, 16))],
-        "exp v: view u[8:+16, 0:+16] lies outside tile u (16, 16)",
+        "exp v: view u[8:+16, 0:+16] lies outside tile u [16, 16]",
     ),
     "an empty view": (
-        "shape",
+        "bounds",
         [load_u, lambda g: g.k.vector("exp", g.v.view(0, 0), g.u.view(0, 0))],
         "view v[0:+0, 0:+16] lies outside tile v",
     ),
     "a negative start": (
-        "shape",
+        "bounds",
         [load_u, lambda g: g.k.vector("exp", g.v, g.u.view(-1, 16))],
         "lies outside tile u",
+    ),
+    "a view that leaves its tile in the last trip": (
+        "bounds",
+        [
+            load_u,
+            lambda g: g.k.loop(
+                3, lambda i: g.k.vector("exp", g.v.view(cols=4), g.u.view(col=4 * i + 6, cols=4))
+            ),
+        ],
+        "lies outside tile u",
+    ),
+    "an access beyond its tensor": (
+        "bounds",
+        [lambda g: g.k.load(g.l1, g.x.at(row=8, rows=16))],
+        "x[; 8:+16, 0:+16] lies outside tensor x [16, 16]",
+    ),
+    "a leading index too many": (
+        "bounds",
+        [lambda g: g.k.load(g.l1, g.x.at(0))],
+        "1 leading indices; tensor x [16, 16] takes 0",
+    ),
+    "items in items": (
+        "items",
+        [
+            lambda g: g.k.items(
+                [("a", 2)], lambda _: g.k.items([("b", 2)], lambda _: g.k.load(g.l1, g.x.at()))
+            )
+        ],
+        "the items b stand inside a loop or other items",
+    ),
+    "a load of what the phase stores": (
+        "order",
+        [
+            operands,
+            lambda g: g.k.matmul(g.c, g.a, g.b),
+            lambda g: g.k.store(g.y.at(), g.c),
+            lambda g: g.k.load(g.l1, g.y.at()),
+        ],
+        "loads tensor y, which the same phase stores",
     ),
     "a load of another shape": (
         "shape",

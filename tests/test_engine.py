@@ -25,6 +25,7 @@ from npusim.builder import Index, KernelBuilder, Target
 from npusim.critical import critical_path
 from npusim.dtypes import dtype
 from npusim.engine.reference import simulate
+from npusim.errors import GraphError, Unsupported
 from npusim.graph import Access, Items, Loop, Node, Operation, View
 from npusim.lower import lower
 from npusim.machine import Machine, override, quantities
@@ -298,6 +299,11 @@ def test_what_a_scalar_read_is_written_again_a_flag_after_the_read():
     assert ran(build).one("again", core=1)[0] == 56 + 10
 
 
+def test_a_window_of_rows_that_are_dealt_to_several_cores_is_refused():
+    with pytest.raises(GraphError, match="uses 1 of the 80 rows of u, whose rows are dealt"):
+        ran(lambda b: b.k.vector("fill", b.u.view(40, 1), imm=0.0))
+
+
 @pytest.mark.parametrize(("depth", "free_at"), [(1, 257 + 1), (2, 129 + 1), (3, 1 + 3), (8, 1 + 3)])
 def test_the_scalar_unit_runs_ahead_as_far_as_the_queue_is_deep(depth, free_at):
     """Four loads, starting at 1, 129, 257 and 385. The fourth is issued when the one `depth` before it starts
@@ -334,6 +340,16 @@ def test_where_issue_is_slower_than_the_unit_it_sets_the_pace():
 
     start, end, _ = ran(build, core__scalar__issue_cycles=20).one("blocks")
     assert end - start == 5 * 20
+
+
+def test_the_vector_unit_does_not_compute_on_eight_bits():
+    def build(b: Bench) -> None:
+        narrow = b.k.tile("narrow", "UB", (N, N), "int8")
+        b.k.vector("fill", narrow, imm=0.0)
+        b.k.vector("adds", narrow, narrow, imm=1.0)
+
+    with pytest.raises(Unsupported, match="computes on 16 and 32 bits, and adds narrow on fewer; cast first"):
+        ran(build)
 
 
 def test_a_row_broadcast_holds_the_scalar_unit():
@@ -433,6 +449,101 @@ def test_each_core_runs_the_trip_counts_of_its_own_items():
     """Items of 1 to 5 trips on three cores: 0 3 | 1 4 | 2, or 0 1 | 2 3 | 4."""
     assert loads_per_core(3, 5, 1, "cyclic", [1, 2, 3, 4, 5]) == [5, 7, 3]
     assert loads_per_core(3, 5, 1, "contiguous", [1, 2, 3, 4, 5]) == [3, 7, 5]
+
+
+def test_a_grid_gives_each_core_a_block_of_both_axes():
+    """5 x 7 items on 2 x 3 cores: blocks of 3 and 2 rows, of 3, 3 and 1 columns; rows change fastest."""
+    bench = Bench(toy(core__groups=8))
+    with bench.k.phase("p"):
+        bench.k.items([("i", 5), ("j", 7)], lambda _: bench.load(), deal=(2, 3))
+    times = bench.run()
+    assert [len(times.of("load", stream)) for stream in range(6)] == [9, 6, 9, 6, 3, 2]
+
+
+def test_a_grid_larger_than_the_machine_is_refused():
+    bench = Bench(toy(core__groups=5))
+    with bench.k.phase("p"):
+        bench.k.items([("i", 5), ("j", 7)], lambda _: bench.load(), deal=(2, 3))
+    with pytest.raises(Unsupported, match="a grid of 6 core groups on a machine of 5"):
+        bench.run()
+
+
+def test_a_tile_of_an_earlier_phase_is_written_again_after_its_readers():
+    bench = Bench(toy(memory__hbm_gb_per_s=1000))
+    with bench.k.phase("one"):
+        bench.load()
+    with bench.k.phase("two"):
+        bench.k.move(bench.a, bench.l1, label="reader")
+        bench.load(label="again")
+    times = bench.run()
+    assert times.one("again")[0] == times.one("reader")[1] + 10  # a flag after it let go
+
+
+def test_a_core_is_not_asked_to_work_before_it_is_dispatched():
+    """A phase on one core, then one on three; the third core is dispatched long after the barrier."""
+    bench = Bench(toy(core__groups=3, launch__dispatch_us=10, memory__hbm_gb_per_s=1000))
+    with bench.k.phase("one"):
+        bench.load()
+    with bench.k.phase("two"):
+        bench.k.items([("i", 3)], lambda _: bench.load(label="second"))
+    assert bench.run().one("second", stream=2)[0] == 20_000 + 1
+
+
+def test_a_partial_write_is_not_visible_before_the_slower_one_it_adds_to():
+    def build(b: Bench) -> None:
+        b.k.vector("fill", b.u, imm=0.0, label="fill")
+        b.k.vector("exp", b.v, b.u, label="slow")
+        b.k.vector("fill", b.v.view(cols=16), imm=0.0, label="quick")
+        b.k.store(b.y.at(0), b.v, label="store")
+
+    times = ran(build, core__vector__functions__exp__latency_cycles=90)
+    slow = times.one("slow", core=1)
+    assert times.one("quick", core=1)[1] < slow[2]
+    assert times.one("store", core=1)[0] == slow[2] + 10
+
+
+def test_scratch_room_is_waited_for_like_any_tile():
+    bench = Bench(toy(memory__hbm_gb_per_s=1000))
+    k = bench.k
+    whole = [k.tile(name, "UB", (N, N), "fp16", place="replicate") for name in ("row", "m", "room", "sum")]
+    with k.phase("p"):
+        for tile in whole[:2]:
+            k.load(tile, bench.x.at(0), label="load")
+        k.vector("fill", whole[3], imm=0.0, label="zero")
+        row = whole[0].view(0, 1)
+        k.vector("vecmat", whole[3].view(0, 1), row, whole[1], scratch=whole[2], label="vecmat")
+        k.load(whole[2], bench.x.at(0), label="into the room")
+        k.store(bench.y.at(0), whole[2], label="store")
+    times = bench.run()
+    assert times.one("into the room", core=1)[0] >= times.one("vecmat", core=1)[1]
+
+
+def test_a_copy_of_some_fractals_moves_only_their_bytes_through_the_port():
+    """One of 25 fractals: 512 bytes at 1 byte a cycle."""
+    mask = np.zeros((5, 5), dtype=bool)
+    mask[0, 0] = True
+
+    def build(b: Bench) -> None:
+        b.load()
+        b.k.move(b.a, b.l1, label="all")
+        b.k.move(b.a, b.l1, fractals=mask, into=True, label="one")
+
+    times = ran(build, core__l1_port_bytes_per_cycle=1, memory__hbm_gb_per_s=100_000)
+    start, end, _ = times.one("one")
+    assert end - start == pytest.approx(512)
+
+
+def test_a_core_may_begin_long_after_another_has_gone_ahead(monkeypatch):
+    """The scalar unit of the vector cores walks past a hundred loads of the cube core to its first step."""
+    monkeypatch.setattr("npusim.timeline.GROWTH", 4)
+
+    def build(b: Bench) -> None:
+        b.k.loop(100, lambda _: b.load())
+        b.k.vector("fill", b.v, imm=0.0, label="late")
+
+    times = ran(build)
+    assert len(times.of("load")) == 100
+    assert times.one("late", core=1)[0] == 1
 
 
 def test_no_more_cores_start_than_there_are_trips():

@@ -8,6 +8,8 @@ from __future__ import annotations
 import pytest
 
 from algorithms import REGISTRY
+from npusim.builder import Index, KernelBuilder
+from npusim.lower import lower
 from npusim.problem import Options, Problem, Target
 from npusim.settings import EngineSettings, MachineSettings
 from npusim.study import time_kernel
@@ -21,6 +23,28 @@ def predicted_us(seq_len: int, heads: int, evidence: str) -> float:
     kernel = REGISTRY["tri-inverse"].build(problem, Options(algorithm="mxr"), Target.of(machine))
     assert kernel.variant == "published"
     return time_kernel(kernel, machine, EngineSettings())[0].event_us
+
+
+@pytest.mark.parametrize(
+    ("profile", "cores", "mte2_us"), [("ascend-910b1", 24, 283.508), ("ascend-950pr-9589", 32, 241.56)]
+)
+def test_tiled_reads_of_128_byte_rows_into_l1_take_what_the_profiler_measured(profile, cores, mte2_us):
+    """12288 x 12288 fp16 in tiles of 64 x 64, bands of rows per core, all loads into one buffer
+    (cannmirror/asc-devkit, examples/01_simd_cpp_api/05_best_practices, 04_memory_access/data_copy)."""
+    machine = MachineSettings(profile=profile).machine()
+    k = KernelBuilder("copy-gm-l1", Target.of(machine), "fp16")
+    tensor = k.input("x", (192, 192, 64, 64), "fp16", pitch=12288)
+    tile = k.tile("tile", "L1", (64, 64), "fp16")
+
+    def band(items: list[tuple[Index, ...]]) -> None:
+        row, column = items[0]
+        k.load(tile, tensor.at(row, column), label="load")
+
+    with k.phase("read"):
+        k.items([("row", 192), ("column", 192)], band, deal="contiguous")
+    assert len(lower(k.finish(), machine).phases[0].start_cycles) == cores
+    report, _ = time_kernel(k.finish(), machine, EngineSettings())
+    assert report.units["aic_mte2"].busy_us == pytest.approx(mte2_us, rel=0.10)
 
 
 @pytest.mark.parametrize(("seq_len", "heads"), [(8192, 32), (8192, 16), (4096, 32), (4096, 16)])

@@ -6,7 +6,8 @@ unless it moves data through a shared pool: then it is known when the transfer h
 needs a time that is not known yet waits for it; nothing else happens in the simulation.
 
 1. An operation starts when its unit is free, it has been issued, and its dependences are ready.
-2. It occupies the unit until `end` and its result is visible at `done` = end + latency.
+2. It occupies the unit until `end` and its result is visible at `done` = end + latency; a write that keeps
+   its tile's version is not visible before the earlier writes of that version.
 3. Read after write: done + flag on another unit. Write after read: end + flag. Same unit: end.
 4. A stream edge starts with its producer and ends no earlier.
 5. The scalar unit issues one instruction per `issue_cycles` and stops for: a full queue, a dependence on
@@ -24,7 +25,7 @@ import simpy
 
 from npusim.engine.fabric import Fabric
 from npusim.engine.walk import READ, REUSE, STREAM, UNIT, Edge, Step, Walker
-from npusim.lower import PhaseProgram, Program
+from npusim.program import PhaseProgram, Program
 from npusim.timeline import Bound, Recorder, Timeline
 
 ORDER, ISSUE, RESULT, SLOT, QUEUE = Bound
@@ -75,7 +76,7 @@ class CoreGroup:
         self.phase: PhaseProgram = program.phases[index]
         self.walker = Walker(self.phase, stream, numbers)
         self.flags: list[list[float]] = self.phase.flags.tolist()
-        self.begin = begin + (float(self.phase.start_cycles[stream]) if index == 0 else 0.0)
+        self.begin = max(begin, float(self.phase.start_cycles[stream]))  # not before it is dispatched
         self.finished = self.begin
         lanes = len(self.phase.lanes)
         self.queues: list[deque[Step]] = [deque() for _ in range(lanes)]
@@ -168,8 +169,11 @@ class CoreGroup:
                     if producer.end is None:
                         yield self.known(producer)
                     end = max(end, producer.end)
-            step.drained = drained = max(drained, end + step.instance.cost.latency)
-            free = self.finish(step, start, end, end + step.instance.cost.latency, bound, cause)
+            done = end + step.instance.cost.latency
+            for earlier in step.kept:
+                done = max(done, earlier.done)
+            step.drained = drained = max(drained, done)
+            free = self.finish(step, start, end, done, bound, cause)
 
     def transfer(self, step: Step, start: float) -> Generator[simpy.Event, Any, float]:
         """Move the step's bytes through the shared pools; returns when the last part has landed."""
@@ -218,7 +222,7 @@ class CoreGroup:
     def finish(self, step: Step, start: float, end: float, done: float, bound: Bound, cause: int) -> float:
         """All times of a step are known: record them and wake whoever waits for them."""
         step.start, step.end, step.done = start, end, max(end, done)
-        step.deps, step.blocking = [], []
+        step.deps, step.blocking, step.kept = [], [], []
         self.finished = max(self.finished, step.done)
         self.recorder.run(self.index, self.stream, step, bound, cause)
         if step.known is not None:

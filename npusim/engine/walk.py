@@ -13,7 +13,7 @@ from typing import Any
 
 import simpy
 
-from npusim.lower import Instance, PhaseProgram, Role, Trips, Use
+from npusim.program import Instance, PhaseProgram, Role, Trips, Use
 
 
 class Edge(IntEnum):
@@ -40,7 +40,7 @@ class Step:
     """One dynamic operation. Times are None until known; they may be known before they are reached."""
 
     __slots__ = (
-        "begun", "blocking", "deps", "done", "drained", "end", "instance", "issued", "known",
+        "begun", "blocking", "deps", "done", "drained", "end", "instance", "issued", "kept", "known",
         "lane", "number", "start",
     )  # fmt: skip
 
@@ -48,6 +48,8 @@ class Step:
         self.number, self.instance, self.lane = number, instance, instance.lane
         self.deps: list[tuple[Step, Edge]] = []
         self.blocking: list[tuple[Step, Edge]] = []
+        self.kept: list[Step] = []
+        """earlier writes of the same version on this unit: it is not visible before they are"""
         self.issued = 0.0
         # Any: None until known; a process that needs one waits for it first
         self.start: Any = None
@@ -129,8 +131,8 @@ class Walker:
     def _use(self, versions: deque[Version], step: Step, use: Use, back: int) -> list[tuple[Step, Edge]]:
         """Record one use of a buffer; the steps it depends on."""
         if use in READS:
-            if len(versions) <= back:
-                return []  # written in an earlier phase, behind the barrier
+            while len(versions) <= back:
+                versions.appendleft(Version([]))  # written in an earlier phase, behind the barrier
             version = versions[-1 - back]
             version.readers[step.lane] = step
             edge = STREAM if use is STREAMED else READ
@@ -142,6 +144,7 @@ class Walker:
         if use is KEPT and versions:
             version = versions[-1]
             version.guard = _released(version, keep_writers=True)
+            step.kept = [writer for writer in version.writers if writer.lane == step.lane]
             version.writers, version.readers = [step], {}
             return version.guard
         guard = _released(versions[0]) if len(versions) == versions.maxlen else []
