@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ from npusim.graph import (
     item_variable,
 )
 from npusim.kernels import Algorithm, KernelEntry
+from npusim.names import drop_names, needed
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Options, Problem, Target
 from npusim.writer import Operand, Version, Writer, copy_kind, view_of
@@ -211,18 +213,15 @@ class KernelBuilder(Writer):
     ) -> Version:
         """Tile -> tile at another level, by the machine's route.
 
-        Within one memory a plain move is no work: the destination becomes another name of the source.
+        Within one memory a plain move is no work wherever the destination can be another name of the
+        source (npusim.names).
         With no direct path the data go through `route`, or through a workspace on the shortest way.
         `fractals` [rows/16, cols/16] copies only these, one instruction each; `into` keeps the rest.
         """
         source, target = self._read(src), view_of(dst)
         start, end = source.tile.level, target.tile.level
-        plain = not transpose and fractals is None and not into and source.whole and target.whole
-        same = (source.tile.dtype, source.tile.scale) == (target.tile.dtype, target.tile.scale)
-        if plain and same and self.target.same_memory(start, end):
-            self._alias[target.tile] = (source, self._version(source.tile, source.back))
-            return self._version(target.tile)
-        stops = [route.level] if route else self._route(start, end)
+        shared = self.target.same_memory(start, end)  # `finish` adds the route of what stays a copy
+        stops = [route.level] if route else [] if shared else self._route(start, end)
         last = self._detour(source, target.tile, stops, route, label)
         extra = {"transpose": (transpose,), "fractals": (fractals,)}
         return self._write(OpKind.move, target, (last,), into=into, label=label, **extra)  # type: ignore[arg-type]
@@ -279,7 +278,12 @@ class KernelBuilder(Writer):
 
     def finish(self) -> Kernel:
         """The finished graph; `npusim.check` holds it against the rules."""
+        phases: list[Phase] = []
+        for place, phase in enumerate(self._phases):
+            later = needed(node for after in self._phases[place + 1 :] for node in after.nodes)
+            nodes = drop_names(phase.nodes, later, self.target, self._copied)
+            phases.append(replace(phase, nodes=nodes))
         return Kernel(
             self.name, self.algorithm, self.variant, self.dtype,
-            tuple(self._tensors.values()), tuple(self._tiles.values()), tuple(self._phases), self.settings,
+            tuple(self._tensors.values()), tuple(self._tiles.values()), tuple(phases), self.settings,
         )  # fmt: skip

@@ -1,5 +1,5 @@
-"""What the builder keeps in mind while a graph is written: open blocks, the versions of every tile, names
-that share data within one memory, and the routes of this target.
+"""What the builder keeps in mind while a graph is written: open blocks, the versions of every tile and
+the routes of this target.
 """
 
 from __future__ import annotations
@@ -48,10 +48,6 @@ class Writer:
         self._opened = 0
         self._writes: Counter[Tile] = Counter()
         self._block_writes: Counter[tuple[Tile, int]] = Counter()
-        self._written: dict[tuple[Tile, int], Operation] = {}
-        """the operation that wrote a version"""
-        self._alias: dict[Tile, tuple[View, Version]] = {}
-        """a tile that is only another name of the data in a view"""
         self._pins: list[dict[Tile, int]] = []
         """per open block: tiles of which it reads a version from outside, so that it must not write them"""
 
@@ -83,10 +79,8 @@ class Writer:
     def _block(self, build: Callable[[], None]) -> tuple[Node, ...]:
         if not self._blocks:
             raise GraphError("phase", "operations stand outside a phase; open one with k.phase(...)")
-        outer = dict(self._alias)
         self._open()
         build()
-        self._alias = outer
         return self._close()
 
     def _open(self) -> None:
@@ -126,23 +120,19 @@ class Writer:
         target = view_of(dst)
         own = any(isinstance(src, View) and src.tile is target.tile and not src.back for src in srcs)
         keeps = into or own or not target.whole
-        if keeps:
-            self._part(target.tile)
-        self._alias.pop(target.tile, None)
         if not keeps:
             self._writes[target.tile] += 1
             self._block_writes[target.tile, self._block_ids[-1] if self._block_ids else 0] += 1
-        operation = Operation(
-            kind, target, srcs, function, immediate, keeps, False, transpose, fractals, scratch, "", label
+        self._emit(
+            Operation(
+                kind, target, srcs, function, immediate, keeps, False, transpose, fractals, scratch, "", label
+            )
         )
-        self._emit(operation)
-        if not keeps:
-            self._written[target.tile, self._writes[target.tile]] = operation
         return self._version(target.tile)
 
-    def _version(self, tile: Tile, back: int = 0) -> Version:
+    def _version(self, tile: Tile) -> Version:
         block = self._block_ids[-1] if self._block_ids else 0
-        return Version(tile, block, self._writes[tile] - back, self._block_writes[tile, block] - back)
+        return Version(tile, block, self._writes[tile], self._block_writes[tile, block])
 
     def _back(self, version: Version) -> int:
         """How many writes ago `version` was the latest; countable within its own block only."""
@@ -159,86 +149,64 @@ class Writer:
     def _too_old(tile: Tile) -> GraphError:
         return GraphError("version", f"tile {tile.name}: an older version is read across the edge of a loop")
 
-    def _part(self, tile: Tile) -> None:
-        """Before `tile` is changed in place, give it and every other name of it data of their own."""
-        for other, (source, version) in list(self._alias.items()):
-            latest = self._writes[version.tile] == version.number
-            if other is not tile and (source.tile is not tile or not latest):
-                continue
-            if version.block != self._block_ids[-1]:
-                raise GraphError(
-                    "version",
-                    f"tile {tile.name} is changed in place in a loop, and shares its data with "
-                    f"{source.tile.name if other is tile else other.name} outside; move it inside the loop",
-                )
-            view, label = self._read(other), f"{source.tile.name} to {other.name}"
-            del self._alias[other]
-            last = self._detour(view, other, self._route(view.tile.level, other.level), None, label)
-            self._write(OpKind.move, other, (last,), label=label)
-
-    def _rescue(self, tile: Tile) -> None:
-        """`tile` is another name of data that were written over since: copy them just before that."""
-        source, version = self._alias[tile]
-        last = source.tile.slots - 1  # writes that the slot outlived
-        over = self._written.get((source.tile, version.number + last + 1))
-        nodes = self._blocks[-1]
-        if over not in nodes or version.block != self._block_ids[-1]:
-            raise self._too_old(source.tile)
-        there, here = nodes.index(over), len(nodes)
-        del self._alias[tile]
-        label = f"{source.tile.name} to {tile.name}"
-        view: View | Access = replace(source, back=last)
-        view = self._detour(view, tile, self._route(source.tile.level, tile.level), None, label)
-        self._write(OpKind.move, tile, (view,), label=label)
-        nodes[there:] = nodes[here:] + nodes[there:here]
-
     def _read(self, operand: Operand) -> View:
-        """The view that is read: aliases resolved, a Version counted back from the latest write."""
+        """The view that is read: a Version counted back from the latest write."""
         if isinstance(operand, Version):
-            if operand.tile in self._alias:
-                view = operand.tile.view()
-            else:
-                view = replace(operand.tile.view(), back=self._back(operand))
-        else:
-            view = view_of(operand)
-        if view.tile not in self._alias:
-            return view
-        source, version = self._alias[view.tile]
-        if self._writes[source.tile] - version.number >= source.tile.slots:
-            self._rescue(view.tile)
-            return view
-        return replace(
-            source, row=view.row, rows=view.rows, col=view.col, cols=view.cols, back=self._back(version)
-        )
+            return replace(operand.tile.view(), back=self._back(operand))
+        return view_of(operand)
 
     # --- routes ----------------------------------------------------------------------------------
 
     def _route(self, start: str, end: str) -> list[str]:
         """The levels between `start` and `end`: none for a direct path, else the shortest detour."""
         queue: deque[list[str]] = deque([[start]])
-        seen = {start}
+        seen: set[str] = set()
         while queue:
             route = queue.popleft()
-            if route[-1] == end:
-                return route[1:-1]
             for step in sorted(stop for origin, stop in self.target.paths if origin == route[-1]):
+                if step == end:
+                    return route[1:]
                 if step not in seen:
                     seen.add(step)
                     queue.append([*route, step])
         raise Unsupported(f"{self.name}: this machine has no path from {start} to {end}")
 
+    def _copied(self, op: Operation) -> tuple[Node, ...]:
+        """A copy within one memory by the machine's route; any other operation as it is."""
+        source, dst = op.srcs[0] if op.srcs else None, op.dst
+        if op.kind is not OpKind.move or not isinstance(source, View) or not isinstance(dst, View):
+            return (op,)
+        start, end = source.tile.level, dst.tile.level
+        if not self.target.same_memory(start, end):
+            return (op,)
+        try:
+            stops = self._route(start, end)
+        except Unsupported as error:
+            raise Unsupported(
+                f"tile {dst.tile.name} needs a copy of tile {source.tile.name}; {error}"
+            ) from None
+        self._open()  # in a workspace that no name stands for
+        last = self._detour(source, dst.tile, stops, None, op.label, "shared ")
+        return *self._close(), replace(op, srcs=(last,))
+
     def _detour(
-        self, source: View | Access, goal: Tile | Tensor, stops: list[str], route: Tile | None, label: str
+        self,
+        source: View | Access,
+        goal: Tile | Tensor,
+        stops: list[str],
+        route: Tile | None,
+        label: str,
+        prefix: str = "",
     ) -> View | Access:
         """Copy `source` over the levels `stops` on its way to `goal`; rounding is done by the first copy."""
         for stop in stops:
-            via = route or self._workspace(source, goal, stop)
+            via = route or self._workspace(source, goal, stop, prefix)
             self._write(copy_kind(source), via, (source,), label=label and f"{label} (out)")
             source = via.view()
         return source
 
-    def _workspace(self, source: View | Access, goal: Tile | Tensor, level: str) -> Tile:
-        """A tile at `level`, private to the core group, for a detour."""
+    def _workspace(self, source: View | Access, goal: Tile | Tensor, level: str, prefix: str) -> Tile:
+        """A tile at `level`, private to the core group, for a detour; another one for each prefix."""
         start = source.tile if isinstance(source, View) else source.tensor
         (rows, cols), slots = source.shape, 1
         if level == "GM":  # room is plenty: a workspace for each pair
@@ -247,7 +215,7 @@ class Writer:
             if name in self._tiles and self._tiles[name].shape != source.shape:
                 name += f" {rows}x{cols}"
         else:
-            name = f"by way of {level} {rows}x{cols} {goal.dtype}" + (
+            name = f"{prefix}by way of {level} {rows}x{cols} {goal.dtype}" + (
                 f" {goal.scale}" if goal.scale != 1 else ""
             )
         if name not in self._tiles:

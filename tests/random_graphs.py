@@ -2,7 +2,8 @@
 
 `random_kernel(random, target)` writes a kernel through KernelBuilder and `random_machine(random)` changes the
 numbers of a profile; both take a `random.Random`, so that one seed names one case. `cases()` is the
-hypothesis strategy, `case(seed)` the same without hypothesis.
+hypothesis strategy, `case(seed)` the same without hypothesis. `Moves(seed)` is a program of moves with its
+values in plain numpy.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -361,3 +363,159 @@ class VectorPhase(_Writer):
 
     def barrier(self, item: Index) -> None:
         self.k.barrier(self.chooser.choice(["aiv_vec", "core"]), "rows")
+
+
+# --- moves -----------------------------------------------------------------------------------
+
+EDGE = 32
+LEVELS = {"x": "L1", "y": "L1", "u": "UB", "v": "UB", "w": "UB", "a": "L0A", "b": "L0B"}
+ROUTES = [("UB", "UB"), ("UB", "L1"), ("UB", "L0A"), ("UB", "L0B"), ("L1", "L0A"), ("L1", "L0B")]
+"""between which levels data move: on the toy too"""
+Step = tuple[Any, ...]
+
+
+class Moves:
+    """A random program that moves tiles about, written as a kernel or run in plain numpy.
+
+    All values are small whole numbers, so both agree exactly. A loop's count is a number, or a list with
+    one for each item.
+    """
+
+    def __init__(self, seed: int, back: bool = False) -> None:
+        self.chooser = chooser = random.Random(seed)
+        self.routes = ROUTES + [("L1", "UB"), ("L1", "L1")] * back
+        self.slots = {name: chooser.choice([1, 1, 2, 3]) for name in LEVELS}
+        self.items, self.stores = chooser.randint(1, 3), 0
+        self.before, self.after = self.block(1, chooser.randint(0, 5)), self.block(1, chooser.randint(0, 5))
+        self.trip = self.block(0, chooser.randint(3, 9))
+        self.x = np.random.default_rng(seed).integers(-9, 9, (8, EDGE, EDGE)).astype(float)
+
+    def block(self, depth: int, count: int) -> list[Step]:
+        return [*(self.step(depth) for _ in range(count)), self.store()]
+
+    def store(self) -> Step:
+        self.stores += 1
+        return "store", self.stores - 1, self.chooser.choice("uvw")
+
+    def step(self, depth: int) -> Step:
+        chooser = self.chooser
+        kinds = ["move"] * 6 + ["older", "load", "adds", "adds", "fractals", "transpose", "left", "right"]
+        kind = chooser.choice([*kinds, "store", *["loop"] * 4 * (depth < 2)])
+        start, end = chooser.choice(self.routes)
+        src = chooser.choice([name for name in LEVELS if LEVELS[name] == start])
+        dst = chooser.choice([name for name in LEVELS if LEVELS[name] == end and name != src])
+        if kind == "loop":
+            body, first, last = (self.block(depth + 1, chooser.randint(1, 5)) for _ in range(3))
+            if depth == 0 and chooser.random() < 0.2:
+                return kind, [chooser.randint(0, 3) for _ in range(self.items)], body, None, None
+            peeled = [chooser.choice([None, trip]) for trip in (first, last)]
+            return kind, chooser.randint(1, 3), body, *peeled
+        if kind == "older" and self.slots[src] > 1:
+            return kind, dst, src
+        if kind == "load":
+            return kind, chooser.choice("xyuvw"), chooser.choice([EDGE, EDGE // 2]), chooser.randrange(8)
+        if kind == "adds":
+            return kind, chooser.choice("uvw"), chooser.choice("uvw")
+        if kind == "fractals":
+            mask = [[chooser.random() < 0.5 for _ in range(2)] for _ in range(2)]
+            return kind, chooser.choice("ab"), chooser.choice("xy"), np.array(mask)
+        if kind in ("left", "right"):
+            return kind, chooser.choice("xyuvw")
+        if kind == "store":
+            return self.store()
+        return "transpose" if kind == "transpose" else "move", dst, src
+
+    def kernel(self, target: Target) -> Kernel:
+        k = KernelBuilder("moves", target, "fp16")
+        self.source = k.input("x", self.x.shape, "fp16")
+        self.result = k.output("y", (self.stores, self.items, EDGE, EDGE), "fp16")
+        identity = k.constant("identity", np.eye(EDGE), "fp16")
+        self.tiles = {
+            n: k.tile(n, level, (EDGE, EDGE), "fp16", self.slots[n], "replicate" if level == "UB" else "cube")
+            for n, level in LEVELS.items()
+        }
+        self.tiles |= {"I": k.tile("I", "L1", (EDGE, EDGE), "fp16")}
+        self.tiles |= {"c": k.tile("c", "L0C", (EDGE, EDGE), "fp32")}
+        with k.phase("one"):
+            k.load(self.tiles["I"], identity.at())
+            for number, name in enumerate(LEVELS):
+                k.load(self.tiles[name], self.source.at(number))
+            self.write(k, self.before, Index())
+            k.items([("i", self.items)], lambda items: self.write(k, self.trip, items[0][0]))
+        with k.phase("two"):
+            self.write(k, self.after, Index())
+        return k.finish()
+
+    def write(self, k: KernelBuilder, block: list[Step] | None, item: Index) -> None:
+        t = self.tiles
+        for step in block or []:
+            match step:
+                case "loop", count, *trips:
+                    body, first, last = (partial(self._trip, k, trip, item) for trip in trips)
+                    k.loop(
+                        np.array(count) if isinstance(count, list) else count,
+                        body,
+                        first if trips[1] else None,
+                        last if trips[2] else None,
+                    )
+                case "load", dst, rows, number:
+                    k.load(t[dst].view(0, rows), self.source.at(number, rows=rows))
+                case ("move" | "transpose") as kind, dst, src:
+                    k.move(t[dst], t[src], transpose=kind == "transpose")
+                case "fractals", dst, src, mask:
+                    k.move(t[dst], t[src], fractals=mask, into=True)
+                case "older", dst, src:
+                    old = k.load(t[src], self.source.at(0))
+                    k.load(t[src], self.source.at(1))
+                    k.move(t[dst], old)
+                case "adds", dst, src:
+                    k.vector("adds", t[dst], t[src], imm=1.0)
+                case ("left" | "right") as side, dst:  # the other operand is the identity
+                    k.move(t["b" if side == "left" else "a"], t["I"])
+                    k.matmul(t["c"], t["a"], t["b"])
+                    k.move(t[dst], t["c"])
+                case "store", number, src:
+                    k.store(self.result.at(number, item), t[src])
+
+    def _trip(self, k: KernelBuilder, block: list[Step], item: Index, _: Index) -> None:
+        self.write(k, block, item)
+
+    def expected(self) -> np.ndarray:
+        """The output by plain numpy."""
+        y = np.zeros((self.stores, self.items, EDGE, EDGE))
+        tiles = {name: self.x[number].copy() for number, name in enumerate(LEVELS)}
+        self.run(self.before, tiles, y, 0)
+        for item in range(self.items):
+            self.run(self.trip, dict(tiles), y, item)
+        self.run(self.after, tiles, y, 0)
+        return y
+
+    def run(self, block: list[Step], t: dict[str, np.ndarray], y: np.ndarray, item: int) -> None:
+        """`block` on the tiles `t`, none of which is changed in place."""
+        for step in block:
+            match step:
+                case "loop", count, body, first, last:
+                    trips = [body] * (count[item] if isinstance(count, list) else count)
+                    if last:
+                        trips[-1] = last
+                    if first:
+                        trips[0] = first
+                    for trip in trips:
+                        self.run(trip, t, y, item)
+                case "load", dst, rows, number:
+                    t[dst] = np.vstack([self.x[number][:rows], t[dst][rows:]])
+                case "move", dst, src:
+                    t[dst] = t[src]
+                case "transpose", dst, src:
+                    t[dst] = t[src].T
+                case "fractals", dst, src, mask:
+                    t[dst] = np.where(np.kron(mask, np.ones((16, 16))), t[src], t[dst])
+                case "older", dst, src:
+                    t[dst], t[src] = self.x[0], self.x[1]
+                case "adds", dst, src:
+                    t[dst] = t[src] + 1
+                case ("left" | "right") as side, dst:
+                    t["b" if side == "left" else "a"] = np.eye(EDGE)
+                    t[dst] = t["a"] @ t["b"]
+                case "store", number, src:
+                    y[number, item] = t[src]
