@@ -15,6 +15,7 @@ Place = tuple[str, ...]
 _TEXTS = {
     "greater_than_equal": "must be >= {ge:g}",
     "greater_than": "must be > {gt:g}",
+    "less_than_equal": "must be <= {le:g}",
     "less_than": "must be < {lt:g}",
     "finite_number": "must be finite",
     "float_type": "must be a number",

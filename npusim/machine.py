@@ -7,13 +7,15 @@ cube and the vector unit. Units are named as the msprof profiler names them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticKnownError
 
-from npusim.errors import ProfileError, did_you_mean
+from npusim.dtypes import DTYPES
+from npusim.errors import SHOWN, ProfileError, did_you_mean
 from npusim.explain import explain, model_of
 
 CUBE_UNITS = ("aic_scalar", "aic_mte2", "aic_mte1", "aic_mac", "aic_fixpipe")
@@ -25,6 +27,19 @@ Unit = Literal[
     "aiv_scalar", "aiv_mte2", "aiv_vec", "aiv_mte3",
 ]  # fmt: skip
 LevelName = Literal["L1", "L0A", "L0B", "L0C", "UB"]
+
+CUBE_DTYPES = frozenset(DTYPES) - {"fp64"}
+"""operand dtypes that a cube may multiply; no cube has fp64, which is there to compute exactly"""
+
+VECTOR_FUNCTIONS = frozenset({
+    "abs", "add", "adds", "axpy", "brcb", "cast", "copy", "div", "exp",
+    "fill", "ln", "max", "maxs", "min", "mins", "mul", "muls", "neg",
+    "reciprocal", "relu", "row_max", "row_sum", "rsqrt", "select", "sqrt", "sub", "transpose",
+})  # fmt: skip
+"""the vector instructions that a profile gives costs of"""
+
+LEAST_RATE, LARGEST, LARGEST_SIZE = 1e-9, 1e12, 10**15
+"""Numbers beyond are slips of the pen; within, every time is a finite number of cycles."""
 
 
 class Evidence(StrEnum):
@@ -54,19 +69,25 @@ class Quantity(Model, Generic[T]):
     note: str | None = None
 
 
-class Rate(Quantity[Annotated[float, Field(gt=0, strict=True)]]):
+def _not_tiny(value: float) -> float:
+    if value < LEAST_RATE:
+        raise PydanticKnownError("greater_than_equal", {"ge": LEAST_RATE})
+    return value
+
+
+class Rate(Quantity[Annotated[float, Field(gt=0, le=LARGEST, strict=True), AfterValidator(_not_tiny)]]):
     """A rate: positive."""
 
 
-class Cost(Quantity[Annotated[float, Field(ge=0, strict=True)]]):
+class Cost(Quantity[Annotated[float, Field(ge=0, le=LARGEST, strict=True)]]):
     """A time or a work per step: zero where it is free."""
 
 
-class Count(Quantity[Annotated[int, Field(gt=0, strict=True)]]):
+class Count(Quantity[Annotated[int, Field(gt=0, le=LARGEST_SIZE, strict=True)]]):
     """A whole number of things: positive."""
 
 
-class CountOrNone(Quantity[Annotated[int, Field(ge=0, strict=True)]]):
+class CountOrNone(Quantity[Annotated[int, Field(ge=0, le=64, strict=True)]]):
     """A whole number of things, possibly none."""
 
 
@@ -210,6 +231,15 @@ class Machine(Model):
                 raise ValueError(f"paths.{key}: not 'from_to' of two levels ({', '.join(LEVELS)})")
             if path.unit not in self.units:
                 raise ValueError(f"paths.{key}.unit: a fused core has no {path.unit}")
+        for dtype in self.core.cube.k0:
+            if dtype not in CUBE_DTYPES:
+                raise ValueError(
+                    f"core.cube.k0.{dtype}: no dtype of a cube; {did_you_mean(dtype, CUBE_DTYPES)}"
+                )
+        for name in self.core.vector.functions:
+            if name not in VECTOR_FUNCTIONS:
+                known = did_you_mean(name, VECTOR_FUNCTIONS)
+                raise ValueError(f"core.vector.functions.{name}: no vector function; {known}")
         for pair in self.core.flags.pairs:
             if not _is_pair(pair, self.units):
                 raise ValueError(f"core.flags.pairs: {pair!r} is not 'unit->unit'")
@@ -281,27 +311,38 @@ def override(machine: Machine, values: Mapping[str, float], source: str = "--set
     for path, value in values.items():
         pair = path.removeprefix("core.flags.pairs.")
         if path not in known and (pair == path or not _is_pair(pair, machine.units)):
-            raise ProfileError(f"{machine.name}: {path}: no such number; {did_you_mean(path, known)}")
+            raise ProfileError(f"{machine.name}: {path}: {_no_number(path, known)}")
         whole = isinstance(known.get(path), (Count, CountOrNone)) and float(value).is_integer()
         _put(data, path, {"value": int(value) if whole else value, "source": source, "evidence": "assumed"})
     return validate(data, machine.name)
 
 
 STRUCTURE = ("core.scalar.queue_depth", "memory.l2_line_bytes")
-"""with the depths k0 of the cube, numbers of which no value stands for "not known": kept as they are"""
+"""numbers of which no value stands for "not known": kept as they are"""
+
+
+def _no_number(path: str, known: Iterable[str]) -> str:
+    inside = [name.removeprefix(f"{path}.") for name in known if name.startswith(f"{path}.")]
+    if not inside:
+        return f"no such number; {did_you_mean(path, known)}"
+    more = f" and {len(inside) - SHOWN} more" if len(inside) > SHOWN else ""
+    return f"is a group of numbers: {', '.join(inside[:SHOWN])}{more}"
 
 
 def documented_only(machine: Machine) -> Machine:
     """The machine as the documents alone describe it: assumed and fitted costs become zero.
 
+    Its cube has no dtype whose depth is assumed or fitted.
     Raises ProfileError where a number that cannot be zero (a rate, a size) is not documented.
     """
 
     def change(path: str, number: Quantity[Any]) -> dict[str, Any] | None:
         if number.evidence in (Evidence.documented, Evidence.measured):
             return None
-        if path in STRUCTURE or path.startswith("core.cube.k0."):
+        if path in STRUCTURE:
             return None
+        if path.startswith("core.cube.k0."):
+            return {}
         if not isinstance(number, Cost):
             raise ProfileError(
                 f"{machine.name}: {path} is {number.evidence}, and without it there is no machine; "
@@ -313,7 +354,10 @@ def documented_only(machine: Machine) -> Machine:
 
 
 def rebuild(machine: Machine, change: Callable[[str, Quantity[Any]], dict[str, Any] | None]) -> Machine:
-    """The machine with each number for which `change(path, number)` is not None replaced by it."""
+    """The machine with each number for which `change(path, number)` is not None replaced by it.
+
+    An empty mapping removes the number.
+    """
     data = machine.model_dump()
     for path, number in quantities(machine).items():
         new = change(path, number)
@@ -326,7 +370,10 @@ def _put(data: dict[str, Any], path: str, new: Mapping[str, Any]) -> None:
     *parents, leaf = path.split(".")
     for step in parents:
         data = data[step]
-    data[leaf] = new
+    if new:
+        data[leaf] = new
+    else:
+        del data[leaf]
 
 
 def validate(data: Mapping[str, Any], where: str) -> Machine:

@@ -97,7 +97,8 @@ def read_matrices(
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """Write `arrays` (any shape and numpy dtype) by name to exactly `path`, all or nothing.
 
-    An existing file is replaced. InputError for a folder that does not exist or refuses the file.
+    An existing file is replaced, behind symbolic links too. InputError for a folder that does not exist
+    or refuses the file, and for what is no regular file.
     """
     target = check_target(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -113,12 +114,18 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """The path of a file that may be written. InputError for a folder, or a file in none."""
-    target = Path(path)
+    """The path of a file that may be written, behind any symbolic links.
+
+    InputError for a file in no folder, and for whatever exists and is not a regular file.
+    """
+    given, target = Path(path), Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise InputError(f"{target}: folder {target.parent} does not exist: create it, or name another")
+        folder = target.parent if given.is_symlink() else given.parent
+        raise InputError(f"{given}: folder {folder} does not exist: create it, or name another")
     if target.is_dir():
-        raise InputError(f"{target}: is a folder: name a file in it")
+        raise InputError(f"{given}: is a folder: name a file in it")
+    if os.path.lexists(target) and not target.is_file():
+        raise InputError(f"{given}: exists and is no regular file: name another")
     return target
 
 
@@ -133,6 +140,8 @@ class _File:
                 self.fail(name, f"unknown array: {did_you_mean(name, AXES)}")
         if "L" in self.arrays and {"k", "beta", "g"} & set(self.arrays):
             self.fail("L", "either L, or k, beta and g describe the problem: remove one of them")
+        if "L" in self.arrays and "cu_seqlens" in self.arrays:
+            self.fail("cu_seqlens", "cuts the tokens of k, beta and g, and L has none: remove it")
         if "L" not in self.arrays:
             missing = [name for name in ("beta", "g") if name not in self.arrays]
             if missing:

@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from npusim.dtypes import DTYPES
 from npusim.errors import InputError, did_you_mean
@@ -54,6 +55,23 @@ def _known_dtype(name: str) -> str:
     return name
 
 
+MOST = 10**12
+"""tokens, matrices and the like: more than any problem has, and few enough to count in float64"""
+LARGEST_CHUNK = 256
+
+
+def _within_chunk(value: int) -> int:
+    if value > LARGEST_CHUNK:
+        raise PydanticCustomError(
+            "beyond_chunk",
+            f"must be <= {LARGEST_CHUNK}, the largest chunk: N*S beyond the chunk gains nothing",
+        )
+    return value
+
+
+Terms = Annotated[int, Field(gt=0), AfterValidator(_within_chunk)]
+"""how many terms of a series"""
+
 DtypeName = Annotated[str, AfterValidator(_known_dtype)]
 """the name of a number format"""
 
@@ -62,17 +80,22 @@ class Problem(Settings):
     """The sizes of the problem and the dtype of its operands."""
 
     chunk: PositiveInt = Field(
-        64, description="chunk size C: the matrices are C x C", json_schema_extra={"option": "--chunk-size"}
+        64,
+        le=MOST,
+        description="chunk size C: the matrices are C x C",
+        json_schema_extra={"option": "--chunk-size"},
     )
-    batch: PositiveInt = Field(1, description="sequences")
-    seq_len: PositiveInt = Field(8192, description="tokens per sequence")
-    heads: PositiveInt = Field(32, description="value heads")
-    key_heads: PositiveInt | None = Field(None, description="key heads [default: heads]")
-    head_dim: PositiveInt = Field(128, description="key and query dimension per head")
+    batch: PositiveInt = Field(1, le=10**6, description="sequences")
+    seq_len: PositiveInt = Field(8192, le=MOST, description="tokens per sequence")
+    heads: PositiveInt = Field(32, le=10**6, description="value heads")
+    key_heads: PositiveInt | None = Field(None, le=10**6, description="key heads [default: heads]")
+    head_dim: PositiveInt = Field(128, le=10**6, description="key and query dimension per head")
     cu_seqlens: tuple[int, ...] | None = Field(
         None, description="cumulative sequence lengths 0,500,...: sequences of unequal length"
     )
-    matrices: PositiveInt | None = Field(None, description="number of matrices, instead of sequences")
+    matrices: PositiveInt | None = Field(
+        None, le=MOST, description="number of matrices, instead of sequences"
+    )
     dtype: DtypeName = Field("fp16", description="dtype of the operands")
 
     @field_validator("cu_seqlens", mode="before")
@@ -95,6 +118,12 @@ class Problem(Settings):
             len(ends) < 2 or ends[0] != 0 or any(b <= a for a, b in itertools.pairwise(ends))
         ):
             raise ValueError(f"cu_seqlens: must start at 0 and increase (0,500,1200), got {_list(ends)}")
+        if ends is not None and ends[-1] > MOST:
+            raise ValueError(f"cu_seqlens: must end at <= {MOST:g} tokens, got {ends[-1]}")
+        if self.total > MOST:
+            raise ValueError(
+                f"{self.total:.3g} matrices are more than {MOST:g}; lower --batch, --seq-len or --heads"
+            )
         return self
 
     @property
@@ -113,6 +142,8 @@ class Problem(Settings):
         """Chunks over all sequences, and heads; matrices are numbered with the head fastest."""
         if self.matrices is not None:
             return self.matrices, 1
+        if self.cu_seqlens is None:
+            return self.batch * -(-self.seq_len // self.chunk), self.heads
         return sum(-(-tokens // self.chunk) for tokens in self.sequences), self.heads
 
     @property
@@ -129,12 +160,12 @@ class Options(Settings):
 
     algorithm: str | None = Field(None, description="algorithm [default: mxr]")
     variant: str | None = Field(None, description="structure of the kernel [default: as measured]")
-    order: PositiveInt | None = Field(
+    order: Terms | None = Field(
         None,
         description="N: terms of the truncated Neumann series",
         json_schema_extra={"option": "--neumann-terms"},
     )
-    steps: PositiveInt | None = Field(
+    steps: Terms | None = Field(
         None,
         description="S: terms E^0..E^(S-1) of the residual correction; 1 means no correction",
         json_schema_extra={"option": "--correction-terms"},
@@ -143,7 +174,7 @@ class Options(Settings):
     schedule: Schedule | None = Field(
         None, description="order of the products in the correction: doubling, horner or naive"
     )
-    slots: PositiveInt | None = Field(None, description="buffers per tile: 2 = double buffered")
+    slots: PositiveInt | None = Field(None, le=1024, description="buffers per tile: 2 = double buffered")
     out_dtype: DtypeName | None = Field(None, description="dtype of the result in global memory")
 
 

@@ -101,7 +101,7 @@ def _find(wanted: str) -> Traversable:
 def _base_of(file: Traversable, base: object) -> Traversable:
     """The file that `extends: base` in `file` means: a path or a sibling from there, or a built-in."""
     if not isinstance(base, str):
-        raise ProfileError(f"{file.name}: extends: must be a profile's name or file, got {base!r}")
+        raise ProfileError(f"{_shown(file)}: extends: must be a profile's name or file, got {base!r}")
     if base in _builtins():
         return _builtins()[base]
     where = ""
@@ -109,8 +109,15 @@ def _base_of(file: Traversable, base: object) -> Traversable:
         beside = file.parent / (base if base.endswith(_SUFFIXES) else f"{base}.yaml")
         if os.path.exists(beside):
             return beside
-        where = f" and no {beside.name} beside {file.name}"
-    raise ProfileError(f"{file.name}: extends: no profile {base!r}{where}; {did_you_mean(base, _builtins())}")
+        where = f" and no {beside.name} beside {_shown(file)}"
+    raise ProfileError(
+        f"{_shown(file)}: extends: no profile {base!r}{where}; {did_you_mean(base, _builtins())}"
+    )
+
+
+def _shown(file: Traversable) -> str:
+    """A file as messages name it: built-in profiles by name, others by the path that was given."""
+    return file.name if file in _builtins().values() else str(file)
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -121,7 +128,7 @@ def _read(file: Traversable) -> Mapping[str, Any]:
     data = read_yaml(file)
     if not isinstance(data, Mapping):
         what = "is empty" if data is None else f"holds a {type(data).__name__}, not fields"
-        raise ProfileError(f"{file.name}: {what}; a profile starts with 'name: ...' or 'extends: ...'")
+        raise ProfileError(f"{_shown(file)}: {what}; a profile starts with 'name: ...' or 'extends: ...'")
     return data
 
 
@@ -138,13 +145,13 @@ def read_yaml(file: Traversable) -> Any:
     except DuplicateKeyError as error:
         key = re.search(r'duplicate key "([^"]*)"', str(error.problem))
         field = key.group(1) if key else "?"
-        raise ProfileError(f"{file.name}: line {_line(error)}: {field}: given twice; keep one") from None
+        raise ProfileError(f"{_shown(file)}: line {_line(error)}: {field}: given twice; keep one") from None
     except MarkedYAMLError as error:
         problem = error.problem or error.context or "not YAML"
-        raise ProfileError(f"{file.name}: line {_line(error)}: YAML syntax: {problem}") from None
+        raise ProfileError(f"{_shown(file)}: line {_line(error)}: YAML syntax: {problem}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise ProfileError(f"{file.name}: not valid YAML: {reason}") from None
+        raise ProfileError(f"{_shown(file)}: not valid YAML: {reason}") from None
 
 
 def _line(error: Any) -> int:
@@ -162,7 +169,7 @@ def _text(file: Traversable) -> str:
     except IsADirectoryError:
         raise ProfileError(f"{file}: is a directory; name a .yaml file in it") from None
     except UnicodeDecodeError as error:
-        raise ProfileError(f"{file.name}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        raise ProfileError(f"{_shown(file)}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ProfileError(f"{file}: cannot be read: {reason}") from None
@@ -213,7 +220,7 @@ def _layers(file: Traversable) -> list[_Layer]:
             chain = " -> ".join([*names, names[0]])
             raise ProfileError(f"{layers[0].file}: extends: cycle {chain}; remove one of these 'extends'")
         seen.append(key)
-        layers.append(_Layer(file.name, _read(file)))
+        layers.append(_Layer(_shown(file), _read(file)))
         base = layers[-1].data.get("extends")
         if base is None:
             return layers
@@ -231,7 +238,7 @@ def _merged(layers: list[_Layer]) -> dict[str, Any]:
         raise ProfileError(
             f"{own.file}: nested too deeply; remove the alias (*) that contains itself"
         ) from None
-    stem = own.file.rpartition(".")[0] or own.file
+    stem = Path(own.file).stem
     identity = {key: own.data[key] for key in IDENTITY if own.data.get(key) is not None}
     base = f"based on {identity['extends']}" if "extends" in identity else ""
     return {"name": stem} | ({"description": base} if base else {}) | identity | data

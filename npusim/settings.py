@@ -6,7 +6,7 @@ their controls from the fields, descriptions are help texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from npusim.errors import InputError, ProfileError, did_you_mean
 from npusim.gates import GATE_MODELS
 from npusim.inputs import KEY_CORRELATION
-from npusim.machine import Cost, Machine, Quantity, documented_only, override, rebuild
+from npusim.machine import LARGEST, Cost, Machine, Quantity, documented_only, override, rebuild
 from npusim.problem import Settings
 from npusim.profiles import load_machine
 
@@ -25,11 +25,11 @@ Rule = Callable[[str, Quantity[Any]], Change]
 class MachineSettings(Settings):
     """Which machine, with which numbers changed."""
 
-    profile: str = Field("ascend-910b2", description="profile name, SoC name or .yaml file")
+    profile: str = Field("ascend-910b2", min_length=1, description="profile name, SoC name or .yaml file")
     cores: PositiveInt | None = Field(None, description="use only so many core groups [default: all]")
     set: tuple[str, ...] = Field((), description="change a number: core.cube.startup_cycles=20 (repeatable)")
     ideal: str | None = Field(
-        None, description="what if these were free: flags,issue,contention,launch,latency"
+        None, min_length=1, description="what if these were free: flags,issue,contention,launch,latency"
     )
     evidence: Literal["documented", "all"] = Field(
         "all", description="documented: without the costs that no source documents"
@@ -47,14 +47,26 @@ class MachineSettings(Settings):
             machine = override(machine, {"core.groups": self.cores}, source="--cores")
         if self.set:
             try:
-                machine = override(machine, dict(_assignment(text) for text in self.set))
+                machine = override(machine, _assignments(self.set))
             except ProfileError as error:
                 raise InputError(f"--set: {error}") from None
         return idealise(machine, self.ideal.split(",")) if self.ideal else machine
 
 
+def _assignments(texts: Iterable[str]) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for text in texts:
+        path, value = _assignment(text)
+        if path in values:
+            raise InputError(f"--set {text}: {path} is set twice; keep one")
+        values[path] = value
+    return values
+
+
 def _assignment(text: str) -> tuple[str, float]:
     path, equals, value = text.partition("=")
+    if equals and not path.strip():
+        raise InputError(f"--set {text}: no path before '='; write path.to.field=value")
     try:
         return path.strip(), float(value)
     except ValueError:
@@ -75,7 +87,7 @@ def _free(*parts: str) -> Rule:
 def _ample(path: str, number: Quantity[Any]) -> Change:
     """Pools wide enough that no transfer meets another."""
     if path in ("memory.hbm_gb_per_s", "memory.l2_gb_per_s", "core.l1_port_bytes_per_cycle"):
-        return {**number.model_dump(), "value": number.value * 1e6, "source": "--ideal"}
+        return {**number.model_dump(), "value": min(number.value * 1e6, LARGEST), "source": "--ideal"}
     return None
 
 
@@ -117,13 +129,21 @@ class NumericsSettings(Settings):
     """Which inputs the kernel computes on, and how many of its matrices."""
 
     inputs: str | None = Field(
-        None, description=".npz with L [matrices, C, C]; or k, beta, g; or beta, g (keys are generated)"
+        None,
+        min_length=1,
+        description=".npz with L [matrices, C, C]; or k, beta, g; or beta, g (keys are generated)",
     )
-    output: str | None = Field(None, description="write the result T [matrices, C, C] of all matrices (.npz)")
-    samples: PositiveInt = Field(64, description="matrices to compute, spread over the problem")
+    output: str | None = Field(
+        None, min_length=1, description="write the result T [matrices, C, C] of all matrices (.npz)"
+    )
+    samples: PositiveInt = Field(64, le=10**12, description="matrices to compute, spread over the problem")
     seed: NonNegativeInt = Field(0, description="seed of the generated inputs")
     key_correlation: float = Field(
-        KEY_CORRELATION, ge=0, lt=1, description="mean cosine between two generated keys of a chunk"
+        KEY_CORRELATION,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="mean cosine between two generated keys of a chunk",
     )
     gates: GateName = Field("qwen3.5", description="model whose gates are imitated: qwen3.5 or qwen3-next")
     timing: bool = Field(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim import inputs
-from npusim.errors import InputError
+from npusim.errors import InputError, Unsupported
 from npusim.execute import Execution, execute
 from npusim.graph import Kernel
 from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices
@@ -104,7 +104,7 @@ def resolve_problem(problem: Problem, settings: NumericsSettings) -> tuple[Probl
     )
     sizes: dict[str, Any] = {"dtype": problem.dtype, "chunk": batch.L.shape[-1], "head_dim": problem.head_dim}
     if batch.layout is None:
-        _check_given(problem, batch.L.shape[-1], settings.inputs)
+        _check_given(problem, settings, batch.L.shape[-1])
         sizes["matrices"] = batch.total
     else:
         ends = (0, *np.cumsum(batch.layout.lengths).tolist())
@@ -112,8 +112,14 @@ def resolve_problem(problem: Problem, settings: NumericsSettings) -> tuple[Probl
     return Problem.parse(**sizes), batch
 
 
-def _check_given(problem: Problem, chunk: int, path: str) -> None:
+def _check_given(problem: Problem, settings: NumericsSettings, chunk: int) -> None:
     """A file of L leaves nothing to choose: an option that contradicts it is an InputError."""
+    path = settings.inputs
+    for name in ("seed", "gates", "key_correlation"):
+        if name in settings.model_fields_set:
+            raise InputError(
+                f"--{name.replace('_', '-')}: {path} holds L, nothing is generated; drop this option"
+            )
     if "chunk" in problem.model_fields_set and problem.chunk != chunk:
         raise InputError(f"--chunk: the matrices in {path} are {chunk} x {chunk}; drop this option")
     for name in ("key_heads", "head_dim"):
@@ -149,7 +155,7 @@ def run(
     _check_wishes(numerics)
     problem, batch = resolve_problem(problem, numerics)
     target = Target.of(machine)
-    kernel = entry.build(problem, options, target)
+    kernel = _build(entry, problem, options, target, numerics.inputs, batch)
     if announce:
         announce(problem, kernel)
     report, ran = None, None
@@ -157,6 +163,26 @@ def run(
         report, ran = time_kernel(kernel, machine, engine, progress)
     found = compute(entry, problem, options, target, numerics, batch) if numerics.numerics else None
     return Result(kernel, machine, problem, report, ran, found)
+
+
+def _build(
+    entry: KernelEntry,
+    problem: Problem,
+    options: Options,
+    target: Target,
+    path: str | None,
+    batch: MatrixBatch | None,
+) -> Kernel:
+    """The kernel; where a file of L sets the chunk and no kernel can be built for it, the file is named."""
+    try:
+        return entry.build(problem, options, target)
+    except Unsupported as error:
+        option, _, reason = str(error).partition(": ")
+        if batch is None or batch.layout is not None or option != "--chunk":
+            raise
+        raise Unsupported(
+            f"{path}: array L: matrices of {problem.chunk} x {problem.chunk}: {reason}"
+        ) from None
 
 
 def _check_wishes(numerics: NumericsSettings) -> None:

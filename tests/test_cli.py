@@ -377,6 +377,44 @@ def test_a_parameter_goes_to_the_algorithms_that_know_it(cli):
     assert rows[1]["options"]["order"] == 2 and "order" not in rows[0]["options"]
 
 
+def test_compare_says_what_each_profile_was_built_with(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    asked = ("compare", "tri-inverse", "--chunk", 32, "--matrices", 6, "--algorithms", "mxr",
+             "--no-numerics")  # fmt: skip
+    made = cli(*asked, "--profiles", "ascend-910b2,toy,hexagon-class").out
+    lines = [line for line in made.splitlines() if line.startswith("mxr") and "variant" in line]
+    assert len(lines) >= 2 and lines[0].startswith("mxr on ascend-910b2")
+    assert sum(name in line for line in lines for name in ("910b2", "toy", "hexagon-class")) == 3
+    made = cli(*asked, "--profiles", "ascend-910b2,ascend-910b3").out
+    assert [line.split(":")[0] for line in made.splitlines() if ": variant" in line] == ["mxr"]
+
+
+def test_a_series_that_is_exact_in_part_says_so(cli):
+    asked = ("--algorithm", "masked-neumann", "--order", 2)
+    assert "exact on 4 of 16 sub-diagonals" in plain(cli("run", *SMALL, *asked, "--steps", 2).out)
+    assert "sub-diagonals" not in cli("run", *SMALL, *asked, "--steps", 8).out.replace(
+        "keep only the exact sub-diagonals", ""
+    )
+    made = cli("compare", *SMALL, "--algorithms", "masked-neumann", "--order", 2, "--steps", 2)
+    assert "exact on 4 of 16 sub-diagonals" in plain(made.out)
+
+
+def test_one_thing_is_no_plural(cli):
+    made = cli("run", "tri-inverse", "--profile", "toy", "--chunk", 16, "--seq-len", 1, "--heads", 1,
+               "--cores", 1)  # fmt: skip
+    assert "1 sequence, 1 token, 1 head, 1 matrix," in plain(made.out)
+    assert not re.search(r"\b1 (tokens|heads|matrices|cores|others|core groups)\b", plain(made.out))
+
+
+def test_an_exact_result_has_no_decibels(cli, saved):
+    made = cli("run", "tri-inverse", "--profile", "toy", "--inputs", saved(L=np.zeros((2, 16, 16))))
+    assert made.code == 0 and "exact" in made.out and "exact dB" not in made.out
+
+
+def test_the_core_time_says_from_when_on(cli):
+    assert "from the start of the first core" in plain(cli("run", *SMALL, "--no-numerics").out)
+
+
 # --- bad input ---------------------------------------------------------------------------------
 
 RUN = ("run", "tri-inverse")
@@ -400,7 +438,7 @@ BAD = [
     ((*RUN, "--evidence", "document"), ("--evidence", "'documented'")),
     ((*RUN, "--ideal", "flag"), ("--ideal", "'flags'")),
     ((*RUN, "--ideal", "flags,isue"), ("--ideal", "'issue'")),
-    (("compare", "tri-inverse", "--algorithms", "mxr,mxrr"), ("--algorithm", "'mxr'")),
+    (("compare", "tri-inverse", "--algorithms", "mxr,mxrr"), ("--algorithms: ", "'mxr'")),
     (("compare", "tri-inverse", "--profiles", "toy,toyy"), ("'toyy'", "'toy'")),
     (("compare", "tri-inverse", "--variant", "publishd"), ("--variant", "published")),
     (("compare", "tri-inverse", "--algorithms", "mxr", "--order", 3), ("--order", "mxr")),
@@ -413,7 +451,21 @@ BAD = [
     ((*RUN, "--chunk", 512), ("--chunk", "512", "up to 256")),
     ((*RUN, "--chunk", 96), ("--chunk", "mxr", "96", "64, 128")),
     ((*RUN, "--batch", 0), ("--batch", "> 0")),
-    ((*RUN, "--batch", 10**16), ("memory", "smaller")),
+    ((*RUN, "--batch", 10**16), ("--batch", "<= 1e+06")),
+    ((*RUN, "--matrices", 10**20), ("--matrices", "<= 1e+12")),
+    ((*RUN, "--seq-len", 10**20), ("--seq-len", "<= 1e+12")),
+    ((*RUN, "--heads", 10**20), ("--heads", "<= 1e+06")),
+    ((*RUN, "--head-dim", 10**20), ("--head-dim", "<= 1e+06")),
+    ((*RUN, "--seq-len", 10**12, "--batch", 10**6), ("5e+17 matrices are more than 1e+12", "--batch")),
+    ((*RUN, "--cu-seqlens", f"0,{10**20}"), ("--cu-seqlens", "<= 1e+12")),
+    ((*RUN, "--algorithm", "masked-neumann", "--steps", 10**6), ("--steps", "<= 256", "gains nothing")),
+    ((*RUN, "--algorithm", "masked-neumann", "--order", 257), ("--order", "<= 256", "gains nothing")),
+    (("compare", "tri-inverse", "--algorithms", ""), ("--algorithms", "empty")),
+    (("compare", "tri-inverse", "--profiles", ","), ("--profiles", "empty")),
+    ((*RUN, "--ideal", ""), ("--ideal", "empty")),
+    ((*RUN, "--output", ""), ("--output", "empty")),
+    ((*RUN, "--inputs", ""), ("--inputs", "empty")),
+    ((*RUN, "--output", "/dev/null"), ("/dev/null", "no regular file")),
     ((*RUN, "--seq-len", 0), ("--seq-len", "> 0")),
     ((*RUN, "--heads", 0), ("--heads", "> 0")),
     ((*RUN, "--heads", 32, "--key-heads", 5), ("--key-heads", "32", "multiple")),
@@ -422,7 +474,7 @@ BAD = [
     ((*RUN, "--seed", -1), ("--seed", ">= 0")),
     ((*RUN, "--key-correlation", 1), ("--key-correlation", "< 1")),
     ((*RUN, "--key-correlation", "high"), ("--key-correlation", "number", "'high'")),
-    ((*RUN, "--key-correlation", "nan"), ("--key-correlation",)),
+    ((*RUN, "--key-correlation", "nan"), ("--key-correlation", "finite", "nan")),
     ((*RUN, "--cu-seqlens", "0,500,400"), ("--cu-seqlens", "increase", "0,500,400")),
     ((*RUN, "--cu-seqlens", "5,10"), ("--cu-seqlens", "start at 0")),
     ((*RUN, "--cu-seqlens", "0,x"), ("--cu-seqlens", "'0,x'", "whole numbers")),
@@ -435,6 +487,10 @@ BAD = [
     ((*RUN, "--set", "core.cube.startup_cycles"), ("--set", "path.to.field=value")),
     ((*RUN, "--set", "core.cube.startup_cycles=fast"), ("--set", "'fast'", "not a number")),
     ((*RUN, "--set", "core.cube.startup_cycles=-1"), ("--set", "core.cube.startup_cycles", ">= 0", "-1")),
+    ((*RUN, "--set", "=3"), ("--set =3", "no path", "path.to.field=value")),
+    ((*RUN, "--set", "core.cube=3"), ("--set", "core.cube: is a group", "startup_cycles")),
+    ((*RUN, "--set", "clock_ghz=1", "--set", "clock_ghz=2"), ("--set clock_ghz=2", "twice")),
+    ((*RUN, "--set", "clock_ghz=1e308"), ("--set", "clock_ghz", "<= 1e+12")),
     ((*RUN, "--set", "clock_ghz=0"), ("--set", "clock_ghz", "> 0")),
     ((*RUN, "--set", "clock_ghz=nan"), ("--set", "clock_ghz", "finite")),
     ((*RUN, "--set", "core.groups=1.5"), ("--set", "core.groups", "whole number")),
@@ -508,7 +564,14 @@ FILES = {
     "tokens": (lambda: gates() | {"k": gates(39)["k"]}, (), ("array k", "39", "40")),
     "heads": (lambda: gates() | {"k": gates(key_heads=3)["k"]}, (), ("array k", "3 key heads")),
     "sequences": (lambda: gates() | {"cu_seqlens": [0, 50]}, (), ("cu_seqlens", "40")),
-    "odd chunk": (lambda: {"L": lower(size=20)}, (), ("--chunk", "20", "multiple of 16")),
+    "odd chunk": (
+        lambda: {"L": lower(size=20)}, (), ("problem.npz: array L: matrices of 20 x 20", "multiple of 16"),
+    ),
+    "seed for L": (lambda: {"L": lower()}, ("--seed", 3), ("--seed", "holds L", "drop")),
+    "correlation for L": (
+        lambda: {"L": lower()}, ("--key-correlation", 0.1), ("--key-correlation", "holds L", "drop"),
+    ),
+    "sequences for L": (lambda: {"L": lower(), "cu_seqlens": [0, 48]}, (), ("array cu_seqlens", "remove")),
     "sizes": (lambda: {"L": lower()}, ("--heads", 2), ("--heads", "--inputs", "drop")),
     "count": (lambda: {"L": lower()}, ("--matrices", 3), ("--matrices", "--inputs")),
     "other chunk": (lambda: {"L": lower()}, ("--chunk", 32), ("--chunk", "16 x 16", "drop")),
@@ -525,7 +588,7 @@ def test_a_bad_problem_file_is_one_line_that_names_file_and_array(cli, saved, na
     arrays, options, parts = FILES[name]
     made = cli(command, "tri-inverse", "--profile", "toy", "--inputs", saved(**arrays()), *options)
     refused(made, *parts)
-    if not options and name != "odd chunk":
+    if not options:
         assert "problem.npz" in made.err
 
 
@@ -560,8 +623,8 @@ def test_a_bad_profile_is_one_line_that_names_file_and_field(cli, tmp_path, name
     text, part = PROFILES[name]
     path = tmp_path / "mine.yaml"
     path.write_text(f"extends: toy\n{text}\n")
-    refused(cli(*RUN, "--profile", path), "mine.yaml", part)
-    refused(cli("profile", "check", path), "mine.yaml", part)
+    refused(cli(*RUN, "--profile", path), str(path), part)
+    refused(cli("profile", "check", path), str(path), part)
 
 
 def test_a_profile_of_ones_own_runs(cli, tmp_path):

@@ -226,3 +226,34 @@ def test_a_result_needs_an_existing_folder_and_a_file_name(tmp_path):
         write_npz(tmp_path / "nowhere" / "T.npz", {"T": np.ones(3)})
     with pytest.raises(InputError, match="is a folder"):
         write_npz(tmp_path, {"T": np.ones(3)})
+
+
+def test_a_result_goes_through_symbolic_links_to_their_end(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("old.npz", "new.npz"):
+        target, link = tmp_path / "there" / name, tmp_path / name
+        if name == "old.npz":
+            target.touch()
+        link.symlink_to(target)
+        write_npz(link, {"T": np.ones(3)})
+        assert link.is_symlink() and not target.is_symlink()
+        with np.load(target) as back:
+            np.testing.assert_array_equal(back["T"], np.ones(3))
+
+
+def test_what_is_no_regular_file_is_left_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to_pipe").symlink_to("pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("pipe", "to_pipe", "loop"):
+        with pytest.raises(InputError, match=f"{name}: exists and is no regular file"):
+            write_npz(tmp_path / name, {"T": np.ones(3)})
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "astray").symlink_to(tmp_path / "nowhere" / "T.npz")
+    with pytest.raises(InputError, match=r"folder .*nowhere does not exist"):
+        write_npz(tmp_path / "astray", {"T": np.ones(3)})
+
+
+def test_sequences_beside_triangles_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"array cu_seqlens: .* remove it"):
+        read_matrices(saved(tmp_path, L=lower(np.random.default_rng(0)), cu_seqlens=[0, 20]))

@@ -208,7 +208,7 @@ def test_null_removes_what_the_base_has(tmp_path: Path) -> None:
 
 def test_a_number_never_keeps_the_source_of_another(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.yaml", "extends: toy\nclock_ghz: {value: 2}\n")
-    assert error_of(file) == (
+    assert told(file) == (
         "mine.yaml: clock_ghz.source: missing; a number is {value, source, evidence} (and 1 more)"
     )
 
@@ -228,14 +228,14 @@ def test_a_mistake_is_reported_in_the_file_that_made_it(tmp_path: Path) -> None:
     bad = "{value: -3, source: a test, evidence: assumed}"
     write(tmp_path / "a.yaml", f"extends: toy\ncore: {{cube: {{startup_cycles: {bad}}}}}\n")
     file = write(tmp_path / "b.yaml", "extends: a.yaml\n")
-    assert error_of(file) == "a.yaml: core.cube.startup_cycles: must be >= 0, got -3"
+    assert told(file) == "a.yaml: core.cube.startup_cycles: must be >= 0, got -3"
 
 
 def test_a_cycle_is_named(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "extends: b.yaml\n")
     write(tmp_path / "b.yaml", "extends: c\n")
     write(tmp_path / "c.yaml", "extends: ./b.yaml\n")
-    assert "extends: cycle b.yaml -> c.yaml -> b.yaml; remove one" in error_of(tmp_path / "a.yaml")
+    assert "extends: cycle b.yaml -> c.yaml -> b.yaml; remove one" in told(tmp_path / "a.yaml")
 
 
 def test_a_profile_may_have_the_name_of_the_built_in_it_extends(tmp_path: Path) -> None:
@@ -251,6 +251,11 @@ def error_of(wanted: str | Path) -> str:
     text = str(caught.value)
     assert "\n" not in text and "pydantic" not in text and "Annotated" not in text
     return text
+
+
+def told(file: Path) -> str:
+    """The error of a file, without the folder it names."""
+    return error_of(file).replace(f"{file.parent}/", "")
 
 
 BAD = {
@@ -295,6 +300,14 @@ BAD = {
                             "core.cube.k0.16: must be text, got 16"),
     "unknown base": ("extends: ascend-910b9", "given twice"),
     "unknown unit": ("paths: {gm_l1: {unit: mte2}}", "paths.gm_l1.unit: must be 'aic_scalar',"),
+    "dtype of no cube": ("core: {cube: {k0: {fp61: {value: 1, source: s, evidence: assumed}}}}",
+                         "core.cube.k0.fp61: no dtype of a cube; did you mean 'fp16'"),
+    "fp64 cube": ("core: {cube: {k0: {fp64: {value: 1, source: s, evidence: assumed}}}}",
+                  "core.cube.k0.fp64: no dtype of a cube;"),
+    "function of no vector unit": (
+        "core: {vector: {functions: {ad: {cycles_per_repeat: {value: 1, source: s, evidence: assumed}, "
+        "latency_cycles: {value: 1, source: s, evidence: assumed}}}}}",
+        "core.vector.functions.ad: no vector function; did you mean 'add'"),
     "fused core with a split core's path": ("core: {vector_cores: {value: 0, source: s, evidence: assumed}}",
                                             "paths.gm_ub.unit: a fused core has no aiv_mte2"),
 }  # fmt: skip
@@ -304,7 +317,7 @@ BAD = {
 def test_a_bad_profile_is_told_in_one_line_that_names_file_and_field(tmp_path: Path, case: str) -> None:
     text, message = BAD[case]
     file = write(tmp_path / "bad.yaml", f"extends: toy\n{text}\n")
-    assert error_of(file).startswith("bad.yaml: ") and message in error_of(file)
+    assert error_of(file).startswith(f"{file}: ") and message in told(file)
 
 
 @pytest.mark.parametrize(
@@ -322,13 +335,13 @@ def test_a_bad_profile_is_told_in_one_line_that_names_file_and_field(tmp_path: P
     ],
 )
 def test_a_file_that_is_no_profile_is_told_so(tmp_path: Path, text: str, message: str) -> None:
-    assert error_of(write(tmp_path / "bad.yaml", text)).startswith(message)
+    assert told(write(tmp_path / "bad.yaml", text)).startswith(message)
 
 
 def test_what_cannot_be_read_is_told_so(tmp_path: Path) -> None:
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("name: größe\n".encode("latin-1"))
-    assert error_of(latin) == "latin.yaml: not UTF-8 text (byte 8); save it as UTF-8"
+    assert told(latin) == "latin.yaml: not UTF-8 text (byte 8); save it as UTF-8"
     assert error_of(tmp_path) == f"{tmp_path}: is a directory; name a .yaml file in it"
     assert error_of(tmp_path / "no.yaml") == f"{tmp_path}/no.yaml: no such file; check the path"
     assert error_of("toy.yaml") == "toy.yaml: no such file; built in is 'toy', without .yaml"
@@ -409,9 +422,29 @@ def test_check_counts_the_numbers_and_their_evidence() -> None:
     assert row["evidence"]["assumed"] == row["numbers"] == len(quantities(load_machine("toy")))
 
 
-def test_check_raises_what_the_command_line_reports() -> None:
-    with pytest.raises(ProfileError, match="no such profile"):
-        run("check", "nothing-like-it")
+def test_check_goes_through_all_and_fails_where_one_does(tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad.yaml", "extends: toy\nclock_ghz: 1\n")
+    names = ["toy", "nothing-like-it", str(bad), "ascend-910b2"]
+    result = CliRunner().invoke(app, ["check", *names], catch_exceptions=False)
+    assert result.exit_code == 2
+    first, second = result.stderr.splitlines()
+    assert first.startswith("npusim: 'nothing-like-it': no such profile")
+    assert second.startswith(f"npusim: {bad}: clock_ghz")
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["toy", "ascend-910b2"]
+    result = CliRunner().invoke(app, ["check", *names, "--json"], catch_exceptions=False)
+    rows = json.loads(result.stdout)["profiles"]
+    assert result.exit_code == 2 and ["error" in row for row in rows] == [False, True, True, False]
+
+
+def test_a_difference_is_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = load_machine("toy")
+    changed = override(toy, {"clock_ghz": 1.23456789, "memory.hbm_bytes": 123456789012345})
+    monkeypatch.setattr(profiles, "load_machine", lambda name: toy if name == "a" else changed)
+    for width in ("60", "80", "160"):
+        monkeypatch.setenv("COLUMNS", width)
+        text = run("diff", "a", "b")
+        assert "1.23456789 " in text and "123,456,789,012,345" in text and "memory.hbm_bytes" in text
+        assert text.count("assumed") == 4 and all(len(line) <= int(width) for line in text.splitlines())
 
 
 def test_show_prints_every_number_with_its_evidence() -> None:

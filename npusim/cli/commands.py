@@ -31,10 +31,12 @@ app.add_typer(profile.app, name="profile")
 KernelName = Annotated[str, typer.Argument(help="Kernel name (see: npusim list kernels).", metavar="KERNEL")]
 
 Algorithms = Annotated[
-    str, typer.Option(help=plain("Algorithms a,b,c, the baseline first [default: all]."), metavar="NAMES")
+    str | None,
+    typer.Option(help=plain("Algorithms a,b,c, the baseline first [default: all]."), metavar="NAMES"),
 ]
 Profiles = Annotated[
-    str, typer.Option(help=plain("Profiles p,q, the baseline first [default: --profile]."), metavar="NAMES")
+    str | None,
+    typer.Option(help=plain("Profiles p,q, the baseline first [default: --profile]."), metavar="NAMES"),
 ]
 
 
@@ -110,7 +112,8 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     else:
         render.result(console, result)
         if numerics.output:
-            console.print(f"T [matrices, C, C] of all {result.total} matrices written to {numerics.output}")
+            every = "the one matrix" if result.total == 1 else f"all {result.total} matrices"
+            console.print(f"T [matrices, C, C] of {every} written to {numerics.output}")
 
 
 def _refuse_sizes(given: dict[str, Any], numerics: NumericsSettings) -> None:
@@ -153,14 +156,14 @@ def _print_json(data: dict[str, Any]) -> None:
 )
 def compare(
     kernel: KernelName,
-    algorithms: Algorithms = "",
-    profiles: Profiles = "",
+    algorithms: Algorithms = None,
+    profiles: Profiles = None,
     as_json: Json = False,
     *,
     given: dict[str, Any],
 ) -> None:
     """Time and compute several algorithms or profiles side by side; speed-ups against the first."""
-    from npusim.cli import render
+    from npusim.cli import render, side_by_side
     from npusim.comparison import compare as compare_all
 
     problem, options, machines, numerics, engine = chosen = split(
@@ -168,10 +171,12 @@ def compare(
     )
     entry = find_kernel(kernel)
     _refuse_sizes(given, numerics)
-    names = _names(algorithms) or list(entry.algorithms)
+    names = list(entry.algorithms) if algorithms is None else _names("--algorithms", algorithms)
     for name in names:
-        entry.algorithm(name)
-    places = _names(profiles) or [machines.profile]
+        if name not in entry.algorithms:
+            near = did_you_mean(name, entry.algorithms)
+            raise InputError(f"--algorithms: {entry.name} has no {name!r}; {near}")
+    places = [machines.profile] if profiles is None else _names("--profiles", profiles)
     loaded = [machines.model_copy(update={"profile": place}).machine() for place in places]
     console = Console(highlight=False, markup=False)
     if not as_json:
@@ -182,13 +187,16 @@ def compare(
         said = {"kernel": kernel, "problem": problem.model_dump(mode="json")}
         _print_json(said | {"rows": [row.to_json() for row in rows], "settings": _settings(*chosen[2:])})
     else:
-        render.comparison(console, entry, rows)
+        side_by_side.comparison(console, entry, rows)
     if all(row.result is None for row in rows):
         raise NpusimError(f"nothing could be compared; {rows[0].algorithm}: {rows[0].reason}")
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(option: str, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"{option}: must not be empty, got {text!r}")
+    return names
 
 
 @app.command()

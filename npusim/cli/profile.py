@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from npusim import profiles
+from npusim.errors import ProfileError
 from npusim.machine import Evidence, Machine, Quantity, quantities
 
 app = typer.Typer(help="Check, show and compare machine profiles.", no_args_is_help=True)
@@ -35,15 +36,29 @@ def check(
     ],
     as_json: Json = False,
 ) -> None:
-    """Validate profiles: names, units, types, ranges, and a source for every number."""
-    machines = [profiles.check(name) for name in names]
+    """Validate profiles: names, units, types, ranges, and a source for every number.
+
+    All of them, one line each; the exit code is 2 if one failed.
+    """
+    rows: list[dict[str, Any]] = []
+    failed = False
+    for name in names:
+        try:
+            machine = profiles.check(name)
+        except ProfileError as error:
+            failed = True
+            rows.append({"profile": name, "error": str(error)})
+            typer.echo(f"npusim: {error}", err=True)
+            continue
+        counted = _counts(machine)
+        rows.append({"profile": machine.name, "numbers": sum(counted.values()), "evidence": counted})
+        if not as_json:
+            counts = ", ".join(f"{count} {evidence}" for evidence, count in counted.items() if count)
+            typer.echo(f"{machine.name}: ok, {sum(counted.values())} numbers ({counts})")
     if as_json:
-        rows = [{"profile": m.name, "numbers": len(quantities(m)), "evidence": _counts(m)} for m in machines]
         _print_json({"profiles": rows})
-        return
-    for machine in machines:
-        counts = ", ".join(f"{count} {evidence}" for evidence, count in _counts(machine).items() if count)
-        typer.echo(f"{machine.name}: ok, {len(quantities(machine))} numbers ({counts})")
+    if failed:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -89,11 +104,33 @@ def diff(
     if not rows:
         typer.echo(f"{one.name} and {two.name} do not differ")
         return
-    table = _table("field", one.name, two.name, "evidence", "evidence")
+    console = Console()
+    made = _beside(one.name, two.name, rows)
+    if console.measure(made, options=console.options.update(width=10_000)).maximum > console.width:
+        made = _below(one.name, two.name, rows)
+    console.print(made)
+
+
+def _beside(a: str, b: str, rows: list[profiles.Difference]) -> Table:
+    """A row per field, both machines side by side."""
+    table = _table("field", a, b, "evidence", "evidence")
     for row in rows:
         evidence = (_evidence(row.evidence_a), _evidence(row.evidence_b))
         table.add_row(row.path, _format(row.a), _format(row.b), *evidence)
-    Console().print(table)
+    return table
+
+
+def _below(a: str, b: str, rows: list[profiles.Difference]) -> Table:
+    """A row per field and machine, for narrow windows: no number is ever cut."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("field", overflow="fold")
+    table.add_column("value", overflow="fold", min_width=22)
+    table.add_column("evidence", no_wrap=True)
+    for row in rows:
+        table.add_row(Text(row.path, style="bold"))
+        table.add_row(f"  {a}", _format(row.a), _evidence(row.evidence_a))
+        table.add_row(f"  {b}", _format(row.b), _evidence(row.evidence_b))
+    return table
 
 
 @app.command()
@@ -165,5 +202,9 @@ def _format(value: object) -> str:
     if value is None:
         return "-"
     return (
-        f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.15g}"
+        if isinstance(value, float)
+        else str(value)
     )

@@ -1,4 +1,4 @@
-"""What people see: the settings a run resolved, its result, comparisons and lists, as rich tables."""
+"""What people see: the settings a run resolved, its result, and lists, as rich tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from npusim.comparison import Row
 from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
 from npusim.machine import Machine, quantities
@@ -46,6 +45,15 @@ def decibel(value: float | None) -> str:
     if value is None:
         return "-"
     return ("exact" if value > 0 else "not finite") if math.isinf(value) else f"{value:.1f}"
+
+
+def _with_unit(value: float | None) -> str:
+    text = decibel(value)
+    return text if value is None or math.isinf(value) else f"{text} dB"
+
+
+def counted(count: int, thing: str, things: str = "") -> str:
+    return f"{count} {thing if count == 1 else things or thing + 's'}"
 
 
 def size(count: float) -> str:
@@ -87,7 +95,7 @@ def settings(
     algorithm = entry.algorithm(kernel.algorithm)
     console.print(Text.assemble((entry.name, "bold"), f" {algorithm.name}: {algorithm.meaning}"))
     _field(console, "problem", _sizes(problem, numerics.inputs))
-    _field(console, "kernel", ", ".join([f"variant {kernel.variant}", *_named(kernel.settings)]))
+    _field(console, "kernel", ", ".join([f"variant {kernel.variant}", *named(kernel.settings)]))
     _machine(console, machines, [machine])
     if numerics.numerics:
         _field(console, "numerics", _samples(problem, numerics))
@@ -123,16 +131,28 @@ def _sizes(problem: Problem, path: str | None) -> str:
     parts = [f"chunk {problem.chunk}"]
     if problem.matrices is None:
         lengths = problem.sequences
-        parts.append(f"{len(lengths)} sequence{'s' * (len(lengths) > 1)}")
+        parts.append(counted(len(lengths), "sequence"))
         each = len(set(lengths)) == 1
-        parts.append(f"{lengths[0] if each else sum(lengths)} tokens{'' if each else ' in all'}")
-        shared = f" ({problem.kv_heads} key heads)" if problem.kv_heads != problem.heads else ""
-        parts.append(f"{problem.heads} heads{shared}")
-    parts += [f"{problem.total} matrices", problem.dtype]
+        parts.append(counted(lengths[0] if each else sum(lengths), "token") + ("" if each else " in all"))
+        shared = f" ({counted(problem.kv_heads, 'key head')})" if problem.kv_heads != problem.heads else ""
+        parts.append(counted(problem.heads, "head") + shared)
+    parts += [_matrices(problem.total), problem.dtype]
     return ", ".join(parts) + (f" (sizes from {path})" if path else "")
 
 
-def _named(settings: Mapping[str, object]) -> list[str]:
+def _matrices(count: int) -> str:
+    return counted(count, "matrix", "matrices")
+
+
+def exactness(kernel: Kernel, chunk: int) -> str:
+    """How much of a truncated series is exact, where that is not all of it; '' otherwise."""
+    order, steps = kernel.settings.get("order"), kernel.settings.get("steps")
+    if not isinstance(order, int) or not isinstance(steps, int) or order * steps >= chunk:
+        return ""
+    return f"exact on {order * steps} of {chunk} sub-diagonals"
+
+
+def named(settings: Mapping[str, object]) -> list[str]:
     words = {True: "on", False: "off"}
     return [f"{key} {words[v] if isinstance(v, bool) else v}" for key, v in settings.items()]
 
@@ -141,8 +161,8 @@ def _machine(console: Console, settings: MachineSettings, machines: list[Machine
     for number, machine in enumerate(machines):
         cores, vectors = machine.core.groups.value, machine.core.vector_cores.value
         kind = "fused core" if machine.fused else "core group"
-        parts = "" if machine.fused else f" of 1 cube and {vectors} vector cores"
-        text = f"{machine.name}, {cores} {kind}{'s' * (cores > 1)}{parts} at {machine.clock_ghz.value:g} GHz"
+        parts = "" if machine.fused else f" of 1 cube and {counted(vectors, 'vector core')}"
+        text = f"{machine.name}, {counted(cores, kind)}{parts} at {machine.clock_ghz.value:g} GHz"
         _field(console, "" if number else "machine", text)
     changed = [f"--set {text}" for text in settings.set]
     if settings.evidence == "documented":
@@ -157,9 +177,9 @@ def _samples(problem: Problem, numerics: NumericsSettings) -> str:
     if numerics.output:
         count = "all matrices"
     elif numerics.inputs or numerics.samples < problem.total:
-        count = f"up to {numerics.samples} matrices" if numerics.inputs else f"{numerics.samples} matrices"
+        count = ("up to " if numerics.inputs else "") + _matrices(numerics.samples)
     else:
-        count = f"all {problem.total} matrices"
+        count = f"all {_matrices(problem.total)}" if problem.total > 1 else "the one matrix"
     if numerics.inputs:
         return f"{count} of {numerics.inputs}"
     return (
@@ -229,7 +249,7 @@ def result(console: Console, found: Result) -> None:
 
 def units(console: Console, report: Report) -> None:
     """Busy time and waits of each unit; they sum to the core time."""
-    cores = f"{report.cores} core{'s' * (report.cores > 1)}"
+    cores = counted(report.cores, "core")
     made = table(
         f"Units (means over {cores}; busy + waiting = core time {us(report.core_us)} us)",
         "unit", "busy us", "utilised", "slowest us", "waiting us", right=(1, 2, 3),
@@ -284,7 +304,7 @@ def _rows(made: Table, rows: list[tuple[str, float]], whole: float) -> None:
         made.add_row(name, us(time), percent(time / whole))
     rest = sum(time for _, time in rows[ROWS:])
     if rest:
-        made.add_row(f"{len(rows) - ROWS} others", us(rest), percent(rest / whole), style="dim")
+        made.add_row(counted(len(rows) - ROWS, "other"), us(rest), percent(rest / whole), style="dim")
 
 
 def ranges(console: Console, numerics: Numerics) -> None:
@@ -308,7 +328,12 @@ def summary(console: Console, found: Result) -> None:
     if found.report:
         report = found.report
         made.add_row("time", f"{us(report.task_us)} us", "task: launch, dispatch and execution")
-        made.add_row("core time", f"{us(report.core_us)} us", f"execution only: {report.cycles:,.0f} cycles")
+        made.add_row(
+            "core time",
+            f"{us(report.core_us)} us",
+            "from the start of the first core: set-up, dispatch of the others, execution; "
+            f"{report.cycles:,.0f} cycles",
+        )
         made.add_row("event time", f"{us(report.event_us)} us", "as the host sees it")
         top = report.units[report.dominant_unit]
         made.add_row(
@@ -324,6 +349,9 @@ def summary(console: Console, found: Result) -> None:
         made.add_row("engine", found.engine.name, _engine(found.engine))
     if found.numerics:
         _errors(made, found.numerics)
+    exact = exactness(found.kernel, found.problem.chunk)
+    if exact:
+        made.add_row("series", exact, "N*S of C: the rest is an approximation")
     console.print(made)
 
 
@@ -336,12 +364,10 @@ def _errors(made: Table, numerics: Numerics) -> None:
     made.add_row(
         "relative error",
         error(errors.relative_error),
-        f"Frobenius, against float64, on {errors.samples} of {numerics.total} matrices; "
+        f"Frobenius, against float64, on {errors.samples} of {_matrices(numerics.total)}; "
         f"worst matrix {error(errors.worst_relative_error)}",
     )
-    made.add_row(
-        "SNR", f"{decibel(errors.snr_db)} dB", f"mean; worst matrix {decibel(errors.worst_snr_db)} dB"
-    )
+    made.add_row("SNR", _with_unit(errors.snr_db), f"mean; worst matrix {_with_unit(errors.worst_snr_db)}")
     if errors.mean_head_error is not None:
         made.add_row(
             "error per head",
@@ -353,87 +379,3 @@ def _errors(made: Table, numerics: Numerics) -> None:
     made.add_row("not finite", str(errors.nonfinite), f"values of the result; {overflow}")
     where, _, what = numerics.origin.partition(": ")
     made.add_row("inputs", where, what)
-
-
-FIGURES = (
-    "time us", "speed-up", "rel. error", "worst", "SNR dB", "worst dB", "not finite", "taken on",
-)  # fmt: skip
-"""the columns of a comparison that are aligned right"""
-
-
-def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
-    """The one table of `npusim compare`, and the reasons of what is missing from it.
-
-    A row per configuration where that fits the width, otherwise a column per configuration.
-    """
-    done = [row for row in rows if row.result]
-    profiles = {row.profile for row in rows}
-    title = entry.name + (f" on {next(iter(profiles))}" if len(profiles) == 1 else "")
-    columns = [_comparison_row(row, len(profiles) == 1) for row in done]
-    if columns:
-        wide = table(title, *columns[0], right=[n for n, c in enumerate(columns[0]) if c in FIGURES])
-        for column in columns:
-            wide.add_row(*column.values())
-        if _width(console, wide) <= console.width:
-            console.print(wide)
-        else:
-            _upright(console, title, columns)
-    chosen = {
-        row.algorithm: ", ".join(
-            [f"variant {row.result.kernel.variant}", *_named(row.result.kernel.settings)]
-        )
-        for row in done
-        if row.result
-    }
-    for name, text in chosen.items():
-        console.print(f"{name}: {text}", style="dim")
-    for row in rows:
-        if row.result is None:
-            console.print(f"{row.algorithm} on {row.profile}: {row.reason}", style="yellow")
-
-
-def _width(console: Console, made: Table) -> int:
-    """The width a table would like."""
-    return console.measure(made, options=console.options.update(width=10_000)).maximum
-
-
-def _upright(console: Console, title: str, columns: list[dict[str, str]]) -> None:
-    """A column per configuration, as many side by side as there is room for."""
-    while columns:
-        count = next(n for n in range(len(columns), 0, -1) if n == 1 or _fits(console, title, columns[:n]))
-        console.print(_upright_table(title, columns[:count]))
-        columns = columns[count:]
-
-
-def _fits(console: Console, title: str, columns: list[dict[str, str]]) -> bool:
-    return _width(console, _upright_table(title, columns)) <= console.width
-
-
-def _upright_table(title: str, columns: list[dict[str, str]]) -> Table:
-    right = range(1, 1 + len(columns))
-    made = table(title, "", *(column["algorithm"] for column in columns), right=right)
-    for name in list(columns[0])[1:]:
-        made.add_row(name, *(column[name] for column in columns))
-    return made
-
-
-def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
-    assert row.result
-    report, numerics = row.result.report, row.result.numerics
-    cells = {"algorithm": row.algorithm, "variant": row.result.kernel.variant}
-    if not one_profile:
-        cells["profile"] = row.profile
-    if report:
-        top = report.units[report.dominant_unit].utilisation
-        cells |= {
-            "time us": us(report.task_us), "speed-up": f"{row.speedup:.2f}x" if row.speedup else "-",
-            "bound": report.bound, "busiest unit": f"{report.dominant_unit} {percent(top)}",
-        }  # fmt: skip
-    if numerics:
-        errors = numerics.errors
-        cells |= {
-            "rel. error": error(errors.relative_error), "worst": error(errors.worst_relative_error),
-            "SNR dB": decibel(errors.snr_db), "worst dB": decibel(errors.worst_snr_db),
-            "not finite": str(errors.nonfinite), "taken on": f"{errors.samples} of {numerics.total}",
-        }  # fmt: skip
-    return cells

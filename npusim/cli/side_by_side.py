@@ -1,0 +1,102 @@
+"""What people see of a comparison: one table, upright where it does not fit, and what is missing from it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from npusim.cli.render import decibel, error, exactness, named, percent, table, us
+from npusim.comparison import Row
+from npusim.kernels import KernelEntry
+
+FIGURES = (
+    "time us", "speed-up", "rel. error", "worst", "SNR dB", "worst dB", "not finite", "taken on",
+)  # fmt: skip
+"""the columns of a comparison that are aligned right"""
+
+
+def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
+    """The one table of `npusim compare`, and the reasons of what is missing from it.
+
+    A row per configuration where that fits the width, otherwise a column per configuration.
+    """
+    done = [row for row in rows if row.result]
+    profiles = {row.profile for row in rows}
+    title = entry.name + (f" on {next(iter(profiles))}" if len(profiles) == 1 else "")
+    columns = [_comparison_row(row, len(profiles) == 1) for row in done]
+    if columns:
+        wide = table(title, *columns[0], right=[n for n, c in enumerate(columns[0]) if c in FIGURES])
+        for column in columns:
+            wide.add_row(*column.values())
+        if _width(console, wide) <= console.width:
+            console.print(wide)
+        else:
+            _upright(console, title, columns)
+    for line in _chosen(done):
+        console.print(line, style="dim")
+    for row in rows:
+        if row.result is None:
+            console.print(f"{row.algorithm} on {row.profile}: {row.reason}", style="yellow")
+
+
+def _chosen(done: list[Row]) -> list[str]:
+    """What each algorithm was built with, once for all profiles on which that is the same."""
+    places: dict[str, dict[str, list[str]]] = {}
+    for row in done:
+        assert row.result
+        kernel = row.result.kernel
+        exact = exactness(kernel, row.result.problem.chunk)
+        parts = [f"variant {kernel.variant}", *named(kernel.settings), *([exact] if exact else [])]
+        places.setdefault(row.algorithm, {}).setdefault(", ".join(parts), []).append(row.profile)
+    return [
+        (f"{name} on {', '.join(where)}: " if len(texts) > 1 else f"{name}: ") + text
+        for name, texts in places.items()
+        for text, where in texts.items()
+    ]
+
+
+def _width(console: Console, made: Table) -> int:
+    """The width a table would like."""
+    return console.measure(made, options=console.options.update(width=10_000)).maximum
+
+
+def _upright(console: Console, title: str, columns: list[dict[str, str]]) -> None:
+    """A column per configuration, as many side by side as there is room for."""
+    while columns:
+        count = next(n for n in range(len(columns), 0, -1) if n == 1 or _fits(console, title, columns[:n]))
+        console.print(_upright_table(title, columns[:count]))
+        columns = columns[count:]
+
+
+def _fits(console: Console, title: str, columns: list[dict[str, str]]) -> bool:
+    return _width(console, _upright_table(title, columns)) <= console.width
+
+
+def _upright_table(title: str, columns: list[dict[str, str]]) -> Table:
+    right = range(1, 1 + len(columns))
+    made = table(title, "", *(column["algorithm"] for column in columns), right=right)
+    for name in list(columns[0])[1:]:
+        made.add_row(name, *(column[name] for column in columns))
+    return made
+
+
+def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
+    assert row.result
+    report, numerics = row.result.report, row.result.numerics
+    cells = {"algorithm": row.algorithm, "variant": row.result.kernel.variant}
+    if not one_profile:
+        cells["profile"] = row.profile
+    if report:
+        top = report.units[report.dominant_unit].utilisation
+        cells |= {
+            "time us": us(report.task_us), "speed-up": f"{row.speedup:.2f}x" if row.speedup else "-",
+            "bound": report.bound, "busiest unit": f"{report.dominant_unit} {percent(top)}",
+        }  # fmt: skip
+    if numerics:
+        errors = numerics.errors
+        cells |= {
+            "rel. error": error(errors.relative_error), "worst": error(errors.worst_relative_error),
+            "SNR dB": decibel(errors.snr_db), "worst dB": decibel(errors.worst_snr_db),
+            "not finite": str(errors.nonfinite), "taken on": f"{errors.samples} of {numerics.total}",
+        }  # fmt: skip
+    return cells
