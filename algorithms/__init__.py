@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from algorithms import forward_substitution, masked_neumann, mxr
+from algorithms import forward_substitution, masked_neumann, matmul, mxr
 from npusim.builder import KernelEntry
 
 REGISTRY: dict[str, KernelEntry] = {
@@ -17,5 +17,14 @@ REGISTRY: dict[str, KernelEntry] = {
                 masked_neumann.ALGORITHM,
             )
         },
+        sizes=("chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "cu_seqlens", "matrices"),
+        data="triangles",
+    ),
+    "matmul": KernelEntry(
+        "matmul",
+        "matrix product, c = a b with a [m, k] and b [k, n]",
+        {matmul.ALGORITHM.name: matmul.ALGORITHM},
+        sizes=("m", "n", "k"),
+        infer=matmul.infer,
     ),
 }

@@ -34,7 +34,7 @@ from npusim.graph import (
     View,
     item_variable,
 )
-from npusim.kernels import Algorithm, KernelEntry
+from npusim.kernels import Algorithm, KernelEntry, Shapes
 from npusim.names import drop_names, needed
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Options, Problem, Target
@@ -52,6 +52,7 @@ __all__ = [
     "Operand",
     "Options",
     "Problem",
+    "Shapes",
     "Target",
     "Tensor",
     "Tile",
@@ -59,6 +60,7 @@ __all__ = [
     "Version",
     "View",
     "accumulator_of",
+    "bytes_of",
     "operand_scale",
 ]  # fmt: skip
 
@@ -69,6 +71,11 @@ Item = tuple[Index, ...]
 def accumulator_of(dtype: str) -> str:
     """The dtype in which products of `dtype` operands accumulate."""
     return accumulator(find_dtype(dtype)).name
+
+
+def bytes_of(dtype: str) -> float:
+    """Bytes of one element."""
+    return find_dtype(dtype).bytes
 
 
 def operand_scale(dtype: str, largest: float) -> float:
@@ -93,6 +100,7 @@ class KernelBuilder(Writer):
         self._tensors: dict[str, Tensor] = {}
         self._phases: list[Phase] = []
         self._loops = 0
+        self._over: Literal["group", "vector"] = "group"
 
     # --- what exists -------------------------------------------------------------------------
 
@@ -127,6 +135,7 @@ class KernelBuilder(Writer):
         """A phase; between two phases stands a barrier over all cores."""
         if self._blocks:
             raise GraphError("phase", f"phase {name!r} is opened inside another one")
+        self._over = over
         self._open()
         yield
         self._phases.append(Phase(name, over, self._close()))
@@ -150,6 +159,12 @@ class KernelBuilder(Writer):
         ragged = self._block(lambda: body(self._trip(shape, rest))) if rest else ()
         self._emit(Items(shape, group, deal, full, ragged))
 
+    def cores(self, body: Callable[[Index], None], name: str = "core") -> None:
+        """Run `body(core)` once on every core group, or in a phase over 'vector' on every vector core; `core`
+        is its number. A table of counts in a loop inside has a count per core."""
+        per_group = max(1, self.target.vector_cores) if self._over == "vector" else 1
+        self.items([(name, self.target.groups * per_group)], lambda items: body(items[0][0]))
+
     @staticmethod
     def _trip(axes: tuple[tuple[str, int], ...], group: int) -> list[Item]:
         return [
@@ -165,7 +180,7 @@ class KernelBuilder(Writer):
     ) -> None:
         """`count` trips of `body(index)`; `first` and `last` build those trips differently (peeling).
 
-        A table of counts, one per item of the enclosing items, peels trip by trip as well.
+        A table of counts has one per item around (in `cores`: per core) and peels trip by trip as well.
         """
         head, tail = (1 if first else 0), (1 if last else 0)
         if first:
@@ -188,11 +203,15 @@ class KernelBuilder(Writer):
 
     # --- operations --------------------------------------------------------------------------
 
-    def load(self, dst: Tile | View, src: Access, label: str = "") -> Version:
-        """Global memory -> tile, rounding to the tile's dtype; by the machine's route."""
+    def load(self, dst: Tile | View, src: Access, label: str = "", fresh: bool = False) -> Version:
+        """Global memory -> tile, rounding to the tile's dtype; by the machine's route.
+
+        Filling a part of a tile keeps its version; `fresh` begins a new one (as all writes of a whole tile
+        do), in which the other parts are zero: a ragged tile, or the first part of several.
+        """
         target = view_of(dst)
         source = self._detour(src, target.tile, self._route("GM", target.tile.level), None, label)
-        return self._write(copy_kind(source), target, (source,), label=label)
+        return self._write(copy_kind(source), target, (source,), label=label, fresh=fresh)
 
     def store(self, dst: Access, src: Operand, label: str = "", stream: bool = False) -> None:
         """Tile -> global memory, rounding to the tensor's dtype; by the machine's route."""
@@ -210,8 +229,9 @@ class KernelBuilder(Writer):
         into: bool = False,
         route: Tile | None = None,
         label: str = "",
+        fresh: bool = False,
     ) -> Version:
-        """Tile -> tile at another level, by the machine's route.
+        """Tile -> tile at another level, by the machine's route; `fresh` as for `load`.
 
         Within one memory a plain move is no work wherever the destination can be another name of the
         source (npusim.names).
@@ -224,23 +244,29 @@ class KernelBuilder(Writer):
         stops = [route.level] if route else [] if shared else self._route(start, end)
         last = self._detour(source, target.tile, stops, route, label)
         extra = {"transpose": (transpose,), "fractals": (fractals,)}
-        return self._write(OpKind.move, target, (last,), into=into, label=label, **extra)  # type: ignore[arg-type]
+        return self._write(OpKind.move, target, (last,), into=into, label=label, fresh=fresh, **extra)  # type: ignore[arg-type]
 
     def matmul(
         self,
-        dst: Tile,
+        dst: Tile | View,
         a: Operand,
         b: Operand,
         accumulate: bool = False,
         fractals: tuple[Bools | None, Bools | None] = (None, None),
         label: str = "",
+        fresh: bool = False,
     ) -> Version:
         """dst = a b, or dst += a b: [m, k] in L0A times [k, n] in L0B into [m, n] in L0C.
 
-        `fractals` states the non-zero 16x16 fractals of a and b: only their products are computed.
+        `fractals` states the non-zero 16x16 fractals of a and b: only their products are computed. A product
+        into a part of an accumulator keeps the rest of it; `fresh` as for `load`.
         """
         sources = (self._read(a), self._read(b))
-        return self._write(OpKind.matmul, dst, sources, into=accumulate, fractals=fractals, label=label)
+        if accumulate and fresh:
+            raise GraphError("version", f"{label or 'matmul'}: what is added to cannot be fresh")
+        return self._write(
+            OpKind.matmul, dst, sources, into=accumulate, fractals=fractals, label=label, fresh=fresh
+        )
 
     def vector(
         self,

@@ -13,7 +13,7 @@ from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, NumericsSettings
 from npusim.study import Result, run
 
-ERRORS = ("relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "nonfinite", "samples")
+ERRORS = ("relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "nonfinite")
 """the measures of error that a row shows"""
 
 
@@ -43,7 +43,8 @@ class Row:
             "dominant_unit": report.dominant_unit if report else None,
             "utilisation": report.units[report.dominant_unit].utilisation if report else None,
             **{name: errors.get(name) for name in ERRORS},
-            "total": numerics.total if numerics else None,
+            "samples": numerics.computed.samples if numerics else None,
+            "total": numerics.computed.total if numerics else None,
             "reason": self.reason or None,
         }
 

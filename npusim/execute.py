@@ -57,11 +57,14 @@ class Range:
 @dataclass
 class Execution:
     """Inputs as stored and outputs, by tensor name (real values, in the shape of the tensor), and the
-    range of every result."""
+    range of every result. `written`: which values of an output a store reached (the others are 0).
+    `items`: how many independent items were computed, and of how many."""
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+    written: dict[str, Bools]
     ranges: list[Range] = field(default_factory=list)
+    items: tuple[int, int] = (1, 1)
 
     @property
     def nonfinite(self) -> int:
@@ -72,10 +75,12 @@ class Execution:
         return sum(r.saturated for r in self.ranges)
 
 
-def execute(kernel: Kernel, inputs: Mapping[str, Array]) -> Execution:
+def execute(kernel: Kernel, inputs: Mapping[str, Array], samples: int | None = None) -> Execution:
     """Run `kernel` on `inputs`: real values by tensor name, in the tensors' shapes.
 
-    Raises InputError where an input is missing or of another shape.
+    `samples`: compute about so many items only, spread over all (None: all), which gives the right values
+    where no phase needs what another one's items wrote. Raises InputError where an input is missing or of
+    another shape.
     """
     memory: dict[Tensor, Array] = {}
     for tensor in kernel.tensors:
@@ -87,13 +92,17 @@ def execute(kernel: Kernel, inputs: Mapping[str, Array]) -> Execution:
             given = "missing" if value is None else f"of shape {tuple(value.shape)}"
             raise InputError(f"{kernel.name}: input {tensor.name} is {given}; it takes {tensor.shape}")
         memory[tensor] = _encode(np.asarray(value), tensor.dtype, tensor.scale)[0]
-    run = _Run(memory)
+    dealt = [node for phase in kernel.phases for node in phase.nodes if isinstance(node, Items)]
+    total = sum(node.total for node in dealt)
+    run = _Run(memory, min(1.0, samples / total) if samples and total else 1.0)
     for phase in kernel.phases:
         run.nodes(phase.nodes, {})
     seen: dict[str, dict[str, Array]] = {"input": {}, "output": {}, "constant": {}}
     for tensor, value in memory.items():
         seen[tensor.role][tensor.name] = _decode(value, tensor.dtype, tensor.scale)
-    return Execution(seen["input"], seen["output"], list(run.ranges.values()))
+    written = {tensor.name: reached for tensor, reached in run.written.items()}
+    items = (run.computed, total) if dealt else (1, 1)
+    return Execution(seen["input"], seen["output"], written, list(run.ranges.values()), items)
 
 
 def _encode(x: Array, name: str, scale: float) -> tuple[Array, int]:
@@ -114,8 +123,10 @@ def _decode(x: Array, name: str, scale: float) -> Array:
 class _Run:
     """The state of an execution: versions of every tile, memory, and what was seen."""
 
-    def __init__(self, memory: dict[Tensor, Array]) -> None:
-        self.memory = memory
+    def __init__(self, memory: dict[Tensor, Array], share: float) -> None:
+        self.memory, self.share = memory, share
+        self.written = {t: np.zeros(t.shape, bool) for t in memory if t.role == "output"}
+        self.computed = 0
         self.tiles: dict[Tile, deque[Array]] = {}
         self.ranges: dict[tuple[str, str], Range] = {}
         self.batch = 1
@@ -132,9 +143,14 @@ class _Run:
                 self.loop(node, env)
             else:
                 full = node.total // node.group
-                self.trips(node, node.body, np.arange(full), node.group, env)
+                self.trips(node, node.body, self.sampled(full), node.group, env)
                 if node.ragged:
                     self.trips(node, node.ragged, np.array([full]), node.total % node.group, env)
+
+    def sampled(self, full: int) -> npt.NDArray[np.int64]:
+        """Numbers of the trips to run, spread evenly over all `full` ones."""
+        count = min(full, math.ceil(self.share * full))
+        return np.arange(count) * full // max(count, 1)
 
     def loop(self, loop: Loop, env: dict[str, Any]) -> None:
         """In order; items whose own count is reached keep their state while the others go on."""
@@ -165,6 +181,7 @@ class _Run:
         for start in range(0, len(trips), size):
             block = trips[start : start + size]
             self.batch, self.items = len(block), block * items.group
+            self.computed += len(block) * group
             self.tiles = {tile: deque(versions, versions.maxlen) for tile, versions in outer.items()}
             self.nodes(body, {**env, **items.variables(block, group)})
         self.batch, self.items, self.tiles = 1, np.zeros(1, dtype=np.int64), outer
@@ -245,6 +262,7 @@ class _Run:
             where = tuple(np.broadcast_to(w, (self.batch, *w.shape[1:]))[self.active] for w in where)
             value = value[self.active]
         self.memory[dst.tensor][where] = value
+        self.written[dst.tensor][where] = True
 
     @staticmethod
     def converts(op: Operation) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from npusim.errors import InputError, did_you_mean
 from npusim.graph import Kernel
@@ -37,13 +38,24 @@ class Algorithm:
         return options.variant
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""the shapes of arrays, by name"""
+
+
 @dataclass(frozen=True)
 class KernelEntry:
-    """A kernel of the registry: its algorithms, the default one first."""
+    """A kernel of the registry: its algorithms, the default one first.
+
+    `sizes`: the fields of Problem that mean something to it. `data`: where its inputs and its truth come from
+    (npusim.study). `infer` gives the sizes that the shapes of a file's arrays state.
+    """
 
     name: str
     meaning: str
     algorithms: Mapping[str, Algorithm]
+    sizes: tuple[str, ...]
+    data: Literal["triangles", "tensors"] = "tensors"
+    infer: Callable[[Shapes], dict[str, int]] | None = None
 
     def algorithm(self, name: str | None) -> Algorithm:
         """The algorithm called `name`, or the default. InputError, with the nearest, if unknown."""
@@ -55,11 +67,26 @@ class KernelEntry:
             )
         return self.algorithms[name]
 
+    def check_sizes(self, problem: Problem) -> None:
+        """InputError for a size that was given and that this kernel does not have."""
+        for name in Problem.model_fields:
+            if name in problem.model_fields_set and name not in (*self.sizes, "dtype"):
+                takes = ", ".join(f"--{size.replace('_', '-')}" for size in self.sizes)
+                raise InputError(
+                    f"--{name.replace('_', '-')}: {self.name} has no such size; it takes {takes}"
+                )
+
+    def sizes_json(self, problem: Problem) -> dict[str, Any]:
+        """The sizes of `problem` that this kernel has, and its dtype."""
+        return problem.model_dump(mode="json", include={*self.sizes, "dtype"})
+
     def build(self, problem: Problem, options: Options, target: Target) -> Kernel:
-        """The tile graph. Options that the algorithm does not know are an InputError."""
+        """The tile graph. Sizes and options that mean nothing here are an InputError."""
+        self.check_sizes(problem)
         algorithm = self.algorithm(options.algorithm)
-        for field in Options.model_fields.keys() - {"algorithm", "variant"}:
-            if getattr(options, field) is not None and field not in algorithm.parameters:
+        for field in Options.model_fields:
+            known = field in ("algorithm", "variant", *algorithm.parameters)
+            if getattr(options, field) is not None and not known:
                 takes = ", ".join(f"--{p.replace('_', '-')}" for p in sorted(algorithm.parameters)) or "none"
                 raise InputError(
                     f"--{field.replace('_', '-')}: {algorithm.name} has no such parameter; it takes {takes}"

@@ -1,256 +1,33 @@
-"""Problems from .npz files, and results into them. Every fault is one InputError naming file and array.
-
-A problem file holds either `L` [matrices, C, C], strictly lower triangular, or `beta` and `g` [tokens, heads]
-(g per token, not cumulated) with `k` [tokens, key heads, D] or with keys generated around the gates, and
-optionally `cu_seqlens` [sequences + 1], the token at which each sequence starts and the last one ends.
-"""
+"""Named arrays in .npz files: read, and written whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from npusim.errors import InputError, did_you_mean
-from npusim.generate import HEAD_DIM, KEY_CORRELATION, key_source
-from npusim.matrices import BLOCK_BYTES, Keys, Layout, MatrixBatch, assemble, spread
+from npusim.errors import InputError
+from npusim.files import replacing
 
 Array = npt.NDArray[Any]
-Span = Callable[[int, int], slice]
-"""(sequence, chunk within it) -> its tokens"""
-
-TOKENS, HEADS = ("tokens", "token"), ("heads", "head")
-AXES = {
-    "L": (("matrices", "matrix"), ("C", "row"), ("C", "column")),
-    "k": (TOKENS, ("key heads", "key head"), ("D", "dimension")),
-    "beta": (TOKENS, HEADS),
-    "g": (TOKENS, HEADS),
-    "cu_seqlens": (("sequences + 1", "entry"),),
-}
-"""The arrays of a problem: each axis as it stands in a shape, and how one place along it is called."""
-OTHER_NAMES = ("q", "v", "T")
-"""Arrays of the other kernels and results, which may stand in the same file."""
-
-UNIT_NORM_TOLERANCE = 0.02
-"""What rounding to fp8 may do to the length of a normalised key; beyond, the description says so."""
-
-
-def read_matrices(
-    path: str | os.PathLike[str],
-    chunk: int = 64,
-    *,
-    samples: int | None = None,
-    seed: int = 0,
-    key_heads: int | None = None,
-    head_dim: int | None = None,
-    key_correlation: float = KEY_CORRELATION,
-) -> MatrixBatch:
-    """The matrices of a problem file, or `samples` of them spread over it. InputError if it is not one.
-
-    With `L` the chunk follows from the file. Otherwise `chunk` cuts the sequences, and a last short chunk
-    is padded; key_heads (None: one per head), head_dim (None: 128), key_correlation and seed describe
-    the keys to generate where the file has none. Keys of a file are taken as they are, normalised or not.
-    """
-    file = _File(Path(path))
-    if "L" in file.arrays:
-        return _read_triangles(file, samples)
-    if chunk < 1:
-        raise InputError(f"--chunk: at least 1 is needed, got {chunk}")
-    beta, g = file.gates()
-    layout = Layout(file.lengths(len(beta)), chunk, beta.shape[1])
-    span = _spans(layout)
-
-    def gates(sequence: int, index: int, head: int) -> tuple[Array, Array]:
-        tokens = span(sequence, index)
-        return beta[tokens, head], g[tokens, head]
-
-    if "k" in file.arrays:
-        k = file.keys(layout.heads, len(beta), key_heads, head_dim)
-        key_heads, origin = k.shape[1], f"keys of {k.shape[1]} heads{_norms(k)}"
-        keys = _stored_keys(k, span)
-    else:
-        key_heads = file.key_heads(layout.heads, key_heads)
-        head_dim = head_dim or HEAD_DIM
-        keys = key_source(layout, head_dim, key_correlation, seed)
-        origin = f"keys generated (dimension {head_dim}, correlation {key_correlation:g}, seed {seed})"
-    places = layout.places(spread(layout.total, layout.heads, samples))
-    with np.errstate(all="ignore"):
-        L = assemble(places, chunk, layout.heads // key_heads, keys, gates)
-    if not np.isfinite(L).all():
-        file.fail("k" if "k" in file.arrays else "g", "values too large: L exceeds the range of float64")
-    return MatrixBatch(
-        L=L,
-        head=places[:, 2].copy(),
-        total=layout.total,
-        description=f"{file.path}: beta, g of {len(beta)} tokens and {layout.heads} heads, {origin}",
-        layout=layout,
-    )
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """Write `arrays` (any shape and numpy dtype) by name to exactly `path`, all or nothing.
 
-    An existing file is replaced, behind symbolic links too. InputError for a folder that does not exist
-    or refuses the file, and for what is no regular file.
+    InputError for a place that cannot be written (see `npusim.files.replacing`).
     """
-    target = check_target(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, **arrays)
-        partial.replace(target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as stream:
+        np.savez(stream, **arrays)
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """The path of a file that may be written, behind any symbolic links.
-
-    InputError for a file in no folder, and for whatever exists and is not a regular file.
-    """
-    given, target = Path(path), Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        folder = target.parent if given.is_symlink() else given.parent
-        raise InputError(f"{given}: folder {folder} does not exist: create it, or name another")
-    if target.is_dir():
-        raise InputError(f"{given}: is a folder: name a file in it")
-    if os.path.lexists(target) and not target.is_file():
-        raise InputError(f"{given}: exists and is no regular file: name another")
-    return target
-
-
-class _File:
-    """The arrays of one problem file, each checked as it is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.arrays = _load(path)
-        for name in self.arrays:
-            if name not in (*AXES, *OTHER_NAMES):
-                self.fail(name, f"unknown array: {did_you_mean(name, AXES)}")
-        if "L" in self.arrays and {"k", "beta", "g"} & set(self.arrays):
-            self.fail("L", "either L, or k, beta and g describe the problem: remove one of them")
-        if "L" in self.arrays and "cu_seqlens" in self.arrays:
-            self.fail("cu_seqlens", "cuts the tokens of k, beta and g, and L has none: remove it")
-        if "L" not in self.arrays:
-            missing = [name for name in ("beta", "g") if name not in self.arrays]
-            if missing:
-                held = ", ".join(self.arrays) or "none"
-                raise InputError(
-                    f"{path}: no array {' or '.join(missing)} (arrays in it: {held}): "
-                    "store L [matrices, C, C], or k, beta and g"
-                )
-
-    def fail(self, name: str, message: str) -> NoReturn:
-        raise InputError(f"{self.path}: array {name}: {message}")
-
-    def fail_at(self, name: str, mask: npt.NDArray[np.bool_], message: str, start: int = 0) -> None:
-        """Refuse the first value of array `name` that `mask`, which begins at `start`, marks, if any."""
-        if mask.any():
-            first, *rest = (int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
-            where = (start + first, *rest)
-            place = ", ".join(f"{axis[1]} {i}" for axis, i in zip(AXES[name], where, strict=True))
-            self.fail(name, f"{self.arrays[name][where]} at {place}: {message}")
-
-    def numbers(self, name: str) -> Array:
-        """Array `name` as stored: real and finite, with the axes it should have and none of them empty."""
-        array, axes = self.arrays[name], f"[{', '.join(axis[0] for axis in AXES[name])}]"
-        if array.dtype.kind not in "fiu":
-            self.fail(name, f"dtype {array.dtype}: real numbers are needed, such as float32")
-        if array.ndim != len(AXES[name]):
-            self.fail(name, f"shape {array.shape}: {len(AXES[name])} axes are needed, {axes}")
-        if array.size == 0:
-            self.fail(name, f"shape {array.shape}: is empty, {axes} must hold values")
-        for start, block in _blocks(array):
-            self.fail_at(name, ~np.isfinite(block), "every value must be finite", start)
-        return array
-
-    def gates(self) -> tuple[Array, Array]:
-        """beta in [0, 1] and g <= 0, [tokens, heads] each."""
-        beta, g = self.numbers("beta"), self.numbers("g")
-        if beta.shape != g.shape:
-            self.fail("g", f"shape {g.shape} differs from that of beta, {beta.shape}: make them equal")
-        self.fail_at("beta", (beta < 0) | (beta > 1), "must lie in 0..1, after the sigmoid")
-        self.fail_at("g", g > 0, "must be <= 0, the logarithm of a decay per token")
-        return beta, g
-
-    def keys(self, heads: int, tokens: int, key_heads: int | None, head_dim: int | None) -> Array:
-        """k [tokens, key heads, D] for gates of so many heads and tokens, and of these sizes if given."""
-        k = self.numbers("k")
-        if len(k) != tokens:
-            self.fail("k", f"{len(k)} tokens, but beta and g have {tokens}: make them equal")
-        if heads % k.shape[1]:
-            self.fail("k", f"{k.shape[1]} key heads: the {heads} heads of beta and g are no multiple of that")
-        for wanted, there, option in (
-            (key_heads, k.shape[1], "--key-heads"),
-            (head_dim, k.shape[2], "--head-dim"),
-        ):
-            if wanted not in (None, there):
-                self.fail("k", f"shape {k.shape} differs from {option} {wanted}: drop this option")
-        return k
-
-    def key_heads(self, heads: int, wanted: int | None) -> int:
-        """Key heads to generate keys for, by default one for each of the gates' heads."""
-        if wanted is not None and (wanted < 1 or heads % wanted):
-            self.fail("beta", f"{heads} heads are no multiple of {wanted} key heads (--key-heads)")
-        return wanted or heads
-
-    def lengths(self, tokens: int) -> tuple[int, ...]:
-        """Tokens of each sequence; one sequence of all `tokens` without cu_seqlens."""
-        if "cu_seqlens" not in self.arrays:
-            return (tokens,)
-        ends = self.numbers("cu_seqlens")
-        if ends.dtype.kind not in "iu":
-            self.fail("cu_seqlens", f"dtype {ends.dtype}: whole numbers are needed, such as int64")
-        steps = np.diff(ends.astype(np.int64))
-        if len(ends) < 2 or ends[0] != 0 or ends[-1] != tokens or (steps <= 0).any():
-            self.fail("cu_seqlens", f"must start at 0, increase and end at the {tokens} tokens of beta and g")
-        return tuple(steps.tolist())
-
-
-def _read_triangles(file: _File, samples: int | None) -> MatrixBatch:
-    """The batch of a file with L."""
-    stored = file.numbers("L")
-    count, rows, columns = stored.shape
-    if rows != columns:
-        file.fail("L", f"shape {stored.shape}: the matrices must be square, [matrices, C, C]")
-    upper = np.tri(rows, dtype=bool).T
-    remedy = "L must be strictly lower triangular (store L, not I + L; transpose an upper triangle)"
-    for start, block in _blocks(stored):
-        file.fail_at("L", (block != 0) & upper, remedy, start)
-    with np.errstate(all="ignore"):
-        L = stored[spread(count, 1, samples)].astype(np.float64)
-    if not np.isfinite(L).all():
-        file.fail("L", f"dtype {stored.dtype}: values exceed the range of float64")
-    return MatrixBatch(L, None, count, f"{file.path}: L of {count} matrices {rows} x {rows}, {stored.dtype}")
-
-
-def _spans(layout: Layout) -> Span:
-    """The tokens of each chunk in a file that holds the sequences one after another."""
-    starts = np.cumsum([0, *layout.lengths]).tolist()
-
-    def span(sequence: int, index: int) -> slice:
-        first = starts[sequence] + index * layout.chunk
-        return slice(first, first + layout.tokens(sequence, index))
-
-    return span
-
-
-def _stored_keys(k: Array, span: Span) -> Keys:
-    return lambda sequence, index, key_head: k[span(sequence, index), key_head]
-
-
-def _load(path: Path) -> dict[str, Array]:
+def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of an .npz file. InputError for whatever is none."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder: name an .npz file in it")
@@ -287,19 +64,3 @@ def _member(path: Path, archive: Any, name: str) -> Array:
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: {name} is not a numpy array: write the file with numpy.savez")
     return array
-
-
-def _blocks(array: Array) -> list[tuple[int, Array]]:
-    """The array cut along its first axis into views of bounded size, each with its first index."""
-    step = max(1, BLOCK_BYTES // max(1, array[:1].size * 8))
-    return [(start, array[start : start + step]) for start in range(0, len(array), step)]
-
-
-def _norms(k: Array) -> str:
-    """A remark for keys [tokens, key heads, D] that are not L2-normalised; zero keys (padding) are fine."""
-    with np.errstate(all="ignore"):
-        norms = np.linalg.norm(k.astype(np.float64), axis=-1)
-    norms = norms[norms > 0]
-    if not norms.size or np.abs(norms - 1).max() <= UNIT_NORM_TOLERANCE:
-        return ""
-    return f" (not normalised: lengths {norms.min():.3g} to {norms.max():.3g})"

@@ -96,6 +96,9 @@ class Problem(Settings):
     matrices: PositiveInt | None = Field(
         None, le=MOST, description="number of matrices, instead of sequences"
     )
+    m: PositiveInt = Field(1024, le=10**6, description="matmul: rows of the result")
+    n: PositiveInt = Field(1024, le=10**6, description="matmul: columns of the result")
+    k: PositiveInt = Field(1024, le=10**6, description="matmul: terms of each sum")
     dtype: DtypeName = Field("fp16", description="dtype of the operands")
 
     @field_validator("cu_seqlens", mode="before")
@@ -158,7 +161,7 @@ Schedule = Literal["doubling", "horner", "naive"]
 class Options(Settings):
     """How the kernel is built. None: the algorithm's own default."""
 
-    algorithm: str | None = Field(None, description="algorithm [default: mxr]")
+    algorithm: str | None = Field(None, description="algorithm; of tri-inverse [default: mxr]")
     variant: str | None = Field(None, description="structure of the kernel [default: as measured]")
     order: Terms | None = Field(
         None,
@@ -173,6 +176,13 @@ class Options(Settings):
     mask: bool | None = Field(None, description="keep only the exact sub-diagonals of the start")
     schedule: Schedule | None = Field(
         None, description="order of the products in the correction: doubling, horner or naive"
+    )
+    tile_m: PositiveInt | None = Field(None, le=4096, description="matmul: rows of a tile [default: what fits]")
+    tile_n: PositiveInt | None = Field(
+        None, le=4096, description="matmul: columns of a tile [default: what fits]"
+    )
+    tile_k: PositiveInt | None = Field(
+        None, le=4096, description="matmul: terms of a product [default: what fits]"
     )
     slots: PositiveInt | None = Field(None, le=1024, description="buffers per tile: 2 = double buffered")
     out_dtype: DtypeName | None = Field(None, description="dtype of the result in global memory")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from npusim.graph import Items, Kernel, Loop, Node, Operation, Tensor, Tile
+from npusim.graph import Items, Kernel, Loop, Node, Operation, Tensor, Tile, View
 from npusim.lower import lower
 from npusim.machine import Machine
 from npusim.ops import OpKind
@@ -99,6 +99,8 @@ def _operation(op: Operation) -> str:
     if op.immediate is not None:
         parts.append(f"{op.immediate:g}")
     into = " (into)" if op.into and op.kind is not OpKind.matmul else ""
+    if isinstance(op.dst, View) and not (op.into or op.dst.whole):
+        into = " (fresh)"
     label = f"  '{op.label}'" if op.label else ""
     return f"{what} {op.dst or op.on} {arrow} {', '.join(parts)}{into}{label}"
 
@@ -113,5 +115,6 @@ def _cost(instances: list[Instance], lanes: Sequence[Lane]) -> str:
     first = instances[0]
     cost = first.cost
     count = f" x{cost.instructions}" if cost.instructions != 1 else ""
-    cores = f" on {len(instances)} cores" if len(instances) > 1 else ""
+    taken = len({lanes[instance.lane].core for instance in instances})
+    cores = f" on {taken} cores" if taken > 1 else ""
     return f"{lanes[first.lane].unit} {cost.occupancy:.6g}+{cost.latency:.6g}{count}{cores}"

@@ -115,11 +115,13 @@ class Writer:
         fractals: tuple[Bools | None, ...] = (),
         scratch: Tile | None = None,
         label: str = "",
+        fresh: bool = False,
     ) -> Version:
-        """Emit a write; a partial one, or one that reads its own destination, keeps the version."""
+        """Emit a write; a partial one, or one that reads its own destination, keeps the version unless it is
+        `fresh`."""
         target = view_of(dst)
         own = any(isinstance(src, View) and src.tile is target.tile and not src.back for src in srcs)
-        keeps = into or own or not target.whole
+        keeps = not fresh and (into or own or not target.whole)
         if not keeps:
             self._writes[target.tile] += 1
             self._block_writes[target.tile, self._block_ids[-1] if self._block_ids else 0] += 1

@@ -398,6 +398,39 @@ def test_every_item_runs_its_own_number_of_trips():
     np.testing.assert_array_equal(found, by_hand(x, counts))
 
 
+def test_every_core_runs_its_own_number_of_trips():
+    k = builder("fp32")
+    cores = k.target.groups
+    counts, y = np.arange(cores) + 2, k.output("y", (cores, 1, 1), "fp32")
+    s = k.tile("s", "UB", (1, 1), "fp32", place="replicate")
+
+    def body(core: Index) -> None:
+        k.vector("fill", s, imm=1.0)
+        k.loop(counts, lambda _: k.vector("muls", s, s, imm=2.0))
+        k.store(y.at(core), s)
+
+    with k.phase("p"):
+        k.cores(body)
+    np.testing.assert_array_equal(execute(k.finish(), {}).outputs["y"].ravel(), 2.0**counts)
+
+
+def test_a_fresh_part_of_a_tile_leaves_zeros_around_it_and_a_kept_one_what_was_there():
+    k = builder("fp32")
+    x, y = k.input("x", (2, 4, 4), "fp32"), k.output("y", (2, 4, 4), "fp32")
+    u = k.tile("u", "UB", (4, 4), "fp32", place="replicate")
+    with k.phase("p"):
+        for number, fresh in enumerate((False, True)):
+            k.load(u, x.at(0))
+            k.load(u.view(0, 2, 0, 2), x.at(1, rows=2, cols=2), fresh=fresh)
+            k.store(y.at(number), u)
+    x_values = values(2, 4, 4)
+    kept, alone = execute(k.finish(), {"x": x_values}).outputs["y"]
+    part = x_values[1, :2, :2].astype(np.float32)
+    np.testing.assert_array_equal(alone, np.pad(part, ((0, 2), (0, 2))))
+    np.testing.assert_array_equal(kept[:2, :2], part)
+    np.testing.assert_array_equal(kept[2:], x_values[0, 2:].astype(np.float32))
+
+
 def test_ranges_leave_out_items_that_have_finished():
     """1, 2, 4, 8 in the first item, whose state then rests while the others double once, twice, .."""
     k = builder("fp32")

@@ -12,8 +12,9 @@ import pytest
 
 from npusim.errors import InputError
 from npusim.generate import key_source
-from npusim.inputs import delta_matrix, read_matrices, write_npz
+from npusim.inputs import delta_matrix, read_matrices
 from npusim.matrices import Layout
+from npusim.npz import write_npz
 
 CAPTURE = Path(__file__).resolve().parents[2] / "shared" / "data" / "gates_qwen3_5_0_8b.npz"
 

@@ -94,11 +94,11 @@ def settings(
     """One block that says what is about to be run, every default resolved."""
     algorithm = entry.algorithm(kernel.algorithm)
     console.print(Text.assemble((entry.name, "bold"), f" {algorithm.name}: {algorithm.meaning}"))
-    _field(console, "problem", _sizes(problem, numerics.inputs))
+    _field(console, "problem", _sizes(entry, problem, numerics.inputs))
     _field(console, "kernel", ", ".join([f"variant {kernel.variant}", *named(kernel.settings)]))
     _machine(console, machines, [machine])
     if numerics.numerics:
-        _field(console, "numerics", _samples(problem, numerics))
+        _field(console, "numerics", _samples(entry, problem, numerics))
 
 
 def comparison_settings(
@@ -111,11 +111,11 @@ def comparison_settings(
 ) -> None:
     """The same for all rows of a comparison; what each of them chose stands below its table."""
     console.print(Text.assemble((entry.name, "bold"), f": {entry.meaning}"))
-    what = f"those of {numerics.inputs}, {problem.dtype}" if numerics.inputs else _sizes(problem, None)
+    what = f"those of {numerics.inputs}, {problem.dtype}" if numerics.inputs else _sizes(entry, problem, None)
     _field(console, "problem", what)
     _machine(console, machines, loaded)
     if numerics.numerics:
-        _field(console, "numerics", _samples(problem, numerics))
+        _field(console, "numerics", _samples(entry, problem, numerics))
 
 
 def _field(console: Console, name: str, text: str) -> None:
@@ -127,7 +127,17 @@ def _field(console: Console, name: str, text: str) -> None:
     console.print(grid)
 
 
-def _sizes(problem: Problem, path: str | None) -> str:
+def _sizes(entry: KernelEntry, problem: Problem, path: str | None) -> str:
+    parts = _triangles(problem) if entry.data == "triangles" else _named_sizes(entry, problem)
+    return ", ".join([*parts, problem.dtype]) + (f" (sizes from {path})" if path else "")
+
+
+def _named_sizes(entry: KernelEntry, problem: Problem) -> list[str]:
+    return [f"{name} {getattr(problem, name)}" for name in entry.sizes]
+
+
+def _triangles(problem: Problem) -> list[str]:
+    """Chunk, sequences, tokens and heads in words, and how many matrices that makes."""
     parts = [f"chunk {problem.chunk}"]
     if problem.matrices is None:
         lengths = problem.sequences
@@ -136,8 +146,7 @@ def _sizes(problem: Problem, path: str | None) -> str:
         parts.append(counted(lengths[0] if each else sum(lengths), "token") + ("" if each else " in all"))
         shared = f" ({counted(problem.kv_heads, 'key head')})" if problem.kv_heads != problem.heads else ""
         parts.append(counted(problem.heads, "head") + shared)
-    parts += [_matrices(problem.total), problem.dtype]
-    return ", ".join(parts) + (f" (sizes from {path})" if path else "")
+    return [*parts, _matrices(problem.total)]
 
 
 def _matrices(count: int) -> str:
@@ -173,15 +182,21 @@ def _machine(console: Console, settings: MachineSettings, machines: list[Machine
         _field(console, "", "; ".join(changed))
 
 
-def _samples(problem: Problem, numerics: NumericsSettings) -> str:
+def _samples(entry: KernelEntry, problem: Problem, numerics: NumericsSettings) -> str:
+    """On what is computed: of how many, and where from."""
+    known, things = (problem.total, "matrices") if entry.data == "triangles" else (None, "items")
     if numerics.output:
-        count = "all matrices"
-    elif numerics.inputs or numerics.samples < problem.total:
-        count = ("up to " if numerics.inputs else "") + _matrices(numerics.samples)
+        count = f"all {things}"
+    elif numerics.inputs or known is None or numerics.samples < known:
+        thing = {"matrices": "matrix"}.get(things, "item")
+        free = "up to " if numerics.inputs or known is None else ""
+        count = free + counted(numerics.samples, thing, things)
     else:
-        count = f"all {_matrices(problem.total)}" if problem.total > 1 else "the one matrix"
+        count = f"all {_matrices(known)}" if known > 1 else "the one matrix"
     if numerics.inputs:
         return f"{count} of {numerics.inputs}"
+    if entry.data == "tensors":
+        return f"{count}, generated: standard normal values, seed {numerics.seed}"
     return (
         f"{count}, generated: {numerics.gates} gates, key correlation "
         f"{numerics.key_correlation:g}, seed {numerics.seed}"
@@ -221,6 +236,7 @@ def names_json(machines: list[Machine], entries: list[KernelEntry]) -> dict[str,
             {
                 "name": entry.name,
                 "meaning": entry.meaning,
+                "sizes": list(entry.sizes),
                 "algorithms": [
                     {
                         "name": a.name, "meaning": a.meaning, "source": a.source,
@@ -313,7 +329,7 @@ def ranges(console: Console, numerics: Numerics) -> None:
         "Range of every result", "operation", "dtype", "largest", "limit", "not finite", "saturated",
         right=(2, 3, 4, 5),
     )  # fmt: skip
-    for seen in numerics.execution.ranges:
+    for seen in numerics.computed.execution.ranges:
         close = seen.nonfinite or seen.saturated or seen.max_abs > 0.5 * seen.limit
         made.add_row(
             seen.name, seen.dtype, f"{seen.max_abs:.4g}", f"{seen.limit:.4g}", str(seen.nonfinite),
@@ -334,7 +350,7 @@ def summary(console: Console, found: Result) -> None:
             "from the start of the first core: set-up, dispatch of the others, execution; "
             f"{report.cycles:,.0f} cycles",
         )
-        made.add_row("event time", f"{us(report.event_us)} us", "as the host sees it")
+        made.add_row("event time", f"{us(report.event_us)} us", _event(report, found.machine))
         top = report.units[report.dominant_unit]
         made.add_row(
             "bound",
@@ -355,19 +371,30 @@ def summary(console: Console, found: Result) -> None:
     console.print(made)
 
 
+def _event(report: Report, machine: Machine) -> str:
+    host = machine.launch.host_us.value
+    waits = report.event_us > report.task_us + machine.launch.event_us.value
+    return (
+        f"the host issues a kernel every {us(host)} us: the device waits" if waits else "as the host sees it"
+    )
+
+
 def _engine(engine: EngineRun) -> str:
     return f"{engine.operations:,} operations in {engine.wall_s:.2g} s"
 
 
 def _errors(made: Table, numerics: Numerics) -> None:
-    errors = numerics.errors
+    errors, computed = numerics.errors, numerics.computed
+    piece, pieces = computed.piece
+    several = errors.samples > 1
     made.add_row(
         "relative error",
         error(errors.relative_error),
-        f"Frobenius, against float64, on {errors.samples} of {_matrices(numerics.total)}; "
-        f"worst matrix {error(errors.worst_relative_error)}",
+        f"Frobenius, against float64, on {computed.samples} of {counted(computed.total, piece, pieces)}"
+        + (f"; worst matrix {error(errors.worst_relative_error)}" if several else ""),
     )
-    made.add_row("SNR", _with_unit(errors.snr_db), f"mean; worst matrix {_with_unit(errors.worst_snr_db)}")
+    worst = f"mean; worst matrix {_with_unit(errors.worst_snr_db)}" if several else ""
+    made.add_row("SNR", _with_unit(errors.snr_db), worst)
     if errors.mean_head_error is not None:
         made.add_row(
             "error per head",
@@ -375,7 +402,9 @@ def _errors(made: Table, numerics: Numerics) -> None:
             f"mean over heads; worst head {errors.worst_head}: {error(errors.worst_head_error)}",
         )
     made.add_row("largest error", error(errors.max_abs_error), "of one element")
-    overflow = f"{numerics.execution.nonfinite} on the way, {numerics.execution.saturated} saturated"
+    overflow = f"{computed.execution.nonfinite} on the way, {computed.execution.saturated} saturated"
     made.add_row("not finite", str(errors.nonfinite), f"values of the result; {overflow}")
+    for name, other in numerics.others.items():
+        made.add_row(f"error of {name}", error(other.relative_error), f"{other.nonfinite} values not finite")
     where, _, what = numerics.origin.partition(": ")
     made.add_row("inputs", where, what)

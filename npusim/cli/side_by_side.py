@@ -93,10 +93,10 @@ def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
             "bound": report.bound, "busiest unit": f"{report.dominant_unit} {percent(top)}",
         }  # fmt: skip
     if numerics:
-        errors = numerics.errors
+        errors, computed = numerics.errors, numerics.computed
         cells |= {
             "rel. error": error(errors.relative_error), "worst": error(errors.worst_relative_error),
             "SNR dB": decibel(errors.snr_db), "worst dB": decibel(errors.worst_snr_db),
-            "not finite": str(errors.nonfinite), "taken on": f"{errors.samples} of {numerics.total}",
+            "not finite": str(errors.nonfinite), "taken on": f"{computed.samples} of {computed.total}",
         }  # fmt: skip
     return cells

@@ -1,0 +1,225 @@
+"""Matrix product C = A B: [m, k] times [k, n], all row-major, tiled over L1 and L0.
+
+The textbook blocking (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008):
+a tile of C stays in its accumulator over all of k; A and B come in chunks of several steps into L1, and
+step by step into L0, everything double-buffered. Tiles of C are dealt to the cores row by row; edges that
+fill no whole tile are items of their own. C leaves in the dtype of the operands (int8 and int4: int32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from npusim.builder import (
+    Algorithm,
+    Index,
+    InputError,
+    Kernel,
+    KernelBuilder,
+    Options,
+    Problem,
+    Shapes,
+    Target,
+    accumulator_of,
+    bytes_of,
+    operand_scale,
+)
+
+Item = tuple[Index, ...]
+LARGEST = 4.0
+"""what integer operands must reach: four standard deviations of normal values"""
+TILE = (128, 256, 64)
+"""rows, columns and terms of a step that fill L0 and the accumulator of an A2 core in fp16"""
+STEPS = 4
+"""steps of k in one chunk of L1"""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A tile of C is m x n; a step multiplies k terms; a chunk of L1 holds `steps` of them."""
+
+    m: int
+    n: int
+    k: int
+    steps: int
+    slots: int
+
+    def bytes(self, dtype: str) -> dict[str, float]:
+        """Room taken at each level."""
+        each, chunk = bytes_of(dtype) * self.slots, self.k * self.steps
+        return {
+            "L1": (self.m + self.n) * chunk * each,
+            "L0A": self.m * self.k * each,
+            "L0B": self.k * self.n * each,
+            "L0C": self.m * self.n * bytes_of(accumulator_of(dtype)),
+        }
+
+    def fits(self, dtype: str, target: Target) -> bool:
+        """Whether every memory holds what lies in it; one memory may serve several levels."""
+        held: dict[str, float] = {}
+        for level, size in self.bytes(dtype).items():
+            memory = target.level_memory[level]
+            held[memory] = held.get(memory, 0) + size
+        return all(
+            held[target.level_memory[level]] <= target.level_bytes[level] for level in self.bytes(dtype)
+        )
+
+
+def tiling(problem: Problem, options: Options, target: Target) -> Tiling:
+    """The largest tiles that fit: k is halved first, then n and m; what the options state stays."""
+    m, n, k = (
+        given or min(size, usual)
+        for given, size, usual in zip(
+            (options.tile_m, options.tile_n, options.tile_k),
+            (problem.m, problem.n, problem.k),
+            TILE,
+            strict=True,
+        )
+    )
+    slots = options.slots or 2
+    for name, size, limit in (("m", m, problem.m), ("n", n, problem.n), ("k", k, problem.k)):
+        if size > limit:
+            raise InputError(f"--tile-{name}: {size} is more than --{name} {limit}; use at most that")
+    # where L0 is a name for L1, windows of a chunk would be copied for nothing
+    steps = 1 if target.same_memory("L1", "L0A") else min(STEPS, -(-problem.k // k))
+    found = Tiling(m, n, k, steps, slots)
+    for smaller in _smaller(found, options):
+        if found.fits(problem.dtype, target):
+            break
+        found = smaller
+    return found
+
+
+def _smaller(t: Tiling, options: Options) -> Iterator[Tiling]:
+    """Ever smaller tilings; what the user chose stays. The graph's own check refuses what never fits."""
+    m, n, k, steps = t.m, t.n, t.k, t.steps
+    while True:
+        if steps > 1:
+            steps //= 2
+        elif k > 16 and options.tile_k is None:
+            k //= 2
+        elif n > 16 and n >= m and options.tile_n is None:
+            n //= 2
+        elif m > 16 and options.tile_m is None:
+            m //= 2
+        else:
+            return
+        yield Tiling(m, n, k, steps, t.slots)
+
+
+def build(problem: Problem, options: Options, target: Target) -> Kernel:
+    """The tile graph of C = A B; cube core only."""
+    variant = ALGORITHM.variant(options, target)
+    t = tiling(problem, options, target)
+    product = Product(
+        KernelBuilder("matmul", target, problem.dtype, ALGORITHM.name, variant), problem, options, t
+    )
+    with product.k.phase("product"):
+        for rows in edges(problem.m, t.m):
+            for cols in edges(problem.n, t.n):
+                product.block(rows, cols)
+    return product.k.finish()
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`count` tiles of `size` along an axis, from `start` on."""
+
+    start: int
+    count: int
+    size: int
+
+    def at(self, index: Index | int) -> Index | int:
+        return self.start + index * self.size
+
+
+def edges(size: int, tile: int) -> list[Edge]:
+    """The whole tiles along an axis, and what is left of it."""
+    full, rest = divmod(size, tile)
+    return [e for e in (Edge(0, full, tile), Edge(full * tile, 1 if rest else 0, rest)) if e.count]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tile of C: where it begins, and its size."""
+
+    row: Index | int
+    rows: int
+    col: Index | int
+    cols: int
+
+
+class Product:
+    """Tensors and tiles of one product."""
+
+    def __init__(self, k: KernelBuilder, problem: Problem, options: Options, t: Tiling) -> None:
+        self.k, self.terms, self.t = k, problem.k, t
+        dtype, chunk = problem.dtype, t.k * t.steps
+        scale, sums = operand_scale(dtype, LARGEST), accumulator_of(dtype)
+        k.settings.update(tile_m=t.m, tile_n=t.n, tile_k=t.k, chunk_k=chunk, slots=t.slots)
+        out = options.out_dtype or ("int32" if sums == "int32" else dtype)
+        out_scale = scale**2 if out == "int32" else operand_scale(out, LARGEST * LARGEST)
+        self.a = k.input("a", (problem.m, problem.k), dtype, scale=scale)
+        self.b = k.input("b", (problem.k, problem.n), dtype, scale=scale)
+        self.c = k.output("c", (problem.m, problem.n), out, scale=out_scale)
+        self.A = k.tile("A", "L1", (t.m, chunk), dtype, t.slots, scale=scale)
+        self.B = k.tile("B", "L1", (chunk, t.n), dtype, t.slots, scale=scale)
+        self.left = k.tile("left", "L0A", (t.m, t.k), dtype, t.slots, scale=scale)
+        self.right = k.tile("right", "L0B", (t.k, t.n), dtype, t.slots, scale=scale)
+        self.C = k.tile("C", "L0C", (t.m, t.n), sums, scale=scale**2)
+
+    def block(self, rows: Edge, cols: Edge) -> None:
+        """All tiles of C of one size."""
+
+        def tile(items: list[Item]) -> None:
+            ((i, j),) = items
+            at = Place(rows.at(i), rows.size, cols.at(j), cols.size)
+            first, *rest = edges(self.terms, self.t.k * self.t.steps)
+            self.k.loop(first.count, self.chunk(at, first), first=self.chunk(at, first, begin=True))
+            for edge in rest:
+                self.k.loop(edge.count, self.chunk(at, edge))
+            whole = self.c.at(row=at.row, rows=at.rows, col=at.col, cols=at.cols)
+            self.k.store(whole, self.C.view(rows=at.rows, cols=at.cols), label="store C")
+
+        self.k.items([("row", rows.count), ("column", cols.count)], tile)
+
+    def chunk(self, at: Place, edge: Edge, begin: bool = False) -> Callable[[Index], None]:
+        """Load a chunk of A and B and multiply it step by step; the very first step begins the sums."""
+        k, terms = self.k, edge.size
+
+        def body(number: Index) -> None:
+            start = edge.at(number)
+            A, B = self.A.view(rows=at.rows, cols=terms), self.B.view(rows=terms, cols=at.cols)
+            k.load(A, self.a.at(row=at.row, rows=at.rows, col=start, cols=terms), "load A", fresh=True)
+            k.load(B, self.b.at(row=start, rows=terms, col=at.col, cols=at.cols), "load B", fresh=True)
+            for first in range(0, terms, self.t.k):
+                self.step(at, first, min(self.t.k, terms - first), begin and first == 0)
+
+        return body
+
+    def step(self, at: Place, first: int, terms: int, begin: bool) -> None:
+        """Multiply `terms` of the chunk in L1."""
+        k = self.k
+        left = self.left.view(rows=at.rows, cols=terms)
+        right = self.right.view(rows=terms, cols=at.cols)
+        k.move(left, self.A.view(rows=at.rows, col=first, cols=terms), label="L1 to L0A", fresh=True)
+        k.move(right, self.B.view(row=first, rows=terms, cols=at.cols), label="L1 to L0B", fresh=True)
+        sums = self.C.view(rows=at.rows, cols=at.cols)
+        k.matmul(sums, left, right, accumulate=not begin, label="product", fresh=begin)
+
+
+def infer(shapes: Shapes) -> dict[str, int]:
+    """m, n and k from the shapes of a [m, k] and b [k, n]."""
+    a, b = shapes.get("a", ()), shapes.get("b", ())
+    return {"m": a[0], "k": a[1], "n": b[1]} if len(a) == len(b) == 2 else {}
+
+
+ALGORITHM = Algorithm(
+    name="tiled",
+    meaning="tiles of C in the accumulator, A and B double-buffered through L1 and L0; cube only",
+    source="textbook",
+    build=build,
+    variants={"textbook": "one tile of C per core at a time, in chunks of k through L1"},
+    parameters=frozenset({"tile_m", "tile_n", "tile_k", "slots", "out_dtype"}),
+)

@@ -1,0 +1,153 @@
+"""The data of any kernel, known by nothing but its tensors: values by name, from a file or drawn.
+
+The truth is the kernel itself in float64 (`npusim.exact`), on the inputs as it receives them: the errors are
+those of rounding on the way. Of a kernel of one phase a sample of its items is computed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.data import Computed, Data
+from npusim.errors import InputError, did_you_mean
+from npusim.exact import exact
+from npusim.execute import Execution, execute
+from npusim.graph import Kernel, Tensor
+from npusim.kernels import KernelEntry
+from npusim.metrics import Errors, compare
+from npusim.npz import read_npz
+from npusim.problem import Problem
+from npusim.settings import NumericsSettings
+
+Array = npt.NDArray[Any]
+TRIANGLES_ONLY = ("gates", "key_correlation")
+"""what only generated keys and gates can be asked for"""
+
+
+@dataclass(frozen=True)
+class Tensors(Data):
+    """Input values by the names of a kernel's input tensors; None: drawn when the shapes are known."""
+
+    whole: Problem
+    path: str | None
+    arrays: Mapping[str, Array]
+    samples: int | None
+    """items to compute; None: all"""
+    seed: int = 0
+
+    @property
+    def sample(self) -> Problem:
+        return self.whole
+
+    @property
+    def origin(self) -> str:
+        if self.path:
+            return f"{self.path}: {', '.join(self.arrays)}"
+        return f"generated: standard normal values, seed {self.seed}"
+
+    def check(self, kernel: Kernel) -> None:
+        """A file holds just the kernel's inputs, each in the shape of its tensor."""
+        if self.path is None:
+            return
+        wanted = _inputs(kernel)
+        for name in self.arrays:
+            if name not in wanted:
+                known = did_you_mean(name, wanted)
+                raise InputError(f"{self.path}: array {name}: {kernel.name} has no such input; {known}")
+        missing = [name for name in wanted if name not in self.arrays]
+        if missing:
+            raise InputError(
+                f"{self.path}: no array {' or '.join(missing)}: store every input of {kernel.name}: "
+                + ", ".join(wanted)
+            )
+        for name, array in self.arrays.items():
+            _check_array(f"{self.path}: array {name}", array, wanted[name].shape)
+
+    def compute(self, kernel: Kernel) -> Computed:
+        """Errors of each output, over the matrices of it that were written."""
+        self.check(kernel)
+        arrays = self.arrays if self.path else _drawn(kernel, self.seed)
+        samples = self.samples if len(kernel.phases) == 1 else None  # else phases need each other's items
+        found = execute(kernel, arrays, samples)
+        truth = execute(exact(kernel), found.inputs, samples)
+        errors = {tensor.name: _errors(tensor.name, found, truth) for tensor in kernel.outputs}
+        return Computed(found, errors, found.outputs, *found.items)
+
+
+class TensorSource:
+    """Arrays of a file by the names of the kernel's inputs, or standard normal values."""
+
+    def read(self, path: str, entry: KernelEntry, problem: Problem, settings: NumericsSettings) -> Tensors:
+        for name in ("seed", *TRIANGLES_ONLY):
+            if name in settings.model_fields_set:
+                raise InputError(f"--{name.replace('_', '-')}: nothing is generated beside --inputs; drop it")
+        arrays = read_npz(Path(path))
+        return Tensors(_fitted(path, entry, problem, arrays), path, arrays, _samples(settings))
+
+    def draw(self, problem: Problem, settings: NumericsSettings) -> Tensors:
+        for name in TRIANGLES_ONLY:
+            if name in settings.model_fields_set:
+                raise InputError(
+                    f"--{name.replace('_', '-')}: the inputs of this kernel are no keys and gates; drop it"
+                )
+        return Tensors(problem, None, {}, _samples(settings), settings.seed)
+
+
+def _samples(settings: NumericsSettings) -> int | None:
+    return None if settings.output else settings.samples
+
+
+def _fitted(path: str, entry: KernelEntry, problem: Problem, arrays: Mapping[str, Array]) -> Problem:
+    """The problem with the sizes that the shapes in the file say, where the kernel can tell them."""
+    if entry.infer is None:
+        return problem
+    for name in entry.sizes:
+        if name in problem.model_fields_set:
+            raise InputError(
+                f"--{name.replace('_', '-')}: the problem is that of --inputs {path}; drop one of the two"
+            )
+    sizes = entry.infer({name: array.shape for name, array in arrays.items()})
+    return Problem.parse(dtype=problem.dtype, **sizes)
+
+
+def _inputs(kernel: Kernel) -> dict[str, Tensor]:
+    return {tensor.name: tensor for tensor in kernel.tensors if tensor.role == "input"}
+
+
+def _check_array(place: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{place}: dtype {array.dtype}: real numbers are needed, such as float32")
+    if array.shape != shape:
+        raise InputError(f"{place}: shape {array.shape}: {shape} is needed")
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise InputError(f"{place}: {array[where]} at {list(where)}: every value must be finite")
+
+
+def _drawn(kernel: Kernel, seed: int) -> dict[str, Array]:
+    """Standard normal values for each input; a tensor's values depend on its name, shape and seed alone."""
+    return {
+        name: np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(
+            tensor.shape, dtype=np.float32
+        )
+        for name, tensor in _inputs(kernel).items()
+    }
+
+
+def _errors(name: str, found: Execution, truth: Execution) -> Errors:
+    """Errors of output `name` [..., rows, cols], matrix by matrix, where anything was written."""
+    written = found.written[name]
+    stack = (-1, *written.shape[-2:])
+    some = written.reshape(stack).any(axis=(1, 2))
+    result, wanted = (
+        np.where(written, run.outputs[name], 0.0).reshape(stack)[some] for run in (found, truth)
+    )
+    return compare(result, wanted.astype(np.float64))

@@ -1,0 +1,115 @@
+"""The data of triangular inverses: matrices L of chunks and heads, and their inverses in float64.
+
+A sample of a problem's matrices is computed by a kernel that is built for just these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npusim.data import Computed, Data
+from npusim.errors import InputError
+from npusim.execute import execute
+from npusim.graph import Kernel
+from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices, reference_inverse
+from npusim.kernels import KernelEntry
+from npusim.metrics import compare
+from npusim.problem import Problem
+from npusim.settings import NumericsSettings
+
+
+@dataclass(frozen=True)
+class Triangles(Data):
+    """Matrices L of a problem, all of them or a sample."""
+
+    whole: Problem
+    batch: MatrixBatch
+
+    @property
+    def sample(self) -> Problem:
+        count, n, _ = self.batch.L.shape
+        return self.whole.model_copy(update={"matrices": count, "chunk": n})
+
+    @property
+    def origin(self) -> str:
+        return self.batch.description
+
+    def check(self, kernel: Kernel) -> None:
+        """Any kernel of this chunk takes them."""
+
+    def compute(self, kernel: Kernel) -> Computed:
+        """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype."""
+        L = self.batch.L
+        execution = execute(kernel, {"L": L.reshape(kernel.tensor("L").shape)})
+        T = execution.outputs["T"].reshape(L.shape)
+        stored = execution.inputs["L"].reshape(L.shape).astype(np.float64)
+        errors = compare(T, reference_inverse(stored), self.batch.head)
+        return Computed(
+            execution, {"T": errors}, {"T": T}, len(L), self.batch.total, piece=("matrix", "matrices")
+        )
+
+
+class TriangleSource:
+    """L itself, or keys and gates, from a file or drawn like those of trained models."""
+
+    def read(self, path: str, entry: KernelEntry, problem: Problem, settings: NumericsSettings) -> Triangles:
+        _refuse(
+            problem, ("batch", "seq_len", "heads", "cu_seqlens", "matrices"),
+            f"the problem is that of --inputs {path}; drop one of the two",
+        )  # fmt: skip
+        if "gates" in settings.model_fields_set:
+            raise InputError(f"--gates: the problem is that of --inputs {path}; drop one of the two")
+        batch = read_matrices(
+            path,
+            problem.chunk,
+            samples=None if settings.output else settings.samples,
+            seed=settings.seed,
+            key_heads=problem.key_heads,
+            head_dim=problem.head_dim if "head_dim" in problem.model_fields_set else None,
+            key_correlation=settings.key_correlation,
+        )
+        n = batch.L.shape[-1]
+        sizes: dict[str, Any] = {"dtype": problem.dtype, "chunk": n, "head_dim": problem.head_dim}
+        if batch.layout is None:
+            _refuse_beside_matrices(path, n, problem, settings)
+            sizes["matrices"] = batch.total
+        else:
+            ends = (0, *np.cumsum(batch.layout.lengths).tolist())
+            sizes |= {"cu_seqlens": ends, "heads": batch.layout.heads}
+        return Triangles(Problem.parse(**sizes), batch)
+
+    def draw(self, problem: Problem, settings: NumericsSettings) -> Triangles:
+        common: dict[str, Any] = {
+            "head_dim": problem.head_dim,
+            "samples": None if settings.output else settings.samples,
+            "seed": settings.seed,
+            "key_correlation": settings.key_correlation,
+            "gates": settings.gates,
+        }
+        if problem.matrices is not None:
+            batch = generate_matrices(problem.matrices, problem.chunk, **common)
+        else:
+            batch = generate(problem.chunk, problem.sequences, problem.heads, problem.kv_heads, **common)
+        return Triangles(problem, batch)
+
+
+def _refuse(problem: Problem, names: tuple[str, ...], why: str) -> None:
+    """InputError for the first of the sizes `names` that was given."""
+    for name in names:
+        if name in problem.model_fields_set:
+            raise InputError(f"--{name.replace('_', '-')}: {why}")
+
+
+def _refuse_beside_matrices(path: str, chunk: int, problem: Problem, settings: NumericsSettings) -> None:
+    """A file of L leaves nothing to choose: an option that contradicts it is an InputError."""
+    for name in ("seed", "gates", "key_correlation"):
+        if name in settings.model_fields_set:
+            raise InputError(
+                f"--{name.replace('_', '-')}: {path} holds L, nothing is generated; drop this option"
+            )
+    if problem.chunk != chunk:
+        _refuse(problem, ("chunk",), f"the matrices in {path} are {chunk} x {chunk}; drop this option")
+    _refuse(problem, ("key_heads", "head_dim"), f"{path} holds L, not keys; drop this option")
