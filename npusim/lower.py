@@ -19,6 +19,7 @@ from npusim.machine import Machine
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Target
 from npusim.program import Flow, Instance, Lane, PhaseProgram, Program, Role, Trips, Use, on_grid
+from npusim.reuse import Reuse
 
 BYTE_FUNCTIONS = ("cast", "copy", "fill", "col_broadcast")
 """vector functions that take elements below 16 bits (PyPTO times arithmetic for 16 and 32 bits only)"""
@@ -27,7 +28,9 @@ BYTE_FUNCTIONS = ("cast", "copy", "fill", "col_broadcast")
 def lower(kernel: Kernel, machine: Machine) -> Program:
     """Check `kernel` against the machine and lower it. Raises GraphError or Unsupported."""
     check(kernel, Target.of(machine))
-    phases = tuple(_PhaseLowering(kernel, phase, machine).program() for phase in kernel.phases)
+    lowerings = [_PhaseLowering(kernel, phase, machine) for phase in kernel.phases]
+    reuse = Reuse(kernel, [one.streams for one in lowerings], machine.memory.l2_bytes.value)
+    phases = tuple(one.program(reuse) for one in lowerings)
     pools = {name: machine.pool_bytes_per_cycle(name) for name in ("hbm", "l2")}
     if machine.core.l1_port_bytes_per_cycle:
         pools["l1"] = machine.core.l1_port_bytes_per_cycle.value
@@ -64,10 +67,12 @@ class _PhaseLowering:
         self.available = machine.core.groups.value
         if split and phase.over == "vector":
             self.available *= machine.core.vector_cores.value
-        self.streams = 1
+        self.streams = self._streams(phase.nodes)
+        self.repeated: frozenset[Loop] = frozenset()
+        """loops around that are past their first trip, where that makes a difference"""
 
-    def program(self) -> PhaseProgram:
-        self.streams = self._streams(self.phase.nodes)
+    def program(self, reuse: Reuse) -> PhaseProgram:
+        self.reuse = reuse
         body = self._nodes(self.phase.nodes)
         per_block = self.machine.core.vector_cores.value if self.cores == ("aiv",) else 1
         starts = [on_grid(cost.start_cycles(self.machine, s // per_block)) for s in range(self.streams)]
@@ -107,12 +112,22 @@ class _PhaseLowering:
             if isinstance(node, Operation):
                 lowered.extend(self._operation(node))
             elif isinstance(node, Loop):
-                table = np.atleast_1d(np.asarray(node.count, dtype=np.int64))
-                per_item = np.ndim(node.count) > 0
-                lowered.append(Trips(table, self._nodes(node.body), per_item))
+                lowered.extend(self._loop(node))
             else:
                 lowered.extend(self._items(node))
         return tuple(lowered)
+
+    def _loop(self, loop: Loop) -> list[Trips]:
+        """The trips of a loop; the first one apart where later ones find in L2 what it brings there."""
+        table = np.atleast_1d(np.asarray(loop.count, dtype=np.int64))
+        per_item = np.ndim(loop.count) > 0
+        if not self.reuse.peels(loop):
+            return [Trips(table, self._nodes(loop.body), per_item)]
+        first = Trips(np.minimum(table, 1), self._nodes(loop.body), per_item)
+        around, self.repeated = self.repeated, self.repeated | {loop}
+        later = Trips(np.maximum(table - 1, 0), self._nodes(loop.body), per_item)
+        self.repeated = around
+        return [first, later]
 
     def _items(self, items: Items) -> list[Trips]:
         """Full trips, dealt as stated, and the ragged last trip on its core."""
@@ -336,19 +351,21 @@ class _PhaseLowering:
             apart = next((_row_bytes(end) for end in (src, dst) if not _adjacent(end)), 0.0)
             found = cost.transfer(self.machine, key, rows, cols * each, apart)
             moved = rows * cols
-        flows = tuple(self._flows(key.upper().split("_"), src, dst, moved))
+        flows = tuple(self._flows(op, key.upper().split("_"), moved))
         return self._on(core, path.unit, op, found, flows=flows)
 
-    def _flows(
-        self, ends: list[str], src: View | Access, dst: View | Access, elements: int
-    ) -> Iterable[Flow]:
-        """Traffic with HBM (inputs, outputs), L2 (constants, workspaces) and, if modelled, L1's port."""
+    def _flows(self, op: Operation, ends: list[str], elements: int) -> Iterable[Flow]:
+        """Traffic with HBM and L2, as reuse divides it, and, if modelled, with L1's port."""
+        src, dst = op.srcs[0], op.dst
+        assert dst is not None
         port = ("l1",) if "L1" in ends and self.machine.core.l1_port_bytes_per_cycle else ()
         if "GM" in ends:
-            outside = src if ends[0] == "GM" else dst
-            far = isinstance(outside, Access) and outside.tensor.role != "constant"
-            count = elements * dtype(_dtype(outside)).bytes
-            yield Flow(count, ("hbm" if far else "l2", *port), write=ends[1] == "GM")
+            count = elements * dtype(_dtype(src if ends[0] == "GM" else dst)).bytes
+            missed = self.reuse.missed(op, self.repeated)
+            parts = [("hbm", missed), ("l2", 1.0 - missed)]
+            for pool, share in sorted(parts, key=lambda part: -part[1]):
+                if share > 0:
+                    yield Flow(count * share, (pool, *port), write=ends[1] == "GM")
         elif port:
             yield Flow(elements * dtype(_dtype(dst)).bytes, port, write=False)
 

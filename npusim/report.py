@@ -11,8 +11,10 @@ import numpy as np
 from npusim import cost
 from npusim.check import peak_bytes
 from npusim.critical import CriticalPath, critical_path
+from npusim.graph import Operation
 from npusim.machine import Evidence, Machine, quantities
 from npusim.problem import Target
+from npusim.program import PhaseProgram
 from npusim.timeline import Timeline
 from npusim.usage import LaneUsage, lane_usage
 
@@ -100,7 +102,7 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
     return Report(
         core_us=core_us,
         task_us=task_us,
-        event_us=task_us + machine.launch.event_us.value,
+        event_us=cost.event_us(machine, task_us),
         cycles=timeline.makespan,
         cores=max((phase.streams for phase in timeline.program.phases), default=0),
         bound=_bound(units),
@@ -163,10 +165,15 @@ def _breakdown(timeline: Timeline, scale: float) -> list[tuple[str, float]]:
             weights=timeline.end[rows] - timeline.start[rows],
             minlength=len(phase.instances),
         )
-        cores = Counter(instance.operation for instance in phase.instances)
+        cores = _cores(phase)
         for instance, cycles in zip(phase.instances, spent, strict=True):
             total[instance.name] += float(cycles) / scale / phase.streams / cores[instance.operation]
     return sorted(((n, t) for n, t in total.items() if t > 0), key=lambda item: -item[1])
+
+
+def _cores(phase: PhaseProgram) -> Counter[Operation | None]:
+    """On how many cores of a group each operation runs."""
+    return Counter(op for op, _ in {(i.operation, phase.lanes[i.lane].core) for i in phase.instances})
 
 
 def _path(path: CriticalPath, scale: float) -> list[tuple[str, float]]:

@@ -1,0 +1,311 @@
+"""L2 by reuse distance, against a cache of whole blocks with least recently used replacement, played out.
+
+The cache sees what all cores touch, in step: the first access of every core, then the second, and so on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import pairwise, zip_longest
+
+import numpy as np
+import pytest
+from forward_pass import program_order
+
+from npusim.builder import Index, Kernel, KernelBuilder, Target
+from npusim.dtypes import dtype
+from npusim.graph import Access, Items, Loop, Node, Operation
+from npusim.lower import lower
+from npusim.machine import Machine, override
+from npusim.profiles import load_machine
+
+EDGE = 16
+BLOCK = EDGE * EDGE * 2
+"""bytes of a block in fp16"""
+CORES = 6
+TOY = load_machine("toy")
+
+
+def machine(blocks: float, cores: int = CORES) -> Machine:
+    """The toy with so many core groups and an L2 of so many blocks."""
+    return override(
+        load_machine("toy"), {"core.groups": cores, "memory.l2_bytes": max(1, int(blocks * BLOCK))}
+    )
+
+
+# --- the cache ---------------------------------------------------------------------------------
+
+
+class Cache:
+    """Blocks in order of last use; `read` and `written` count the bytes that HBM has to serve."""
+
+    def __init__(self, capacity: float) -> None:
+        self.capacity, self.held = capacity, 0.0
+        self.blocks: OrderedDict[object, float] = OrderedDict()
+        self.missed: dict[str, float] = {}
+
+    def touch(self, name: str, block: object, size: float) -> None:
+        if block in self.blocks:
+            self.blocks.move_to_end(block)
+            return
+        self.missed[name] = self.missed.get(name, 0.0) + size
+        self.blocks[block] = size
+        self.held += size
+        while self.held > self.capacity:
+            self.held -= self.blocks.popitem(last=False)[1]
+
+
+def played(kernel: Kernel, capacity: float, streams: int) -> dict[str, float]:
+    """Bytes from and to HBM per tensor, with all cores in step."""
+    cache = Cache(capacity)
+    for phase in kernel.phases:
+        accesses = [list(walk(phase.nodes, {}, stream, streams)) for stream in range(streams)]
+        for moment in zip_longest(*accesses):
+            for access in moment:
+                if access:
+                    cache.touch(*access)
+    return cache.missed
+
+
+def walk(
+    nodes: tuple[Node, ...], env: dict[str, int], stream: int, streams: int
+) -> Iterator[tuple[str, object, float]]:
+    for node in nodes:
+        if isinstance(node, Operation):
+            for end in (node.dst, *node.srcs):
+                if isinstance(end, Access):
+                    at = tuple(int(i.evaluate(env)) for i in (*end.lead, end.row, end.col))
+                    size = end.rows * end.cols * dtype(end.tensor.dtype).bytes
+                    yield end.tensor.name, (end.tensor.name, at), size
+        elif isinstance(node, Loop):
+            for trip in range(int(node.count)):
+                yield from walk(node.body, {**env, node.var: trip}, stream, streams)
+        else:
+            for item in dealt(node, stream, streams):
+                yield from walk(node.body, {**env, **node.variables(item, 1)}, stream, streams)
+
+
+def dealt(items: Items, stream: int, streams: int) -> list[int]:
+    """The items of a core, in its order."""
+    numbers = np.arange(items.total)
+    if items.deal == "cyclic":
+        return numbers[stream::streams].tolist()
+    if items.deal == "contiguous":
+        return np.array_split(numbers, streams)[stream].tolist()
+    (_, height), (_, width) = items.axes
+    rows, cols = items.deal
+    tall, wide = height // rows, width // cols
+    block = numbers.reshape(height, width)
+    row, col = stream % rows * tall, stream // rows * wide
+    return block[row : row + tall, col : col + wide].ravel().tolist()
+
+
+def predicted(kernel: Kernel, where: Machine) -> dict[str, float]:
+    """Bytes from and to HBM per tensor, as lowering splits them."""
+    found: dict[str, float] = {}
+    for phase in lower(kernel, where).phases:
+        for stream in range(phase.streams):
+            for instance in program_order(phase, stream):
+                for flow in instance.flows:
+                    if flow.pools[0] == "hbm":
+                        op = instance.operation
+                        (end,) = (e for e in (op.dst, *op.srcs) if isinstance(e, Access))
+                        found[end.tensor.name] = found.get(end.tensor.name, 0.0) + flow.bytes
+    return found
+
+
+def agree(kernel: Kernel, blocks: float, rel: float = 1e-9, streams: int = CORES) -> dict[str, float]:
+    """Both say the same, tensor by tensor; returns the blocks that HBM serves."""
+    where = machine(blocks, streams)
+    seen, told = played(kernel, blocks * BLOCK, streams), predicted(kernel, where)
+    assert told == pytest.approx(seen, rel=rel)
+    return {name: size / BLOCK for name, size in seen.items()}
+
+
+# --- kernels -----------------------------------------------------------------------------------
+
+Body = Callable[[KernelBuilder, list[tuple[Index, ...]]], None]
+
+
+def written(build: Callable[[KernelBuilder], None], phases: int = 1) -> Kernel:
+    k = KernelBuilder("reuse", Target.of(machine(1e6)), "fp16")
+    for number in range(phases):
+        with k.phase(f"p{number}"):
+            build(k)
+    return k.finish()
+
+
+def product(deal: object, rows: int, cols: int, terms: int) -> Kernel:
+    """The accesses of C = A B, block by block: A [rows, terms], B [terms, cols], C [rows, cols]."""
+    k = KernelBuilder("product", Target.of(machine(1e6)), "fp16")
+    A = k.input("A", (rows, terms, EDGE, EDGE), "fp16")
+    B = k.input("B", (terms, cols, EDGE, EDGE), "fp16")
+    C = k.output("C", (rows, cols, EDGE, EDGE), "fp16")
+    tile = k.tile("tile", "UB", (EDGE, EDGE), "fp16", place="first")
+
+    def body(items: list[tuple[Index, ...]]) -> None:
+        ((i, j),) = items
+
+        def step(p: Index) -> None:
+            k.load(tile, A.at(i, p), label="A")
+            k.load(tile, B.at(p, j), label="B")
+
+        k.loop(terms, step)
+        k.store(C.at(i, j), tile, label="C")
+
+    with k.phase("p"):
+        k.items([("i", rows), ("j", cols)], body, deal=deal)  # type: ignore[arg-type]
+    return k.finish()
+
+
+DEALS = ["cyclic", "contiguous", (2, 3)]
+
+
+@pytest.mark.parametrize("deal", DEALS)
+def test_an_ample_l2_takes_every_block_from_memory_once(deal):
+    found = agree(product(deal, 8, 12, 5), 1e6)
+    assert found == {"A": 40, "B": 60, "C": 96}
+
+
+@pytest.mark.parametrize("deal", DEALS)
+def test_without_an_l2_every_touch_goes_to_memory(deal):
+    found = agree(product(deal, 8, 12, 5), 0)
+    assert found == {"A": 480, "B": 480, "C": 96}
+
+
+@pytest.mark.parametrize("deal", DEALS)
+def test_an_l2_that_holds_a_step_of_all_cores_serves_what_they_share(deal):
+    """Cores at work on one row of C share A, and the columns B; a trip later both are gone."""
+    found = agree(product(deal, 8, 12, 50), 40)
+    assert found["A"] < 8 * 12 * 50 or found["B"] < 8 * 12 * 50
+
+
+SHAPES = [(8, 12, 10), (24, 3, 5), (6, 9, 8)]
+UNEVEN = [(7, 9, 6), (5, 30, 4)]
+"""shapes that a grid of 2 x 3 does not divide"""
+
+
+@pytest.mark.parametrize(
+    ("deal", "shape"),
+    [(deal, shape) for deal in DEALS for shape in SHAPES + (UNEVEN if isinstance(deal, str) else [])],
+)
+def test_an_l2_of_any_size_serves_what_the_cache_serves(deal, shape):
+    """Exactly so but near the sizes at which one more reuse begins to fit."""
+    kernel = product(deal, *shape)
+    ratios = []
+    for blocks in range(0, 450, 22):
+        seen = sum(played(kernel, blocks * BLOCK, CORES).values())
+        ratios.append(sum(predicted(kernel, machine(blocks)).values()) / seen)
+    off = [ratio for ratio in ratios if abs(ratio - 1) > 0.1]
+    assert np.median(ratios) == pytest.approx(1, rel=1e-9)
+    assert len(off) <= 0.1 * len(ratios), ratios
+
+
+def test_a_loop_that_does_not_move_an_access_finds_its_bytes_again_from_its_second_trip_on():
+    """The first trip is peeled: its loads all miss, the later ones all hit."""
+
+    def build(k: KernelBuilder) -> None:
+        x = k.input("x", (CORES, 4, EDGE, EDGE), "fp16")
+        tile = k.tile("tile", "L1", (EDGE, EDGE), "fp16")
+
+        def item(items: list[tuple[Index, ...]]) -> None:
+            ((i,),) = items
+            k.loop(5, lambda _: k.loop(4, lambda p: k.load(tile, x.at(i, p), label="x")))
+
+        k.items([("i", CORES)], item)
+
+    kernel = written(build)
+    assert agree(kernel, 100) == {"x": 4 * CORES}
+    assert agree(kernel, 4 * CORES) == {"x": 4 * CORES}
+    assert agree(kernel, 4 * CORES - 1) == {"x": 5 * 4 * CORES}
+    loads = [i for i in lower(kernel, machine(100)).phases[0].instances if i.name == "x"]
+    assert [[flow.pools[0] for flow in load.flows] for load in loads] == [["hbm"], ["l2"]]
+
+
+def test_a_loop_with_a_count_for_each_item_is_peeled_too():
+    counts = np.array([0, 1, 3, 5, 2, 0])
+
+    def build(k: KernelBuilder) -> None:
+        x = k.input("x", (CORES, EDGE, EDGE), "fp16")
+        tile = k.tile("tile", "L1", (EDGE, EDGE), "fp16")
+        k.items(
+            [("i", CORES)], lambda items: k.loop(counts, lambda _: k.load(tile, x.at(items[0][0]), label="x"))
+        )
+
+    assert predicted(written(build), machine(100)) == {"x": BLOCK * np.count_nonzero(counts)}
+
+
+def test_a_second_load_of_the_same_bytes_in_a_trip_is_served_by_l2():
+    def build(k: KernelBuilder) -> None:
+        x = k.input("x", (12, EDGE, EDGE), "fp16")
+        left, right = (k.tile(name, "L1", (EDGE, EDGE), "fp16") for name in ("left", "right"))
+
+        def item(items: list[tuple[Index, ...]]) -> None:
+            ((i,),) = items
+            k.load(left, x.at(i), label="left")
+            k.load(right, x.at(i), label="right")
+
+        k.items([("i", 12)], item)
+
+    assert agree(written(build), 100) == {"x": 12}
+
+
+def test_what_all_cores_load_comes_from_memory_once():
+    def build(k: KernelBuilder) -> None:
+        k.load(k.tile("I", "L1", (EDGE, EDGE), "fp16"), k.constant("I", np.eye(EDGE), "fp16").at())
+        x = k.input("x", (12, EDGE, EDGE), "fp16")
+        tile = k.tile("tile", "L1", (EDGE, EDGE), "fp16")
+        k.items([("i", 12)], lambda items: k.load(tile, x.at(items[0][0])))
+
+    assert agree(written(build), 100) == {"I": 1, "x": 12}
+
+
+@pytest.mark.parametrize(("blocks", "missed"), [(1000, 0), (250, 0), (150, 36), (90, 96)])
+def test_a_phase_finds_what_the_one_before_it_left(blocks, missed):
+    """Phase 1 writes the 96 blocks of y, phase 2 reads them in the same order: first 96 blocks lie between,
+    in the end 96 of y and 96 of z."""
+    k = KernelBuilder("two phases", Target.of(machine(1e6)), "fp16")
+    y, z = k.output("y", (96, EDGE, EDGE), "fp16"), k.output("z", (96, EDGE, EDGE), "fp16")
+    tile = k.tile("tile", "UB", (EDGE, EDGE), "fp16", place="first")
+    with k.phase("write"):
+        k.vector("fill", tile, imm=1.0)
+        k.items([("i", 96)], lambda items: k.store(y.at(items[0][0]), tile))
+
+    def both(items: list[tuple[Index, ...]]) -> None:
+        k.load(tile, y.at(items[0][0]))
+        k.store(z.at(items[0][0]), tile)
+
+    with k.phase("read"):
+        k.items([("i", 96)], both)
+    found = agree(k.finish(), blocks, rel=0.1)
+    assert found == {"y": 96 + missed, "z": 96}
+
+
+def test_a_workspace_stays_in_l2_unless_the_cores_together_overrun_it():
+    k = KernelBuilder("workspace", Target.of(machine(1e6)), "fp16")
+    x, y = k.input("x", (12, EDGE, EDGE), "fp16"), k.output("y", (12, EDGE, EDGE), "fp16")
+    tile = k.tile("tile", "UB", (EDGE, EDGE), "fp16", place="first")
+    other = k.tile("other", "L1", (EDGE, EDGE), "fp16")
+
+    def item(items: list[tuple[Index, ...]]) -> None:
+        k.load(tile, x.at(items[0][0]), label="x")
+        k.move(other, tile, label="across")
+        k.store(y.at(items[0][0]), tile, label="y")
+
+    with k.phase("p"):
+        k.items([("i", 12)], item)
+    kernel = k.finish()
+
+    def pools(blocks: float) -> set[str]:
+        instances = lower(kernel, machine(blocks)).phases[0].instances
+        return {flow.pools[0] for i in instances if "across" in i.name for flow in i.flows}
+
+    assert pools(100) == {"l2"} and pools(2) == {"hbm"}
+
+
+def test_more_l2_never_asks_more_of_memory():
+    for deal in DEALS:
+        kernel = product(deal, 8, 12, 10)
+        asked = [sum(predicted(kernel, machine(blocks)).values()) for blocks in range(0, 350, 25)]
+        assert all(b <= a + 1e-9 for a, b in pairwise(asked))
