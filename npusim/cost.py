@@ -198,6 +198,12 @@ def start_cycles(machine: Machine, core: int) -> float:
     return (core * launch.dispatch_us.value + launch.setup_us.value) * machine.cycles_per_us
 
 
+def event_us(machine: Machine, task_us: float) -> float:
+    """From one kernel to the next, issued one after another, as the host's events see it: a host that issues
+    more slowly than the device runs makes the device wait."""
+    return max(task_us + machine.launch.event_us.value, machine.launch.host_us.value)
+
+
 def task_overhead_us(machine: Machine, mixed: bool) -> float:
     """Task duration beyond core time; `mixed`: cube and vector cores take part."""
     return machine.launch.base_us.value + (machine.launch.mixed_us.value if mixed else 0.0)

@@ -202,6 +202,7 @@ class Launch(Model):
     setup_us: Cost = Field(description="scalar set-up on each core before its first operation")
     mixed_us: Cost = Field(description="added where a kernel uses cube and vector cores")
     event_us: Cost = Field(description="what a host-side event sees beyond the task")
+    host_us: Cost = Field(description="the host's time to issue one kernel; a faster device waits for it")
 
 
 class Machine(Model):

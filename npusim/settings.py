@@ -131,12 +131,15 @@ class NumericsSettings(Settings):
     inputs: str | None = Field(
         None,
         min_length=1,
-        description=".npz with L [matrices, C, C]; or k, beta, g; or beta, g (keys are generated)",
+        description=".npz with L [matrices, C, C]; or k, beta, g; or beta, g (keys are generated); "
+        "for other kernels their inputs by name",
     )
     output: str | None = Field(
-        None, min_length=1, description="write the result T [matrices, C, C] of all matrices (.npz)"
+        None, min_length=1, description="compute all and write it by name (.npz): T [matrices, C, C]"
     )
-    samples: PositiveInt = Field(64, le=10**12, description="matrices to compute, spread over the problem")
+    samples: PositiveInt = Field(
+        64, le=10**12, description="matrices (or items of other kernels) to compute, spread over all"
+    )
     seed: NonNegativeInt = Field(0, description="seed of the generated inputs")
     key_correlation: float = Field(
         KEY_CORRELATION,
@@ -160,3 +163,12 @@ class EngineSettings(Settings):
     """How the timeline is made."""
 
     engine: Literal["reference"] = Field("reference", description="reference: the definition, in SimPy")
+    exact: bool = Field(
+        False, description="simulate every operation one by one (the reference engine always does)"
+    )
+    trace: str | None = Field(
+        None, min_length=1, description="write the timeline for Perfetto or MindStudio Insight (.json)"
+    )
+    trace_iterations: PositiveInt = Field(
+        2, le=10**9, description="trips of each outermost loop that the trace shows, per core group"
+    )

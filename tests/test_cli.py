@@ -213,9 +213,10 @@ def test_critical_path_and_evidence_sum_to_the_whole(result):
 
 
 def test_bytes_are_those_of_the_problem(result):
-    assert (
-        result["bytes"]["hbm_read"] == 6 * 16 * 16 * 2 and result["bytes"]["hbm_written"] == 6 * 16 * 16 * 4
-    )
+    """HBM gives each matrix, I and -I once and takes each result; another core finds I and -I in L2."""
+    read, written = 6 * 16 * 16 * 2 + 2 * 512, 6 * 16 * 16 * 4
+    assert (result["bytes"]["hbm_read"], result["bytes"]["hbm_written"]) == (read, written)
+    assert (result["bytes"]["l2_read"], result["bytes"]["l2_written"]) == ((result["cores"] - 1) * 1024, 0)
 
 
 def test_run_says_first_what_it_resolved_and_ends_in_the_result(cli):
@@ -300,7 +301,7 @@ def test_the_result_of_all_matrices_is_written(cli, tmp_path, saved):
     L = lower(5)
     made = cli("run", "tri-inverse", "--profile", "toy", "--inputs", saved(L=L), "--output",
                tmp_path / "out.npz", "--dtype", "fp32", "--samples", 2)  # fmt: skip
-    assert made.code == 0 and "T [matrices, C, C] of all 5 matrices written" in plain(made.out)
+    assert made.code == 0 and "T [5, 16, 16] written" in plain(made.out)
     with np.load(tmp_path / "out.npz") as out:
         assert out.files == ["T"] and out["T"].shape == (5, 16, 16)
         np.testing.assert_allclose(out["T"], reference_inverse(L.astype(np.float32)), atol=1e-5)
@@ -327,6 +328,24 @@ def test_keys_are_generated_around_gates_alone(cli, saved):
                     "--json"))  # fmt: skip
     assert "keys generated" in made["numerics"]["inputs"] and made["numerics"]["total"] == 12
     assert made["numerics"]["mean_head_error"] <= made["numerics"]["worst_head_error"]
+
+
+def test_a_trace_shows_the_first_trips_and_says_so(cli, tmp_path):
+    path = tmp_path / "trace.json"
+    asked = ("run", *SMALL, "--no-numerics", "--trace", path, "--trace-iterations", 1)
+    made = cli(*asked)
+    assert made.code == 0 and "the first trip of each outermost loop written to" in plain(made.out)
+    trace = json.loads(path.read_text())
+    done = data(cli(*asked, "--json"))
+    assert trace["otherData"]["operations"] == done["engine"]["operations"]
+    assert 0 < trace["otherData"]["kept_operations"] < done["engine"]["operations"]
+    ends = [event["ts"] + event["dur"] for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert max(ends) <= done["times"]["core_us"] + 1e-3
+
+
+def test_a_slow_host_is_named_as_what_the_event_time_waits_for(cli):
+    made = cli("run", *SMALL, "--no-numerics", "--set", "launch.host_us=500")
+    assert "event time" in made.out and "issues a kernel every 500.0 us: the device waits" in plain(made.out)
 
 
 # --- compare -----------------------------------------------------------------------------------
@@ -499,6 +518,15 @@ BAD = [
     ((*RUN, "--cu-seqlens", "0,64", "--seq-len", 64), ("--seq-len", "--cu-seqlens", "drop")),
     ((*RUN, "--no-timing", "--no-numerics"), ("--no-timing", "--no-numerics", "drop")),
     ((*RUN, "--no-numerics", "--output", "T.npz"), ("--output", "--no-numerics")),
+    ((*RUN, "--no-timing", "--trace", "t.json"), ("--trace", "--no-timing")),
+    ((*RUN, "--trace", "same", "--output", "same"), ("--trace", "--output", "name another")),
+    ((*RUN, "--trace-iterations", 3), ("--trace-iterations", "--trace FILE")),
+    ((*RUN, "--trace", "t.json", "--trace-iterations", 0), ("--trace-iterations", "> 0")),
+    ((*RUN, "--trace", "no/such/folder/t.json"), ("no/such/folder", "create it")),
+    ((*RUN, "--m", 64), ("--m", "tri-inverse", "--chunk")),
+    (("run", "matmul", "--chunk", 64), ("--chunk", "matmul", "--m, --n, --k")),
+    (("run", "matmul", "--order", 3), ("--order", "--tile-m")),
+    (("run", "matmul", "--m", 64, "--tile-m", 65), ("--tile-m", "65", "--m 64")),
     ((*RUN, "--profile", "hexagon-class", "--evidence", "documented"), ("hexagon-class", "--evidence")),
     # what the machine cannot do
     ((*RUN, "--dtype", "fp64"), ("ascend-910b2", "fp64", "--no-timing")),

@@ -233,6 +233,12 @@ def test_a_task_takes_the_launch_and_more_where_both_core_types_work():
     assert cost.task_overhead_us(machine, mixed=True) == 4
 
 
+@pytest.mark.parametrize(("host", "event"), [(0, 12), (12, 12), (30, 30)])
+def test_a_host_that_issues_more_slowly_than_the_device_runs_makes_it_wait(host, event):
+    machine = toy(launch__event_us=2, launch__host_us=host)
+    assert cost.event_us(machine, task_us=10) == event
+
+
 # --- laws ------------------------------------------------------------------------------------
 
 

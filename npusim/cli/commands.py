@@ -91,6 +91,7 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     """Time a kernel on a machine and compute its result: time, bound, breakdown, error."""
     from npusim import study
     from npusim.cli import render
+    from npusim.data import written
 
     problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
@@ -111,24 +112,23 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
         _print_json(result.to_json() | {"settings": _settings(*chosen[2:])})
     else:
         render.result(console, result)
-        if numerics.output:
-            every = "the one matrix" if result.total == 1 else f"all {result.total} matrices"
-            console.print(f"T [matrices, C, C] of {every} written to {numerics.output}")
+        if numerics.output and result.numerics:
+            console.print(f"{written(result.numerics.computed.outputs)} written to {numerics.output}")
+        if engine.trace:
+            count = engine.trace_iterations
+            trips = f"{count} trips" if count > 1 else "trip"
+            console.print(f"the first {trips} of each outermost loop written to {engine.trace}")
 
 
 def _refuse_sizes(given: dict[str, Any], numerics: NumericsSettings) -> None:
-    """A problem is given in one way; only the chunk of a file with k, beta and g is free.
-
-    What else may contradict a file is known once it is read: `npusim.study`.
-    """
-    counted, sequences = ("batch", "seq_len"), ("batch", "seq_len", "heads", "key_heads", "cu_seqlens")
+    """A problem is counted in one way. What contradicts a file is known once it is read."""
     if numerics.inputs:
-        names: tuple[str, ...] = ("batch", "seq_len", "heads", "cu_seqlens", "matrices", "gates")
-        why = f"the problem is that of --inputs {numerics.inputs}"
-    elif "matrices" in given:
-        names, why = sequences, "the problem is given by --matrices"
+        return
+    if "matrices" in given:
+        names: tuple[str, ...] = ("batch", "seq_len", "heads", "key_heads", "cu_seqlens")
+        why = "the problem is given by --matrices"
     elif "cu_seqlens" in given:
-        names, why = counted, "the sequences are given by --cu-seqlens"
+        names, why = ("batch", "seq_len"), "the sequences are given by --cu-seqlens"
     else:
         return
     for name in names:
@@ -152,7 +152,7 @@ def _print_json(data: dict[str, Any]) -> None:
     MachineSettings,
     NumericsSettings,
     EngineSettings,
-    without=frozenset({"algorithm", "output"}),
+    without=frozenset({"algorithm", "output", "trace", "trace_iterations"}),
 )
 def compare(
     kernel: KernelName,
@@ -184,7 +184,7 @@ def compare(
     with _progress(enabled=not as_json) as tick:
         rows = compare_all(entry, names, loaded, problem, options, numerics, engine, tick)
     if as_json:
-        said = {"kernel": kernel, "problem": problem.model_dump(mode="json")}
+        said = {"kernel": kernel, "problem": entry.sizes_json(problem)}
         _print_json(said | {"rows": [row.to_json() for row in rows], "settings": _settings(*chosen[2:])})
     else:
         side_by_side.comparison(console, entry, rows)
@@ -215,13 +215,14 @@ def show(
 
     problem, options, machines = split(given, Problem, Options, MachineSettings)
     machine = machines.machine()
-    graph = check(find_kernel(kernel).build(problem, options, Target.of(machine)), Target.of(machine))
+    entry = find_kernel(kernel)
+    graph = check(entry.build(problem, options, Target.of(machine)), Target.of(machine))
     try:
         text = kernel_text(graph, machine if costs else None)
     except Unsupported as error:
         raise Unsupported(f"{error} (or --no-costs)") from None
     if as_json:
-        said = {"kernel": kernel, "problem": problem.model_dump(mode="json")}
+        said = {"kernel": kernel, "problem": entry.sizes_json(problem)}
         _print_json(said | {"settings": machines.model_dump(mode="json"), "text": text})
     else:
         print(text)
