@@ -177,12 +177,12 @@ class Options(Settings):
     schedule: Schedule | None = Field(
         None, description="order of the products in the correction: doubling, horner or naive"
     )
-    tile_m: PositiveInt | None = Field(None, le=4096, description="matmul: rows of a tile [default: what fits]")
+    tile_m: PositiveInt | None = Field(None, le=4096, description="matmul: rows of a tile [default: as fits]")
     tile_n: PositiveInt | None = Field(
-        None, le=4096, description="matmul: columns of a tile [default: what fits]"
+        None, le=4096, description="matmul: columns of a tile [default: as fits]"
     )
     tile_k: PositiveInt | None = Field(
-        None, le=4096, description="matmul: terms of a product [default: what fits]"
+        None, le=4096, description="matmul: terms of a product [default: as fits]"
     )
     slots: PositiveInt | None = Field(None, le=1024, description="buffers per tile: 2 = double buffered")
     out_dtype: DtypeName | None = Field(None, description="dtype of the result in global memory")
