@@ -53,17 +53,18 @@ def needed(nodes: Iterable[Node]) -> set[Tile]:
 
 
 def _changes_nothing(op: Operation, target: Target) -> bool:
-    """A whole tile goes to a tile of the same kind in the same memory."""
-    src, dst = op.srcs[0] if op.srcs else None, op.dst
+    """A whole tile goes to a tile of the same kind, in the same memory of the same cores."""
+    if op.kind is not OpKind.move:
+        return False
+    src, dst = op.srcs[0], op.dst
+    assert isinstance(src, View) and isinstance(dst, View)
     return (
-        op.kind is OpKind.move
-        and isinstance(src, View)
-        and isinstance(dst, View)
-        and target.same_memory(src.tile.level, dst.tile.level)
+        target.same_memory(src.tile.level, dst.tile.level)
+        and (src.tile.level != dst.tile.level or src.tile.place in (dst.tile.place, "replicate"))
         and (src.tile.dtype, src.tile.scale) == (dst.tile.dtype, dst.tile.scale)
         and src.whole
         and dst.whole
-        and not (op.into or any(op.transpose) or any(mask is not None for mask in op.fractals))
+        and not (any(op.transpose) or any(mask is not None for mask in op.fractals))
     )
 
 
@@ -72,33 +73,30 @@ def _renamed(move: Operation, nodes: Nodes, later: set[Tile], target: Target) ->
     source, dst = move.srcs[0], move.dst
     assert isinstance(source, View) and isinstance(dst, View)
     name, back, lost = dst.tile, source.back, False
-    if name is source.tile or any(
-        view.tile is name and view.back for op in operations(nodes) for view in tiles_of(op)
-    ):
+    if any(view.tile is name and view.back for op in operations(nodes) for view in tiles_of(op)):
         return None
     done: list[Node] = []
     for place, node in enumerate(nodes):
-        here = isinstance(node, Operation)
         ops = list(operations((node,)))
         changes = any(source.tile in _written(op) for op in ops)
         readers = [op for op in ops if any(isinstance(src, View) and src.tile is name for src in op.srcs)]
         if readers:
             leaves = all(_has_path(op, source.tile.level, target) for op in readers)
-            if changes or lost or back >= source.tile.slots or (back and not here) or not leaves:
+            if changes or lost or back >= source.tile.slots or not leaves:
                 return None
             node = _reading(node, name, replace(source, back=back))
         done.append(node)
         if any(name in _written(op) for op in ops):
-            return (*done, *nodes[place + 1 :]) if here and not ops[0].into else None
+            return (*done, *nodes[place + 1 :]) if _anew(node, name) else None
         if changes:
             back += 1
-            lost = lost or not here or ops[0].into
+            lost = lost or not _anew(node, source.tile)
     return None if name in later else tuple(done)
 
 
 def _has_path(op: Operation, level: str, target: Target) -> bool:
     """Whether `op` could copy out of the memory of `level` from there, if it does."""
-    if op.kind not in (OpKind.move, OpKind.store) or op.dst is None:
+    if op.kind not in (OpKind.move, OpKind.store):
         return True
     end = op.dst.tile.level if isinstance(op.dst, View) else "GM"
     return target.same_memory(level, end) or (level, end) in target.paths
@@ -107,6 +105,11 @@ def _has_path(op: Operation, level: str, target: Target) -> bool:
 def _written(op: Operation) -> set[Tile]:
     """The tiles whose contents an operation changes."""
     return {tile for tile in (op.dst.tile if isinstance(op.dst, View) else None, op.scratch) if tile}
+
+
+def _anew(node: Node, tile: Tile) -> bool:
+    """Whether `node`, which changes `tile`, is one operation that writes a new version of it."""
+    return isinstance(node, Operation) and not node.into and node.scratch is not tile
 
 
 def _reading(node: Node, name: Tile, source: View) -> Node:

@@ -135,19 +135,31 @@ def test_within_one_memory_a_plain_move_is_no_work_but_a_name():
     assert [src.tile.name for src in product.srcs] == ["l1", "l1"]
 
 
-@pytest.mark.parametrize("how", ["transpose", "fractals", "dtype"])
+@pytest.mark.parametrize(
+    "how", ["transpose", "fractals", "dtype", "scale", "part", "into part", "fresh part"]
+)
 def test_a_move_that_changes_something_is_work_there_too(how):
     s = Sketch("hexagon-class")
     wide = s.k.tile("wide", "UB", (16, 16), "fp32")
+    half = s.k.tile("half", "L1", (8, 16), "fp16")
+    fine = s.k.tile("fine", "L1", (16, 16), "int8", scale=0.5)
+    coarse = s.k.tile("coarse", "UB", (16, 16), "int8", scale=1.0)
     with s.k.phase("p"):
-        s.k.load(s.l1, s.x.at(0))
-        if how == "transpose":
-            s.k.move(s.a, s.l1, transpose=True)
-        elif how == "fractals":
-            s.k.move(s.a, s.l1, fractals=np.ones((1, 1), dtype=bool))
-        else:
-            s.k.move(wide, s.l1)
-    assert [op.kind for op in ops(s.finish())] == [OpKind.load, OpKind.move]
+        match how:
+            case "scale":
+                s.k.load(fine, s.x.at(0))
+                s.k.move(coarse, fine)
+            case "part":
+                s.k.load(s.u, s.x.at(0))
+                s.k.move(half, s.u.view(8, 8))
+            case "into part" | "fresh part":
+                s.k.load(half, s.x.at(0, rows=8))
+                s.k.move(s.u.view(8, 8), half, fresh=how == "fresh part")
+            case _:
+                s.k.load(s.l1, s.x.at(0))
+                fractals = np.ones((1, 1), dtype=bool) if how == "fractals" else None
+                s.k.move(wide if how == "dtype" else s.a, s.l1, how == "transpose", fractals)
+    assert [op.kind for op in ops(check(s.finish()))] == [OpKind.load, OpKind.move]
 
 
 def test_data_that_share_a_memory_part_before_one_name_is_changed_in_place():
@@ -309,6 +321,329 @@ def test_a_copy_within_one_memory_without_a_way_says_so():
         s.k.matmul(s.c, s.a, s.b)
     with pytest.raises(Unsupported, match=r"tile b needs a copy of tile a; .* no path from L0A to L0B"):
         s.finish()
+
+
+# --- where a name ends, and what it leaves alone ----------------------------------------------------
+
+X = np.random.default_rng(0).integers(-4, 4, (4, 16, 16)).astype(float)
+
+
+def stored(kernel: Kernel, profile: str) -> np.ndarray:
+    """What `kernel`, which keeps the rules, stores for the input X."""
+    return execute(check(kernel, target(profile)), {"x": X}).outputs["y"]
+
+
+def moves(kernel: Kernel) -> list[str]:
+    """The moves that are work; a way through a workspace counts once."""
+    return [op.name for op in ops(kernel) if op.kind is OpKind.move and ">" not in op.name]
+
+
+@THREE
+def test_a_handle_given_by_a_move_still_finds_its_version_after_another_write(profile):
+    s = Sketch(profile)
+    v = s.k.tile("v2", "UB", (16, 16), "fp16", slots=2)
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        old = s.k.move(v, s.u)
+        s.k.load(v, s.x.at(1))
+        s.k.store(s.y.at(0), old)
+        s.k.store(s.y.at(1), v)
+    np.testing.assert_array_equal(stored(s.finish(), profile)[:2], X[:2])
+
+
+@THREE
+@pytest.mark.parametrize("how", ["in place", "in a loop", "as scratch"])
+def test_a_source_whose_versions_cannot_be_counted_is_copied_first(profile, how):
+    s = Sketch(profile)
+    u, w = (s.k.tile(name, "UB", (16, 16), "fp16", slots=3) for name in ("u3", "w"))
+    with s.k.phase("p"):
+        s.k.load(u, s.x.at(0))
+        s.k.move(s.v, u)
+        if how == "in place":
+            s.k.vector("adds", u, u, imm=1.0)
+        elif how == "in a loop":
+            s.k.loop(2, lambda i: s.k.load(u, s.x.at(i + 1)))
+        else:
+            s.k.vector("fill", w, imm=1.0, scratch=u)
+        s.k.load(u, s.x.at(3))
+        s.k.store(s.y.at(0), s.v)
+        s.k.store(s.y.at(1), u)
+    kernel = s.finish()
+    assert moves(kernel) == ["move v"]
+    np.testing.assert_array_equal(stored(kernel, profile)[:2], X[[0, 3]])
+
+
+@THREE
+def test_a_name_used_as_scratch_room_keeps_its_data(profile):
+    s = Sketch(profile)
+    w = s.k.tile("w", "UB", (16, 16), "fp16")
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.move(s.v, s.u)
+        s.k.vector("fill", w, imm=1.0, scratch=s.v)
+        s.k.store(s.y.at(0), s.v)
+    np.testing.assert_array_equal(stored(s.finish(), profile)[0], X[0])
+
+
+@THREE
+def test_a_loop_that_reads_a_name_and_changes_its_source_reads_the_same_in_every_trip(profile):
+    s = Sketch(profile)
+
+    def body(i: Index) -> None:
+        s.k.store(s.y.at(i), s.v)
+        s.k.load(s.u, s.x.at(i + 1))
+
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.move(s.v, s.u)
+        s.k.loop(3, body)
+    np.testing.assert_array_equal(stored(s.finish(), profile)[:3], X[[0, 0, 0]])
+
+
+@THREE
+def test_a_name_read_at_the_start_of_the_next_trip_is_a_copy(profile):
+    s = Sketch(profile)
+
+    def body(i: Index) -> None:
+        s.k.store(s.y.at(i), s.v)
+        s.k.load(s.u, s.x.at(i))
+        s.k.move(s.v, s.u)
+
+    with s.k.phase("p"):
+        s.k.load(s.v, s.x.at(3))
+        s.k.loop(3, body)
+    np.testing.assert_array_equal(stored(s.finish(), profile)[:3], X[[3, 0, 1]])
+
+
+@THREE
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_loop_that_some_items_skip_ends_no_name(profile, inner):
+    s = Sketch(profile)
+
+    def body(items: list[tuple[Index, ...]]) -> None:
+        s.k.load(s.u, s.x.at(0))
+        if inner:
+            s.k.loop(1, lambda _: s.k.move(s.v, s.u))
+        else:
+            s.k.move(s.v, s.u)
+        s.k.loop(np.array([0, 1]), lambda _: s.k.load(s.v, s.x.at(1)))
+        s.k.store(s.y.at(*items[0]), s.v)
+
+    with s.k.phase("p"):
+        s.k.items([("i", 2)], body)
+    np.testing.assert_array_equal(stored(s.finish(), profile)[:2], X[:2])
+
+
+def test_an_operation_never_writes_anew_the_tile_that_it_reads():
+    s = Sketch("hexagon-class")
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.move(s.v, s.u)
+        s.k.vector("mul", s.u, s.v, s.v)
+        s.k.store(s.y.at(0), s.u)
+    assert moves(s.finish()) == ["move v"]
+    np.testing.assert_array_equal(stored(s.finish(), "hexagon-class")[0], X[0] * X[0])
+
+
+@THREE
+@pytest.mark.parametrize("around", ["loop", "items"])
+def test_loops_and_items_read_a_name_by_its_source_and_have_names_of_their_own(profile, around):
+    s = Sketch(profile)
+    t, w, difference = (s.k.tile(name, "UB", (16, 16), "fp16") for name in ("t", "w", "difference"))
+
+    def body(i: Index) -> None:
+        s.k.move(w, s.v)
+        s.k.load(t, s.x.at(i))
+        s.k.vector("sub", difference, t, w)
+        s.k.store(s.y.at(i), difference)
+
+    def trip(items: list[tuple[Index, ...]]) -> None:
+        for item in items:
+            body(*item)
+
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.move(s.v, s.u)
+        if around == "loop":
+            s.k.loop(3, body)
+        else:  # the last trip is ragged
+            s.k.items([("i", 3)], trip, group=2)
+    kernel = s.finish()
+    assert {str(op.srcs[1]) for op in ops(kernel) if op.function == "sub"} == {"u"} and not moves(kernel)
+    np.testing.assert_array_equal(stored(kernel, profile)[:3], X[:3] - X[0])
+
+
+@THREE
+def test_an_older_version_has_names_too_also_in_part_and_in_a_loop_that_leaves_its_tile_alone(profile):
+    s = Sketch(profile)
+    u = s.k.tile("u2", "UB", (16, 16), "fp16", slots=2)
+    with s.k.phase("p"):
+        old = s.k.load(u, s.x.at(0))
+        s.k.load(u, s.x.at(1))
+        s.k.move(s.v, old)
+        s.k.store(s.y.at(0, row=8, rows=8), s.v.view(8, 8))
+        s.k.loop(2, lambda i: s.k.store(s.y.at(i + 1), s.v))
+        s.k.store(s.y.at(3), old)
+    kernel = s.finish()
+    reads = ["u2[8:+8, 0:+16]@-1", "u2@-1", "u2@-1"]
+    assert [str(op.srcs[0]) for op in ops(kernel)[2:]] == reads
+    y = stored(kernel, profile)
+    np.testing.assert_array_equal(y[0, 8:], X[0, 8:])
+    np.testing.assert_array_equal(y[1:], X[[0, 0, 0]])
+
+
+@THREE
+def test_a_tile_set_back_to_its_older_version_is_no_work_either(profile):
+    s = Sketch(profile)
+    u = s.k.tile("u2", "UB", (16, 16), "fp16", slots=2)
+    with s.k.phase("p"):
+        old = s.k.load(u, s.x.at(0))
+        s.k.load(u, s.x.at(1))
+        s.k.move(u, old)
+        s.k.store(s.y.at(0), u)
+        s.k.load(u, s.x.at(2))
+        s.k.store(s.y.at(1), u)
+    kernel = s.finish()
+    assert [str(op.srcs[0]) for op in ops(kernel) if op.kind is OpKind.store] == ["u2@-1", "u2"]
+    np.testing.assert_array_equal(stored(kernel, profile)[:2], X[[0, 2]])
+
+
+@THREE
+def test_nor_is_a_move_into_a_tile_of_which_it_keeps_nothing(profile):
+    s = Sketch(profile)
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.load(s.v, s.x.at(1))
+        s.k.move(s.v, s.u, into=True)
+        s.k.store(s.y.at(0), s.v)
+    assert not moves(s.finish())
+    np.testing.assert_array_equal(stored(s.finish(), profile)[0], X[0])
+
+
+@THREE
+@pytest.mark.parametrize("how", ["in part", "in a loop", "in ragged items", "after items"])
+def test_a_tile_that_a_later_phase_reads_first_is_a_copy(profile, how):
+    s = Sketch(profile)
+    expected = X[[0, 0, 0]]
+
+    def ragged(items: list[tuple[Index, ...]]) -> None:
+        s.k.store(s.y.at(*items[0]), s.v if len(items) == 1 else s.u)
+
+    def own(items: list[tuple[Index, ...]]) -> None:
+        s.k.load(s.v, s.x.at(1))
+        s.k.store(s.y.at(*items[0]), s.v)
+
+    with s.k.phase("one"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.loop(2, lambda _: s.k.move(s.v, s.u))
+    with s.k.phase("two"):
+        if how == "in part":
+            s.k.load(s.v.view(0, 16, 0, 8), s.x.at(1, cols=8))
+            s.k.store(s.y.at(0), s.v)
+            expected = np.stack([np.hstack([X[1, :, :8], X[0, :, 8:]]), 0 * X[0], 0 * X[0]])
+        elif how == "in a loop":
+            s.k.loop(3, lambda i: s.k.store(s.y.at(i), s.v))
+        elif how == "in ragged items":
+            s.k.load(s.u, s.x.at(3))
+            s.k.items([("i", 3)], ragged, group=2)
+            expected = np.stack([X[3], 0 * X[0], X[0]])
+        else:
+            s.k.items([("i", 3)], own)
+            s.k.store(s.y.at(0), s.v)
+            expected = X[[0, 1, 1]]
+    np.testing.assert_array_equal(stored(s.finish(), profile)[:3], expected)
+
+
+@THREE
+def test_but_not_one_that_a_later_phase_first_writes_whole(profile):
+    s = Sketch(profile)
+    with s.k.phase("one"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.move(s.v, s.u)
+        s.k.store(s.y.at(0), s.v)
+    with s.k.phase("two"):
+        s.k.load(s.v, s.x.at(1))
+        s.k.store(s.y.at(1), s.v)
+        s.k.loop(1, lambda _: s.k.store(s.y.at(2), s.v))
+        s.k.items([("i", 3)], lambda items: s.k.store(s.y.at(3), s.v if len(items) == 1 else s.u), group=2)
+    kernel = s.finish()
+    assert not moves(kernel)
+    np.testing.assert_array_equal(stored(kernel, profile), X[[0, 1, 1, 1]])
+
+
+@THREE
+def test_what_an_item_moves_is_its_own(profile):
+    s = Sketch(profile)
+
+    def body(items: list[tuple[Index, ...]]) -> None:
+        for item in items:
+            s.k.store(s.y.at(*item), s.v)
+            s.k.move(s.v, s.u)
+            s.k.store(s.y.at(*item), s.v)
+
+    with s.k.phase("one"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.load(s.v, s.x.at(3))
+        s.k.items([("i", 3)], body, group=2)
+    with s.k.phase("two"):
+        s.k.store(s.y.at(3), s.v)
+    kernel = s.finish()
+    assert not moves(kernel)
+    np.testing.assert_array_equal(stored(kernel, profile), X[[0, 0, 0, 3]])
+
+
+@pytest.mark.parametrize("profile", ["hexagon-class", "ascend-310p3", "ascend-950pr-9599"])
+@pytest.mark.parametrize(
+    ("start", "end", "work"),
+    [("first", "rows", 1), ("first", "second", 1), ("rows", "replicate", 1), ("replicate", "rows", 0)],
+)
+def test_a_tile_of_some_vector_cores_is_no_name_of_one_that_others_hold(profile, start, end, work):
+    s = Sketch(profile)
+    u, v, w = (
+        s.k.tile(name, "UB", (16, 16), "fp16", place=place)
+        for name, place in (("from", start), ("to", end), ("more", end))
+    )
+    row = s.k.tile("row", "UB", (1, 16), "fp16", place=end)
+    with s.k.phase("p"):
+        s.k.load(u, s.x.at(0))
+        s.k.move(v, u)
+        if end != "rows":
+            s.k.vector("col_sum", row, v)
+        s.k.vector("adds", w, v, imm=1.0)
+        s.k.store(s.y.at(0), w)
+    kernel = s.finish()
+    assert len(moves(kernel)) == work
+    np.testing.assert_array_equal(stored(kernel, profile)[0], X[0] + 1)
+
+
+@pytest.mark.parametrize("how", ["store", "move"])
+def test_a_name_does_not_hide_that_there_is_no_way_out_of_its_source(how):
+    s = Sketch("hexagon-class")
+    outside = s.k.tile("outside", "GM", (16, 16), "fp16")
+
+    def body(_: Index) -> None:
+        s.k.vector("adds", s.v, s.u, imm=1.0)
+        if how == "store":
+            s.k.store(s.y.at(0), s.u)
+        else:
+            s.k.move(outside, s.u)
+
+    with s.k.phase("p"):
+        s.k.load(s.l1, s.x.at(0))
+        s.k.move(s.a, s.l1, transpose=True)
+        s.k.move(s.u, s.a)
+        s.k.loop(2, body)
+    with pytest.raises(Unsupported, match=r"tile u needs a copy of tile a; .* no path from L0A to UB"):
+        s.finish()
+
+
+def test_within_the_memory_a_copy_of_a_name_takes_the_way_from_its_source():
+    s = Sketch("hexagon-class")
+    with s.k.phase("p"):
+        s.k.load(s.u, s.x.at(0))
+        s.k.move(s.v, s.u)
+        s.k.move(s.a, s.v, transpose=True)
+    assert levels(s.finish()) == ["GM>UB", "UB>L1", "L1>L0A"]
 
 
 # --- routes ----------------------------------------------------------------------------------
