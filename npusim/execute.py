@@ -94,7 +94,7 @@ def execute(kernel: Kernel, inputs: Mapping[str, Array], samples: int | None = N
         memory[tensor] = _encode(np.asarray(value), tensor.dtype, tensor.scale)[0]
     dealt = [node for phase in kernel.phases for node in phase.nodes if isinstance(node, Items)]
     total = sum(node.total for node in dealt)
-    run = _Run(memory, min(1.0, samples / total) if samples and total else 1.0)
+    run = _Run(memory, (samples, total) if samples and samples < total else (1, 1))
     for phase in kernel.phases:
         run.nodes(phase.nodes, {})
     seen: dict[str, dict[str, Array]] = {"input": {}, "output": {}, "constant": {}}
@@ -123,7 +123,7 @@ def _decode(x: Array, name: str, scale: float) -> Array:
 class _Run:
     """The state of an execution: versions of every tile, memory, and what was seen."""
 
-    def __init__(self, memory: dict[Tensor, Array], share: float) -> None:
+    def __init__(self, memory: dict[Tensor, Array], share: tuple[int, int]) -> None:
         self.memory, self.share = memory, share
         self.written = {t: np.zeros(t.shape, bool) for t in memory if t.role == "output"}
         self.computed = 0
@@ -149,7 +149,8 @@ class _Run:
 
     def sampled(self, full: int) -> npt.NDArray[np.int64]:
         """Numbers of the trips to run, spread evenly over all `full` ones."""
-        count = min(full, math.ceil(self.share * full))
+        some, of = self.share
+        count = -(-some * full // of)
         return np.arange(count) * full // max(count, 1)
 
     def loop(self, loop: Loop, env: dict[str, Any]) -> None:
@@ -289,13 +290,13 @@ class _Run:
                 versions.append(value)
             return
         shape = (max(self.batch, len(value)), *dst.tile.shape)
-        old = versions[-1] if versions and (op.into or self.active is not None) else np.zeros((1, 1, 1))
-        whole = np.broadcast_to(old, shape).astype(value.dtype)
+        before = versions[-1] if versions else np.zeros((1, 1, 1))
+        whole = np.broadcast_to(before if op.into else 0.0, shape).astype(value.dtype)
         window = (slice(None), *_window(dst, env))
-        keep: Any = True if mask is None else _elements(mask, value).astype(bool)
-        if self.active is not None:
-            keep = np.logical_and(keep, self.active[:, None, None])
-        whole[window] = np.where(keep, value, whole[window])
+        taken: Any = True if mask is None else _elements(mask, value).astype(bool)
+        whole[window] = np.where(taken, value, whole[window])
+        if self.active is not None:  # items that have finished keep what they have
+            whole = np.where(self.active[:, None, None], whole, before)
         if op.into and versions:
             versions[-1] = whole
         else:

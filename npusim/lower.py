@@ -125,7 +125,7 @@ class _PhaseLowering:
             return [Trips(table, self._nodes(loop.body), per_item)]
         first = Trips(np.minimum(table, 1), self._nodes(loop.body), per_item)
         around, self.repeated = self.repeated, self.repeated | {loop}
-        later = Trips(np.maximum(table - 1, 0), self._nodes(loop.body), per_item)
+        later = Trips(np.maximum(table - 1, 0), self._nodes(loop.body), per_item, resumes=True)
         self.repeated = around
         return [first, later]
 
@@ -362,6 +362,8 @@ class _PhaseLowering:
         if "GM" in ends:
             count = elements * dtype(_dtype(src if ends[0] == "GM" else dst)).bytes
             missed = self.reuse.missed(op, self.repeated)
+            if self._place_of(op) == "replicate" and self.reuse.shared_by_copies(op):
+                missed /= self.vector_cores
             parts = [("hbm", missed), ("l2", 1.0 - missed)]
             for pool, share in sorted(parts, key=lambda part: -part[1]):
                 if share > 0:

@@ -85,6 +85,8 @@ class Trips:
     first_item: Ints | None = None
     """per stream: number of its first trip, for a loop over items; `item_step` leads to the next"""
     item_step: int = 1
+    resumes: bool = False
+    """the later trips of the loop before it, whose first trip is lowered apart"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,8 @@ def _kept_in_order(phase: PhaseProgram, stream: int, iterations: int) -> npt.NDA
         length = kept = 1
         if isinstance(node, Trips):
             length = int(_loop_lengths(node, stream, outside)[0])
-            kept = int(_loop_lengths(node, stream, outside, iterations)[0])
+            most = max(0, iterations - 1) if node.resumes else iterations
+            kept = int(_loop_lengths(node, stream, outside, most)[0])
         flags += [True, False]
         lengths += [kept, length - kept]
     return np.repeat(np.array(flags, dtype=bool), np.array(lengths, dtype=np.int64))

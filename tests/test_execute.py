@@ -431,6 +431,25 @@ def test_a_fresh_part_of_a_tile_leaves_zeros_around_it_and_a_kept_one_what_was_t
     np.testing.assert_array_equal(kept[2:], x_values[0, 2:].astype(np.float32))
 
 
+@pytest.mark.parametrize("counts", [2, np.array([2, 2, 1])])
+def test_a_fresh_part_leaves_zeros_in_loops_of_any_count_too(counts):
+    k = builder("fp32")
+    x, y = k.input("x", (3, 4, 4), "fp32"), k.output("y", (3, 4, 4), "fp32")
+    u = k.tile("u", "UB", (4, 4), "fp32", place="replicate")
+
+    def body(items: list[tuple[Index, ...]]) -> None:
+        ((i,),) = items
+        k.load(u, x.at(i))
+        k.loop(counts, lambda _: k.load(u.view(0, 2, 0, 2), x.at(i, rows=2, cols=2), fresh=True))
+        k.store(y.at(i), u)
+
+    with k.phase("p"):
+        k.items([("i", 3)], body)
+    given = values(3, 4, 4)
+    wanted = np.pad(given[:, :2, :2], ((0, 0), (0, 2), (0, 2))).astype(np.float32)
+    np.testing.assert_array_equal(execute(k.finish(), {"x": given}).outputs["y"], wanted)
+
+
 def test_ranges_leave_out_items_that_have_finished():
     """1, 2, 4, 8 in the first item, whose state then rests while the others double once, twice, .."""
     k = builder("fp32")

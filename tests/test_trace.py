@@ -82,7 +82,9 @@ def walked(phase: PhaseProgram, stream: int, iterations: int) -> Iterator[tuple[
                 inner = item
                 if node.first_item is not None:
                     inner = node.first_item[stream] + trip * node.item_step
-                yield from walk(node.body, inner, depth + 1, kept and (depth > 0 or trip < iterations))
+                yield from walk(
+                    node.body, inner, depth + 1, kept and (depth > 0 or trip + node.resumes < iterations)
+                )
 
     yield from walk(phase.body, 0, 0, True)
 
@@ -377,6 +379,18 @@ def test_streams_of_a_vector_phase_are_the_vector_cores_of_the_groups():
     assert {event["pid"] for event in events} == {
         "core0.veccore0", "core0.veccore1", "core1.veccore0", "core1.veccore1",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 5, 9])
+def test_a_loop_whose_first_trip_misses_the_l2_is_one_loop(iterations):
+    """Five trips that load the same: the first from HBM, lowered apart from the others."""
+    k = KernelBuilder("again", Target.of(toy()), "fp16")
+    x, u = k.input("x", (N, N), "fp16"), k.tile("u", "L1", (N, N), "fp16")
+    with k.phase("p"):
+        k.loop(5, lambda _: k.load(u, x.at(), label="load"))
+    timeline = simulate(lower(k.finish(), toy()))
+    assert len(timeline.program.phases[0].body) == 2
+    assert len(trace_events(timeline, iterations)) == min(iterations, 5) * timeline.program.phases[0].streams
 
 
 def test_an_empty_run_is_an_empty_trace():

@@ -1,0 +1,286 @@
+"""Every access of a kernel to global memory, in its loop tree: what moves it, and how often it goes where.
+
+A *region* is the rectangle of a tensor (or the workspace) that an access names in one trip; a *block* is a
+loop, the items of a phase, their last ragged trip, or the whole kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.dtypes import dtype
+from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, View
+
+LARGEST = 1 << 16
+"""items that are looked at one by one; of more, the sizes of their axes are multiplied"""
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What repeats: a loop, items dealt to `streams` cores, their ragged trip, or (None) the whole kernel."""
+
+    node: Loop | Items | None
+    parent: Block | None
+    streams: int
+    ragged: bool = False
+    children: list[Block | Touch] = field(default_factory=list)
+
+    @property
+    def above(self) -> list[Block]:
+        """The blocks around it and itself, outermost first."""
+        return [*(self.parent.above if self.parent else []), self]
+
+    @property
+    def variables(self) -> list[str]:
+        """Its loop variable, or the axes of its items."""
+        if isinstance(self.node, Loop):
+            return [self.node.var]
+        return [name for name, _ in self.node.axes] if self.node else []
+
+    def extent(self, variable: str) -> tuple[int, int]:
+        """Least and largest value of one of its variables ('chunk.2': of the third item of a trip)."""
+        if isinstance(self.node, Loop):
+            return 0, max(0, int(np.max(self.node.count)) - 1)
+        assert self.node is not None
+        axis, _, member = variable.partition(".")
+        if len(self.node.axes) > 1:
+            return 0, dict(self.node.axes)[axis] - 1
+        full = self.node.total // self.node.group * self.node.group
+        first, last = (full, full) if self.ragged else (0, full - self.node.group)
+        return first + int(member or 0), last + int(member or 0)
+
+    @property
+    def trips(self) -> float:
+        """Trips of a loop, their mean over the items where they differ; full trips of items."""
+        if isinstance(self.node, Loop):
+            return float(np.mean(self.node.count))
+        return self.node.total // self.node.group if self.node and not self.ragged else 1
+
+    def touches(self) -> Iterator[Touch]:
+        for child in self.children:
+            yield from (child,) if isinstance(child, Touch) else child.touches()
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a region: where it begins (`start` + the sum of factor * variable), and its size."""
+
+    start: int
+    terms: tuple[tuple[str, int], ...]
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Touch:
+    """One access: its operation, the bytes of its region, the block it stands in, how many cores of the phase
+    come to it, and its number in program order."""
+
+    op: Operation
+    end: Access | View
+    bytes: float
+    parent: Block
+    streams: int
+    number: int
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The axes of the region; a workspace has none, it is all of the core's own."""
+        if isinstance(self.end, View):
+            return ()
+        ends = [*((index, 1) for index in self.end.lead), (self.end.row, self.end.rows)]
+        ends.append((self.end.col, self.end.cols))
+        return tuple(Span(index.const, tuple(sorted(index.terms)), size) for index, size in ends)
+
+    @property
+    def where(self) -> str:
+        """The tensor, or the workspace, that it touches."""
+        return self.end.tile.name if isinstance(self.end, View) else self.end.tensor.name
+
+    @property
+    def region(self) -> tuple[object, ...]:
+        return self.where, self.spans
+
+    @property
+    def items(self) -> Block | None:
+        """The block of items it stands in."""
+        return next((block for block in self.parent.above if isinstance(block.node, Items)), None)
+
+    def moves_with(self, variable: str) -> bool:
+        """Whether other bytes are touched when a loop variable, or an axis of items, goes on."""
+        return any(_of(name, variable) for span in self.spans for name, _ in span.terms)
+
+    def kept_by_step(self, variable: str) -> float:
+        """The share of the region that a step of a variable keeps: windows that overlap along one axis."""
+        moved = [
+            (span.size, factor) for span in self.spans for name, factor in span.terms if _of(name, variable)
+        ]
+        (size, factor) = moved[0] if len(moved) == 1 else (1, 1)
+        return max(0.0, 1 - abs(factor) / size)
+
+    def moving_axes(self, items: Items) -> list[int]:
+        return [place for place, (name, _) in enumerate(items.axes) if self.moves_with(name)]
+
+    def box(self, within: Block) -> list[tuple[int, int]]:
+        """From where to where it goes on each axis in one trip of `within`, whose variables count as 0."""
+        free = [block for block in self.parent.above if block not in within.above]
+        return [_reach(span, free) for span in self.spans]
+
+    def runs(self, within: Block) -> npt.NDArray[np.bool_]:
+        """For each item, or in one value for all, whether the loops around it in `within` have a trip."""
+        loops = [block.node for block in self.parent.above if block not in within.above]
+        some = np.ones(1, dtype=bool)
+        for loop in loops:
+            if isinstance(loop, Loop):
+                some = some & (np.atleast_1d(loop.count) > 0)
+        return some
+
+    def fixed(self, within: Block) -> list[frozenset[tuple[str, int]]]:
+        """Of each axis, the terms in variables of `within` and of what is around it."""
+        names = [name for block in within.above for name in block.variables]
+        return [
+            frozenset(term for term in span.terms if any(_of(term[0], name) for name in names))
+            for span in self.spans
+        ]
+
+    @property
+    def member(self) -> int:
+        """Which item of a trip it belongs to."""
+        suffixes = [name.split(".")[1] for span in self.spans for name, _ in span.terms if "." in name]
+        return int(suffixes[0]) if suffixes else 0
+
+
+def _of(name: str, variable: str) -> bool:
+    """'chunk.2' is the variable of axis 'chunk' for the third item of a trip."""
+    return name == variable or name.startswith(f"{variable}.")
+
+
+def _reach(span: Span, blocks: list[Block]) -> tuple[int, int]:
+    """From where to where a span goes in all trips of the blocks."""
+    low = high = span.start
+    for name, factor in span.terms:
+        for block in blocks:
+            if any(_of(name, variable) for variable in block.variables):
+                ends = [factor * value for value in block.extent(name)]
+                low, high = low + min(ends), high + max(ends)
+    return low, high + span.size
+
+
+# --- collecting them -----------------------------------------------------------------------------
+
+
+def collect(kernel: Kernel, streams: Sequence[int]) -> Block:
+    """The whole kernel, whose phases run on so many streams each."""
+    root, numbers = Block(None, None, 1), count()
+    for phase, cores in zip(kernel.phases, streams, strict=True):
+        _add(root, phase.nodes, cores, numbers)
+    return root
+
+
+def _add(parent: Block, nodes: tuple[Node, ...], streams: int, numbers: Iterator[int]) -> None:
+    for node in nodes:
+        if isinstance(node, Operation):
+            for end in (node.dst, *node.srcs):
+                if isinstance(end, Access) or (isinstance(end, View) and end.tile.level == "GM"):
+                    parent.children.append(Touch(node, end, _bytes(end), parent, streams, next(numbers)))
+        elif isinstance(node, Loop):
+            inner = Block(node, parent, streams)
+            parent.children.append(inner)
+            _add(inner, node.body, streams, numbers)
+        else:
+            for body, ragged in ((node.body, False), (node.ragged, True)):
+                if body:
+                    inner = Block(node, parent, 1 if ragged else streams, ragged)
+                    parent.children.append(inner)
+                    _add(inner, body, inner.streams, numbers)
+
+
+def _bytes(end: Access | View) -> float:
+    name = end.tile.dtype if isinstance(end, View) else end.tensor.dtype
+    return end.rows * end.cols * dtype(name).bytes
+
+
+# --- counting regions ----------------------------------------------------------------------------
+
+
+def distinct(touch: Touch, within: Block, trips: int = 1) -> float:
+    """How many different regions all cores touch in so many trips of `within` (several: of items only)."""
+    inside = [block for block in touch.parent.above if block not in within.above]
+    regions = math.prod(
+        block.trips for block in inside if isinstance(block.node, Loop) and touch.moves_with(block.node.var)
+    )
+    items = touch.items
+    if isinstance(touch.end, View):
+        return touch.streams
+    if items is None or items.ragged:
+        return regions
+    if items in inside:
+        return regions * passes(touch, items)[1]
+    return regions * _at_work(touch, items, trips)
+
+
+def passes(touch: Touch, items: Block) -> tuple[float, float]:
+    """How often all items together come to a region, and to how many different ones; loops inside that have
+    one count for all items are left out, of those with a table each trip is a region of its own."""
+    node = items.node
+    assert isinstance(node, Items)
+    moving, full = touch.moving_axes(node), node.total // node.group
+    sizes = [size for _, size in node.axes]
+    tables = [
+        np.asarray(block.node.count)
+        for block in touch.parent.above
+        if isinstance(block.node, Loop) and np.ndim(block.node.count) and touch.moves_with(block.node.var)
+    ]
+    if full > LARGEST and not tables:
+        return full, min(full, math.prod(sizes[place] for place in moving))
+    numbers = np.arange(full) * node.group + touch.member
+    key = _keys(np.unravel_index(numbers, tuple(sizes)), moving, sizes)
+    weights = np.ones(full)
+    for table in tables:
+        weights *= table[numbers] / np.mean(table)  # `distinct` counts the mean
+    _, group = np.unique(key, return_inverse=True)
+    most = np.zeros(int(group.max()) + 1)
+    np.maximum.at(most, group, weights)
+    return float(weights.sum()), float(most.sum())
+
+
+def _at_work(touch: Touch, items: Block, trips: int) -> int:
+    """Different regions among the items that all cores begin their first so many trips with."""
+    node = items.node
+    assert isinstance(node, Items)
+    moving, sizes = touch.moving_axes(node), [size for _, size in node.axes]
+    if trips * items.streams > LARGEST:
+        reach = [math.ceil(trips * items.streams * node.group / math.prod(sizes[p + 1 :])) for p in moving]
+        return math.prod(min(sizes[p], most) for p, most in zip(moving, reach, strict=True))
+    return len(np.unique(_keys(_places(node, items.streams, trips), moving, sizes)))
+
+
+def _places(items: Items, streams: int, trips: int) -> tuple[Ints, ...]:
+    """Coordinates, per axis, of the first items of the first so many trips of all streams."""
+    core, trip = np.meshgrid(np.arange(streams), np.arange(trips))
+    sizes = tuple(size for _, size in items.axes)
+    if not isinstance(items.deal, str):
+        (height, width), (rows, cols) = sizes, items.deal
+        tall, wide = -(-height // rows), -(-width // cols)
+        row, col = core % rows * tall + trip // wide, core // rows * wide + trip % wide
+        inside = (trip < tall * wide) & (row < height) & (col < width)
+        return row[inside], col[inside]
+    full = items.total // items.group
+    number = trip * streams + core if items.deal == "cyclic" else core * max(1, full // streams) + trip
+    return np.unravel_index(number[number < full] * items.group, sizes)
+
+
+def _keys(places: tuple[Ints, ...], moving: list[int], sizes: list[int]) -> Ints:
+    """One number for each combination of coordinates on the axes `moving`."""
+    key = np.zeros_like(places[0])
+    for place in moving:
+        key = key * sizes[place] + places[place]
+    return key
