@@ -17,9 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from algorithms.tri_inverse import Bools, Inverse, diagonal_blocks, lower_triangle
-from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile
+from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile
 
-Item = tuple[Index, ...]
 DEFAULTS = {16: (4, 4), 32: (4, 3), 64: (3, 8), 128: (8, 16), 256: (16, 16)}
 """Chunk -> (N, S). The paper's for 32 and 64. It splits 128 into blocks of 64, because N=3, S=8 fails on
 whole chunks of that size; unsplit, the choice here is exact: N*S >= C."""

@@ -3,7 +3,7 @@
 The textbook blocking (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008):
 a tile of C stays in its accumulator over all of k; A and B come in chunks of several steps into L1, and
 step by step into L0, everything double-buffered. Tiles of C are dealt to the cores row by row; edges that
-fill no whole tile are items of their own. C leaves in the dtype of the operands (int8 and int4: int32).
+fill no whole tile are items of their own. C leaves in the dtype of the operands (integers: int32).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from npusim.builder import (
     Algorithm,
     Index,
     InputError,
+    Item,
     Kernel,
     KernelBuilder,
     Options,
@@ -26,7 +27,6 @@ from npusim.builder import (
     operand_scale,
 )
 
-Item = tuple[Index, ...]
 LARGEST = 4.0
 """what integer operands must reach: four standard deviations of normal values"""
 TILE = (128, 256, 64)
@@ -159,7 +159,11 @@ class Product:
         scale, sums = operand_scale(dtype, LARGEST), accumulator_of(dtype)
         k.settings.update(tile_m=t.m, tile_n=t.n, tile_k=t.k, chunk_k=chunk, slots=t.slots)
         out = options.out_dtype or ("int32" if sums == "int32" else dtype)
-        out_scale = scale**2 if out == "int32" else operand_scale(out, LARGEST * LARGEST)
+        if out == "int32" != sums:
+            raise InputError(f"--out-dtype: int32 holds sums of integers; those of {dtype} are {sums}")
+        # sums of k products of normal values have a standard deviation of sqrt(k)
+        out_scale = scale**2 if out == "int32" else operand_scale(out, LARGEST * problem.k**0.5)
+        k.settings["out_dtype"] = out
         self.a = k.input("a", (problem.m, problem.k), dtype, scale=scale)
         self.b = k.input("b", (problem.k, problem.n), dtype, scale=scale)
         self.c = k.output("c", (problem.m, problem.n), out, scale=out_scale)
@@ -210,9 +214,13 @@ class Product:
 
 
 def infer(shapes: Shapes) -> dict[str, int]:
-    """m, n and k from the shapes of a [m, k] and b [k, n]."""
-    a, b = shapes.get("a", ()), shapes.get("b", ())
-    return {"m": a[0], "k": a[1], "n": b[1]} if len(a) == len(b) == 2 else {}
+    """m, n and k from the shapes of a [m, k] and b [k, n]. InputError for any other number of axes."""
+    for name, axes in (("a", "[m, k]"), ("b", "[k, n]")):
+        if len(shapes.get(name, (0, 0))) != 2:
+            raise InputError(f"array {name}: shape {shapes[name]}: two axes are needed, {axes}")
+    if not {"a", "b"} <= shapes.keys():
+        return {}
+    return {"m": shapes["a"][0], "k": shapes["a"][1], "n": shapes["b"][1]}
 
 
 ALGORITHM = Algorithm(

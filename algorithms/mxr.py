@@ -11,16 +11,14 @@ kernel_tri_inv_rec_unroll): identity and negation are products too, L0 and accum
 from __future__ import annotations
 
 from algorithms.tri_inverse import Bools, Inverse, below_diagonal_blocks, check_power_of_two, diagonal_blocks
-from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile, Unsupported
-
-Item = tuple[Index, ...]
+from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile, Unsupported
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph of MXR; cube core only."""
     variant = ALGORITHM.variant(options, target)
-    inverse = Inverse.begin(problem, options, target, "mxr", variant, out="fp32")
     check_power_of_two(problem.chunk, "mxr")
+    inverse = Inverse.begin(problem, options, target, "mxr", variant, out="fp32")
     if variant == "published":
         Published(inverse, target).emit()
     else:
@@ -161,6 +159,7 @@ class Textbook:
     def __init__(self, inverse: Inverse, target: Target) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
         slots = inverse.options.slots or 2
+        inverse.k.settings["slots"] = slots
         operand = inverse.operand
         self.I, self.minus_I = operand("I", "L1"), operand("-I", "L1")
         self.M, self.A = operand("M", "L1", slots), operand("-M", "L1")

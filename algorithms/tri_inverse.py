@@ -26,6 +26,7 @@ from npusim.builder import (
 
 Bools = npt.NDArray[np.bool_]
 FRACTAL = 16
+LARGEST_CHUNK = 256
 LARGEST = {"int8": 2.0, "int16": 16.0, "int4": 1.0}
 """Range that integer operands must reach: L stays below 1, T and the powers may grow beyond."""
 
@@ -48,10 +49,10 @@ class Inverse:
         """Declare L [chunks, heads, C, C] and T alike, in the layout the field uses: tokens first, so
         that rows of one matrix are `heads` * C elements apart; given matrices are dense."""
         n, dtype = problem.chunk, problem.dtype
-        if n % FRACTAL or not FRACTAL <= n <= 256:
-            raise Unsupported(
-                f"--chunk: {algorithm} works on 16x16 fractals; got {n}, use a multiple of 16 up to 256"
-            )
+        if n > LARGEST_CHUNK:
+            raise Unsupported(f"--chunk: {algorithm} takes chunks up to {LARGEST_CHUNK}, got {n}")
+        if n % FRACTAL:
+            raise Unsupported(f"--chunk: {algorithm} works on 16x16 fractals; got {n}, use a multiple of 16")
         k = KernelBuilder("tri-inverse", target, dtype, algorithm, variant)
         chunks, heads = problem.shape
         pitch = heads * n

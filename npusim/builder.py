@@ -46,6 +46,7 @@ __all__ = [
     "GraphError",
     "Index",
     "InputError",
+    "Item",
     "Kernel",
     "KernelBuilder",
     "KernelEntry",

@@ -334,6 +334,10 @@ class _PhaseLowering:
     def _transfer(self, op: Operation, core: int) -> Instance:
         src, dst = op.srcs[0], op.dst
         assert dst is not None
+        if "fp64" in (_dtype(src), _dtype(dst)):
+            raise Unsupported(
+                f"{self.machine.name}: no unit has fp64 ({op.name}); use --no-timing, --dtype or --out-dtype"
+            )
         key = self._path_key(op)
         path = cost.find_path(self.machine, key)
         counted = src if path.charges == "source" else dst

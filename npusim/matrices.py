@@ -35,6 +35,8 @@ class MatrixBatch:
     """one line: where they come from"""
     layout: Layout | None = None
     """the sequences they were cut from; None for matrices given as such"""
+    stored_keys: bool = False
+    """the keys came from a file, too"""
 
 
 def delta_matrix(k: npt.NDArray[Any], beta: npt.NDArray[Any], g: npt.NDArray[Any]) -> Float64Array:

@@ -6,6 +6,7 @@ The command line and the dashboard make their controls from these fields: descri
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal, Self
@@ -45,6 +46,13 @@ class Settings(BaseModel):
             raise InputError(f"{option}:{rest}" if name in cls.model_fields else text) from None
 
 
+def refuse(given: Settings, names: Iterable[str], why: str) -> None:
+    """InputError for the first of the settings `names` that was given."""
+    for name in names:
+        if name in given.model_fields_set:
+            raise InputError(f"--{name.replace('_', '-')}: {why}")
+
+
 def _list(numbers: tuple[int, ...]) -> str:
     return ",".join(str(number) for number in numbers[:8]) + (",.." if len(numbers) > 8 else "")
 
@@ -53,6 +61,12 @@ def _known_dtype(name: str) -> str:
     if name not in DTYPES:
         raise ValueError(f"unknown dtype {name!r}; {did_you_mean(name, DTYPES)}")
     return name
+
+
+def _operand(name: str) -> str:
+    if name == "int32":
+        raise ValueError("int32 is what products of integers accumulate in; use int16, int8 or int4")
+    return _known_dtype(name)
 
 
 MOST = 10**12
@@ -74,6 +88,8 @@ Terms = Annotated[int, Field(gt=0), AfterValidator(_within_chunk)]
 
 DtypeName = Annotated[str, AfterValidator(_known_dtype)]
 """the name of a number format"""
+OperandName = Annotated[str, AfterValidator(_operand)]
+"""the same, of one that can be multiplied"""
 
 
 class Problem(Settings):
@@ -99,7 +115,9 @@ class Problem(Settings):
     m: PositiveInt = Field(1024, le=10**6, description="matmul: rows of the result")
     n: PositiveInt = Field(1024, le=10**6, description="matmul: columns of the result")
     k: PositiveInt = Field(1024, le=10**6, description="matmul: terms of each sum")
-    dtype: DtypeName = Field("fp16", description="dtype of the operands")
+    dtype: OperandName = Field(
+        "fp16", description="dtype of the operands: fp16, bf16, fp32, fp64, fp8_e4m3, int16, int8, int4"
+    )
 
     @field_validator("cu_seqlens", mode="before")
     @classmethod
@@ -162,7 +180,9 @@ class Options(Settings):
     """How the kernel is built. None: the algorithm's own default."""
 
     algorithm: str | None = Field(None, description="algorithm; of tri-inverse [default: mxr]")
-    variant: str | None = Field(None, description="structure of the kernel [default: as measured]")
+    variant: str | None = Field(
+        None, description="structure of the kernel [default: on Ascend the first listed]"
+    )
     order: Terms | None = Field(
         None,
         description="N: terms of the truncated Neumann series",

@@ -90,6 +90,7 @@ def read_matrices(
         total=layout.total,
         description=f"{file.path}: beta, g of {len(beta)} tokens and {layout.heads} heads, {origin}",
         layout=layout,
+        stored_keys="k" in file.arrays,
     )
 
 

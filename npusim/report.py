@@ -28,6 +28,8 @@ class UnitUsage:
     """Means over the cores used; `slowest_core_us` is the largest busy time of any core."""
 
     busy_us: float
+    occupied_us: float
+    """the part of it in which the unit could not have started another operation (no latency)"""
     utilisation: float
     slowest_core_us: float
     waiting: dict[str, float]
@@ -70,6 +72,7 @@ class Report:
             "units": {
                 name: {
                     "busy_us": unit.busy_us,
+                    "occupied_us": unit.occupied_us,
                     "utilisation": unit.utilisation,
                     "slowest_core_us": unit.slowest_core_us,
                 }
@@ -94,7 +97,7 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
     lanes = lane_usage(timeline)
     units = _units(lanes, machine, core_us)
     path = critical_path(timeline)
-    dominant = max(units, key=lambda name: units[name].utilisation) if units else ""
+    bound, dominant = _bound(units)
     by_field = {name: cycles / scale for name, cycles in path.by_field.items()}
     for name, cycles in _launch_fields(machine, timeline.program.mixed).items():
         by_field[name] = by_field.get(name, 0.0) + cycles
@@ -105,7 +108,7 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
         event_us=cost.event_us(machine, task_us),
         cycles=timeline.makespan,
         cores=max((phase.streams for phase in timeline.program.phases), default=0),
-        bound=_bound(units),
+        bound=bound,
         dominant_unit=dominant,
         units=units,
         breakdown=_breakdown(timeline, scale),
@@ -131,20 +134,20 @@ def _units(lanes: list[LaneUsage], machine: Machine, core_us: float) -> dict[str
         busy = [lane.busy / scale for lane in own] or [0.0]
         mean = float(np.mean(busy))
         waiting = dict(sorted(waits.items(), key=lambda item: -item[1])) if own else {"unused": core_us}
-        found[name] = UnitUsage(mean, mean / core_us if core_us else 0.0, max(busy), waiting)
+        occupied = float(np.mean([lane.occupied / scale for lane in own] or [0.0]))
+        found[name] = UnitUsage(mean, occupied, mean / core_us if core_us else 0.0, max(busy), waiting)
     return found
 
 
-def _bound(units: dict[str, UnitUsage]) -> str:
-    """The 80 % rule: a compute or a memory unit above it names the bound, otherwise latency does."""
-    busiest = max(
-        (name for name in units if not name.endswith("scalar")),
-        key=lambda n: units[n].utilisation,
-        default="",
-    )
-    if not busiest or units[busiest].utilisation <= BUSY_ENOUGH:
-        return "latency"
-    return "compute" if busiest in COMPUTE_UNITS else "memory"
+def _bound(units: dict[str, UnitUsage]) -> tuple[str, str]:
+    """The bound and the unit that sets it: a compute or a memory unit busy for more than 80 % of the time, of
+    several the one that is occupied longest; where there is none, latency, and the unit that is busiest."""
+    working = {name: unit for name, unit in units.items() if not name.endswith("scalar")}
+    full = [name for name, unit in working.items() if unit.utilisation > BUSY_ENOUGH]
+    if not full:
+        return "latency", max(units, key=lambda name: units[name].utilisation, default="")
+    unit = max(full, key=lambda name: working[name].occupied_us)
+    return "compute" if unit in COMPUTE_UNITS else "memory", unit
 
 
 def _counts(timeline: Timeline) -> list[np.ndarray[Any, np.dtype[np.int64]]]:

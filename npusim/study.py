@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from npusim.data import Computed, Data, Source
@@ -15,7 +17,8 @@ from npusim.lower import lower
 from npusim.machine import Machine
 from npusim.metrics import Errors
 from npusim.npz import write_npz
-from npusim.problem import Options, Problem, Target
+from npusim.problem import Options, Problem, Target, refuse
+from npusim.program import Program
 from npusim.report import Report, summarise
 from npusim.settings import EngineSettings, NumericsSettings
 from npusim.simulate import EngineRun, simulate
@@ -68,9 +71,14 @@ class Numerics:
             "samples": self.computed.samples,
             "total": self.computed.total,
             "inputs": self.origin,
-            "outputs": {name: errors.to_json() for name, errors in self.computed.errors.items()},
+            "outputs": {name: _measures(errors) for name, errors in self.computed.errors.items()},
             "range": ranges,
         }
+
+
+def _measures(errors: Errors) -> dict[str, Any]:
+    """What does not count pieces: these are items of the problem, not matrices of an output."""
+    return {name: value for name, value in errors.to_json().items() if name not in ("samples", "exact")}
 
 
 @dataclass(frozen=True)
@@ -120,17 +128,16 @@ def run(
         problem = data.whole
     target = Target.of(machine)
     kernel = _build(entry, problem, options, target, numerics.inputs)
+    program = lower(kernel, machine) if numerics.timing else None
     if data:
         data.check(kernel)
     if announce:
         announce(problem, kernel)
     if numerics.numerics and not data:
         data = source.draw(problem, numerics)
-    report, ran, found = None, None, None
-    if numerics.timing:
-        report, ran = time_kernel(kernel, machine, engine, progress)
-    if numerics.numerics and data:
-        found = compute(entry, data, options, target, numerics.output)
+        data.check(kernel)
+    report, ran = time_program(program, engine, progress) if program else (None, None)
+    found = compute(entry, data, options, target, numerics.output) if numerics.numerics and data else None
     return Result(entry, kernel, machine, problem, report, ran, found)
 
 
@@ -149,33 +156,47 @@ def _build(
 
 
 def _check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
-    """Refuse now what would fail after minutes of simulation."""
+    """Refuse now what would fail after minutes of simulation, or would be passed over in silence."""
     if not (numerics.timing or numerics.numerics):
         raise InputError("--no-timing and --no-numerics together leave nothing to do; drop one of them")
-    if numerics.output and not numerics.numerics:
-        raise InputError("--output: writes what the kernel computes; drop --no-numerics")
+    if not numerics.numerics:
+        refuse(numerics, ("output",), "writes what the kernel computes; drop --no-numerics")
+        refuse(numerics, DRAWN, "nothing is computed; drop it, or --no-numerics")
+    if not numerics.timing:
+        refuse(engine, ("trace",), "shows what is timed; drop --no-timing")
     if numerics.output:
-        check_target(numerics.output)
-    if engine.trace and not numerics.timing:
-        raise InputError("--trace: shows what is timed; drop --no-timing")
-    if engine.trace and numerics.output and check_target(engine.trace) == check_target(numerics.output):
-        raise InputError(f"--trace: {engine.trace} is the file of --output, too; name another")
-    if engine.trace:
-        check_target(engine.trace)
-    elif "trace_iterations" in engine.model_fields_set:
-        raise InputError("--trace-iterations: limits a trace; give --trace FILE, or drop it")
+        refuse(numerics, ("samples",), "--output computes all; drop one of the two")
+    if not engine.trace:
+        refuse(engine, ("trace_iterations",), "limits a trace; give --trace FILE, or drop it")
+    named: dict[Path, str] = {Path(os.path.realpath(numerics.inputs)): "--inputs"} if numerics.inputs else {}
+    for option, path in (("--output", numerics.output), ("--trace", engine.trace)):
+        if path:
+            target = check_target(path)
+            if target in named:
+                raise InputError(f"{option}: {path} is the file of {named[target]}, too; name another")
+            named[target] = option
+
+
+DRAWN = ("samples", "seed", "gates", "key_correlation")
+"""settings that say nothing where nothing is computed"""
 
 
 def time_kernel(
     kernel: Kernel, machine: Machine, engine: EngineSettings, progress: Progress | None = None
 ) -> tuple[Report, EngineRun]:
     """Lower, simulate and summarise; write the trace that `engine` asks for."""
-    program = lower(kernel, machine)
+    return time_program(lower(kernel, machine), engine, progress)
+
+
+def time_program(
+    program: Program, engine: EngineSettings, progress: Progress | None = None
+) -> tuple[Report, EngineRun]:
+    """The same for a kernel that is lowered already."""
     timeline, ran = simulate(program, engine.engine, progress)
     if engine.trace:
         with replacing(engine.trace) as partial, partial.open("w", encoding="utf-8") as stream:
             write_trace(timeline, stream, engine.trace_iterations)
-    return summarise(timeline, machine), ran
+    return summarise(timeline, program.machine), ran
 
 
 def compute(

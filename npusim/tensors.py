@@ -6,6 +6,7 @@ those of rounding on the way. Of a kernel of one phase a sample of its items is 
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.data import Computed, Data
+from npusim.data import Computed, Data, check_room
 from npusim.errors import InputError, did_you_mean
 from npusim.exact import exact
 from npusim.execute import Execution, execute
@@ -23,10 +24,12 @@ from npusim.graph import Kernel, Tensor
 from npusim.kernels import KernelEntry
 from npusim.metrics import Errors, compare
 from npusim.npz import read_npz
-from npusim.problem import Problem
+from npusim.problem import Problem, refuse
 from npusim.settings import NumericsSettings
 
 Array = npt.NDArray[Any]
+BYTES_PER_VALUE = 24
+"""memory that one value of a tensor takes, drawn, stored, computed and in float64, about"""
 TRIANGLES_ONLY = ("gates", "key_correlation")
 """what only generated keys and gates can be asked for"""
 
@@ -53,7 +56,8 @@ class Tensors(Data):
         return f"generated: standard normal values, seed {self.seed}"
 
     def check(self, kernel: Kernel) -> None:
-        """A file holds just the kernel's inputs, each in the shape of its tensor."""
+        """A file holds just the kernel's inputs, each in the shape of its tensor; all fits into memory."""
+        check_room(BYTES_PER_VALUE * sum(math.prod(tensor.shape) for tensor in kernel.tensors))
         if self.path is None:
             return
         wanted = _inputs(kernel)
@@ -72,7 +76,6 @@ class Tensors(Data):
 
     def compute(self, kernel: Kernel) -> Computed:
         """Errors of each output, over the matrices of it that were written."""
-        self.check(kernel)
         arrays = self.arrays if self.path else _drawn(kernel, self.seed)
         samples = self.samples if len(kernel.phases) == 1 else None  # else phases need each other's items
         found = execute(kernel, arrays, samples)
@@ -85,18 +88,12 @@ class TensorSource:
     """Arrays of a file by the names of the kernel's inputs, or standard normal values."""
 
     def read(self, path: str, entry: KernelEntry, problem: Problem, settings: NumericsSettings) -> Tensors:
-        for name in ("seed", *TRIANGLES_ONLY):
-            if name in settings.model_fields_set:
-                raise InputError(f"--{name.replace('_', '-')}: nothing is generated beside --inputs; drop it")
+        refuse(settings, ("seed", *TRIANGLES_ONLY), "nothing is generated beside --inputs; drop it")
         arrays = read_npz(Path(path))
         return Tensors(_fitted(path, entry, problem, arrays), path, arrays, _samples(settings))
 
     def draw(self, problem: Problem, settings: NumericsSettings) -> Tensors:
-        for name in TRIANGLES_ONLY:
-            if name in settings.model_fields_set:
-                raise InputError(
-                    f"--{name.replace('_', '-')}: the inputs of this kernel are no keys and gates; drop it"
-                )
+        refuse(settings, TRIANGLES_ONLY, "the inputs of this kernel are no keys and gates; drop it")
         return Tensors(problem, None, {}, _samples(settings), settings.seed)
 
 
@@ -108,13 +105,14 @@ def _fitted(path: str, entry: KernelEntry, problem: Problem, arrays: Mapping[str
     """The problem with the sizes that the shapes in the file say, where the kernel can tell them."""
     if entry.infer is None:
         return problem
-    for name in entry.sizes:
-        if name in problem.model_fields_set:
-            raise InputError(
-                f"--{name.replace('_', '-')}: the problem is that of --inputs {path}; drop one of the two"
-            )
-    sizes = entry.infer({name: array.shape for name, array in arrays.items()})
-    return Problem.parse(dtype=problem.dtype, **sizes)
+    refuse(problem, entry.sizes, f"the problem is that of --inputs {path}; drop one of the two")
+    try:
+        sizes = entry.infer({name: array.shape for name, array in arrays.items()})
+        return Problem.parse(dtype=problem.dtype, **sizes)
+    except InputError as error:
+        text = str(error)
+        wrong = f"the shapes of its arrays: {text[2:]}" if text.startswith("--") else text
+        raise InputError(f"{path}: {wrong}") from None
 
 
 def _inputs(kernel: Kernel) -> dict[str, Tensor]:
@@ -143,11 +141,11 @@ def _drawn(kernel: Kernel, seed: int) -> dict[str, Array]:
 
 
 def _errors(name: str, found: Execution, truth: Execution) -> Errors:
-    """Errors of output `name` [..., rows, cols], matrix by matrix, where anything was written."""
+    """Errors of output `name` [..., rows, cols] where it was written; matrix by matrix if all are whole."""
     written = found.written[name]
     stack = (-1, *written.shape[-2:])
-    some = written.reshape(stack).any(axis=(1, 2))
-    result, wanted = (
-        np.where(written, run.outputs[name], 0.0).reshape(stack)[some] for run in (found, truth)
-    )
-    return compare(result, wanted.astype(np.float64))
+    whole = written.reshape(stack).all(axis=(1, 2))
+    result, wanted = found.outputs[name], truth.outputs[name]
+    if np.count_nonzero(written) == np.count_nonzero(whole) * math.prod(stack[1:]):
+        return compare(result.reshape(stack)[whole], wanted.reshape(stack)[whole].astype(np.float64))
+    return compare(result[written][np.newaxis], wanted[written][np.newaxis].astype(np.float64))

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from npusim.data import Computed, Data
-from npusim.errors import InputError
+from npusim.data import Computed, Data, check_room
 from npusim.execute import execute
 from npusim.graph import Kernel
 from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices, reference_inverse
 from npusim.kernels import KernelEntry
 from npusim.metrics import compare
-from npusim.problem import Problem
+from npusim.problem import Problem, refuse
 from npusim.settings import NumericsSettings
+
+BYTES_PER_VALUE = 40
+"""memory that one value of a matrix takes: L and T, stored, computed and in float64, about"""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,9 @@ class TriangleSource:
     """L itself, or keys and gates, from a file or drawn like those of trained models."""
 
     def read(self, path: str, entry: KernelEntry, problem: Problem, settings: NumericsSettings) -> Triangles:
-        _refuse(
-            problem, ("batch", "seq_len", "heads", "cu_seqlens", "matrices"),
-            f"the problem is that of --inputs {path}; drop one of the two",
-        )  # fmt: skip
-        if "gates" in settings.model_fields_set:
-            raise InputError(f"--gates: the problem is that of --inputs {path}; drop one of the two")
+        why = f"the problem is that of --inputs {path}; drop one of the two"
+        refuse(problem, ("batch", "seq_len", "heads", "cu_seqlens", "matrices"), why)
+        refuse(settings, ("gates",), why)
         batch = read_matrices(
             path,
             problem.chunk,
@@ -79,6 +78,8 @@ class TriangleSource:
         else:
             ends = (0, *np.cumsum(batch.layout.lengths).tolist())
             sizes |= {"cu_seqlens": ends, "heads": batch.layout.heads}
+            if batch.stored_keys:
+                refuse(settings, ("seed", "key_correlation"), f"{path} holds the keys; drop this option")
         return Triangles(Problem.parse(**sizes), batch)
 
     def draw(self, problem: Problem, settings: NumericsSettings) -> Triangles:
@@ -89,6 +90,8 @@ class TriangleSource:
             "key_correlation": settings.key_correlation,
             "gates": settings.gates,
         }
+        count = min(problem.total, settings.samples if settings.output is None else problem.total)
+        check_room(BYTES_PER_VALUE * count * problem.chunk**2)
         if problem.matrices is not None:
             batch = generate_matrices(problem.matrices, problem.chunk, **common)
         else:
@@ -96,20 +99,10 @@ class TriangleSource:
         return Triangles(problem, batch)
 
 
-def _refuse(problem: Problem, names: tuple[str, ...], why: str) -> None:
-    """InputError for the first of the sizes `names` that was given."""
-    for name in names:
-        if name in problem.model_fields_set:
-            raise InputError(f"--{name.replace('_', '-')}: {why}")
-
-
 def _refuse_beside_matrices(path: str, chunk: int, problem: Problem, settings: NumericsSettings) -> None:
     """A file of L leaves nothing to choose: an option that contradicts it is an InputError."""
-    for name in ("seed", "gates", "key_correlation"):
-        if name in settings.model_fields_set:
-            raise InputError(
-                f"--{name.replace('_', '-')}: {path} holds L, nothing is generated; drop this option"
-            )
+    generated = ("seed", "gates", "key_correlation")
+    refuse(settings, generated, f"{path} holds L, nothing is generated; drop this option")
     if problem.chunk != chunk:
-        _refuse(problem, ("chunk",), f"the matrices in {path} are {chunk} x {chunk}; drop this option")
-    _refuse(problem, ("key_heads", "head_dim"), f"{path} holds L, not keys; drop this option")
+        refuse(problem, ("chunk",), f"the matrices in {path} are {chunk} x {chunk}; drop this option")
+    refuse(problem, ("key_heads", "head_dim"), f"{path} holds L, not keys; drop this option")

@@ -22,6 +22,8 @@ class LaneUsage:
 
     unit: str
     busy: float = 0.0
+    occupied: float = 0.0
+    """the part of `busy` in which the unit could not have started another operation"""
     waiting: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     cursor: float = 0.0
     """up to where the unit's time is accounted for"""
@@ -100,6 +102,8 @@ class _Tables:
             dones = np.where(issued, t.issued[own] + self.issue_time[t.instance[own]], dones)
         reached = np.maximum.accumulate(np.concatenate(([entry.cursor], dones)))
         entry.busy += float(np.maximum(0.0, dones - np.maximum(starts, reached[:-1])).sum())
+        ends = dones if lane in self.scalar else t.end[own]
+        entry.occupied += float((ends - starts).sum())
         self._explain(entry, own, lane, np.maximum(reached[:-1], entry.cursor), starts)
         entry.cursor = float(reached[-1])
 

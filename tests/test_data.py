@@ -119,9 +119,33 @@ def test_the_kernel_without_rounding_is_the_same_but_for_its_dtypes():
     np.testing.assert_allclose(execute(exact(k), {"x": x}).outputs["z"], (2 * x + 1) ** 2, rtol=1e-15)
 
 
-def test_drawn_values_depend_on_the_seed_and_the_name_alone():
-    def drawn(seed: int, m: int = 3) -> np.ndarray:
-        numerics = ran(Problem(m=m), seed=seed).numerics
+def test_two_inputs_of_one_shape_are_drawn_differently():
+    machine, settings = load_machine("toy"), NumericsSettings()
+    problem, matmul = Problem(m=16, n=16, k=16), algorithms.REGISTRY["matmul"]
+    numerics = run(matmul, problem, Options(), machine, settings, EngineSettings()).numerics
+    assert numerics is not None
+    drawn = numerics.computed.execution.inputs
+    assert not np.array_equal(drawn["a"], drawn["b"])
+
+
+def test_a_sample_of_a_large_result_is_compared_where_it_was_computed():
+    """Tiles of 16 x 16 of a product of 64 x 64: three of sixteen, and the error is that of these."""
+    matmul = algorithms.REGISTRY["matmul"]
+    problem, options = Problem(m=64, n=64, k=32), Options(tile_m=16, tile_n=16)
+    machine, settings = load_machine("toy"), NumericsSettings(samples=3)
+    numerics = run(matmul, problem, options, machine, settings, EngineSettings()).numerics
+    assert numerics is not None and (numerics.computed.samples, numerics.computed.total) == (3, 16)
+    execution = numerics.computed.execution
+    written = execution.written["c"]
+    assert written.sum() == 3 * 256
+    truth = execution.inputs["a"].astype(np.float64) @ execution.inputs["b"].astype(np.float64)
+    error = np.linalg.norm((execution.outputs["c"] - truth)[written]) / np.linalg.norm(truth[written])
+    assert numerics.errors.relative_error == pytest.approx(error, rel=1e-6)
+
+
+def test_drawn_values_depend_on_the_seed():
+    def drawn(seed: int) -> np.ndarray:
+        numerics = ran(Problem(m=3), seed=seed).numerics
         assert numerics is not None
         return numerics.computed.execution.inputs["x"]
 
@@ -150,7 +174,7 @@ def saved(tmp_path):
 def test_all_outputs_are_written_by_name(cli, tmp_path, saved):
     x = np.random.default_rng(2).standard_normal((2, ROWS, ROWS)).astype(np.float32)
     made = cli("run", "scaled", "--m", 2, "--inputs", saved(x=x), "--profile", "toy", "--output",
-               tmp_path / "out.npz", "--samples", 1)  # fmt: skip
+               tmp_path / "out.npz")  # fmt: skip
     assert made.code == 0 and made.err == ""
     assert "y [2, 32, 32], z [2, 32, 32] written" in " ".join(made.out.split())
     with np.load(tmp_path / "out.npz") as out:
@@ -173,7 +197,9 @@ FAULTS = {
     "an unknown array": ({"a": SQUARE, "b": SQUARE, "c": SQUARE}, (), ("array c", "no such input")),
     "a missing one": ({"a": SQUARE}, (), ("no array b",)),
     "shapes that do not fit": ({"a": SQUARE, "b": np.ones((17, 16))}, (), ("array b", "(16, 16)")),
-    "three axes": ({"a": SQUARE[None], "b": SQUARE}, (), ("array a", "(1, 16, 16)")),
+    "three axes": ({"a": SQUARE[None], "b": SQUARE}, (), ("in.npz", "array a", "two axes", "[m, k]")),
+    "one axis": ({"a": SQUARE[0], "b": SQUARE}, (), ("array a", "(16,)", "[m, k]")),
+    "an empty array": ({"a": SQUARE[:0], "b": SQUARE}, (), ("in.npz", "shapes", "m: must be > 0")),
     "an infinite value": ({"a": SQUARE, "b": SQUARE * np.inf}, (), ("array b", "[0, 0]", "finite")),
     "complex values": ({"a": SQUARE, "b": SQUARE * 1j}, (), ("array b", "complex128", "real")),
     "sizes beside the file": ({"a": SQUARE, "b": SQUARE}, ("--m", 16), ("--m", "--inputs", "drop")),

@@ -75,7 +75,7 @@ def test_its_own_tiles_fit_every_machine_in_every_dtype_of_its_cube(profile):
 def test_on_an_ascend_core_the_tiles_fill_the_accumulator_and_halve_where_operands_are_wider():
     machine = load_machine("ascend-910b1")
     assert built(machine, 1024, 1024, 1024).settings == {
-        "tile_m": 128, "tile_n": 256, "tile_k": 64, "chunk_k": 256, "slots": 2,
+        "tile_m": 128, "tile_n": 256, "tile_k": 64, "chunk_k": 256, "slots": 2, "out_dtype": "fp16",
     }  # fmt: skip
     assert built(machine, 1024, 1024, 1024, "fp32").settings["tile_k"] == 32
 
@@ -105,3 +105,12 @@ def test_edges_are_multiplied_at_their_own_size():
     )
     fractals = 3 * 2 * 2  # ceil(48/16) ceil(20/16) ceil(17/16)
     assert report.roofline["cube_us"] == pytest.approx(fractals / 2 / machine.cycles_per_us)
+
+
+@pytest.mark.parametrize("terms", [64, 1024])
+def test_results_in_integers_reach_what_sums_of_so_many_products_do(terms):
+    given = values(64, 64, terms)
+    done = execute(built(load_machine("toy"), 64, 64, terms, "int8", out_dtype="int8"), given)
+    assert done.saturated < 0.001 * 64 * 64
+    error = np.linalg.norm(done.outputs["c"] - given["a"] @ given["b"])
+    assert error < 0.05 * np.linalg.norm(given["a"] @ given["b"])

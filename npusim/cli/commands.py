@@ -15,7 +15,7 @@ from npusim.cli import profile
 from npusim.cli.fields import Json, plain, split, takes
 from npusim.errors import InputError, NpusimError, Unsupported, did_you_mean
 from npusim.graph import Kernel
-from npusim.problem import Options, Problem, Settings
+from npusim.problem import Options, Problem, Settings, refuse
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
 
 app = typer.Typer(
@@ -49,7 +49,8 @@ def _version(value: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", metavar=""),
     ] = False,
 ) -> None:
     """How long a tile algorithm takes on an NPU, why, and how wrong its result is."""
@@ -97,7 +98,8 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
     entry = find_kernel(kernel)
-    _refuse_sizes(given, numerics)
+    entry.check_sizes(problem)
+    _refuse_what_says_nothing(given, machines, numerics)
     machine = machines.machine()
     console = Console(highlight=False, markup=False)
 
@@ -115,13 +117,19 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
         if numerics.output and result.numerics:
             console.print(f"{written(result.numerics.computed.outputs)} written to {numerics.output}")
         if engine.trace:
-            count = engine.trace_iterations
-            trips = f"{count} trips" if count > 1 else "trip"
-            console.print(f"the first {trips} of each outermost loop written to {engine.trace}")
+            most = render.counted(engine.trace_iterations, "trip")
+            console.print(f"up to {most} of each outermost loop written to {engine.trace}")
 
 
-def _refuse_sizes(given: dict[str, Any], numerics: NumericsSettings) -> None:
-    """A problem is counted in one way. What contradicts a file is known once it is read."""
+def _refuse_what_says_nothing(
+    given: dict[str, Any], machines: MachineSettings, numerics: NumericsSettings
+) -> None:
+    """A problem is counted in one way, and what is free matters to a time only.
+
+    What contradicts a file is known once it is read: `npusim.data`.
+    """
+    if not numerics.timing:
+        refuse(machines, ("ideal", "evidence"), "nothing is timed; drop it, or --no-timing")
     if numerics.inputs:
         return
     if "matrices" in given:
@@ -170,12 +178,15 @@ def compare(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
     entry = find_kernel(kernel)
-    _refuse_sizes(given, numerics)
+    entry.check_sizes(problem)
+    _refuse_what_says_nothing(given, machines, numerics)
     names = list(entry.algorithms) if algorithms is None else _names("--algorithms", algorithms)
     for name in names:
         if name not in entry.algorithms:
             near = did_you_mean(name, entry.algorithms)
             raise InputError(f"--algorithms: {entry.name} has no {name!r}; {near}")
+    if profiles is not None:
+        refuse(machines, ("profile",), "the machines are those of --profiles; drop one of the two")
     places = [machines.profile] if profiles is None else _names("--profiles", profiles)
     loaded = [machines.model_copy(update={"profile": place}).machine() for place in places]
     console = Console(highlight=False, markup=False)
@@ -203,7 +214,9 @@ def _names(option: str, text: str) -> list[str]:
 @takes(Problem, Options, MachineSettings)
 def show(
     kernel: KernelName,
-    costs: Annotated[bool, typer.Option("--costs/--no-costs", help="With cycles on the profile.")] = True,
+    costs: Annotated[
+        bool, typer.Option("--costs/--no-costs", help="With cycles on the profile.", metavar="")
+    ] = True,
     as_json: Json = False,
     *,
     given: dict[str, Any],

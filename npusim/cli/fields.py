@@ -22,7 +22,7 @@ PANELS: dict[type[Settings], str] = {
     EngineSettings: "Engine",
 }
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
 
 
 def takes(
@@ -111,7 +111,7 @@ def _metavar(field: FieldInfo) -> str | None:
     kind = _base(field.annotation)
     if get_origin(kind) is Literal:
         return "|".join(get_args(kind)) if len(get_args(kind)) < 3 else "NAME"
-    return {int: "N", float: "X", str: "TEXT", bool: None}.get(kind, "TEXT")
+    return {int: "N", float: "X", str: "TEXT", bool: ""}.get(kind, "TEXT")
 
 
 def split(given: dict[str, Any], *models: type[Settings]) -> list[Any]:

@@ -26,7 +26,7 @@ COLOURS = {"documented": "green", "measured": "cyan", "fitted": "yellow", "assum
 Name = Annotated[
     str, typer.Argument(help="Profile name, SoC name (Ascend910B2) or .yaml file.", metavar="NAME")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
 
 
 @app.command()
@@ -135,7 +135,9 @@ def _below(a: str, b: str, rows: list[profiles.Difference]) -> Table:
 
 @app.command()
 def schema(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (the schema always is).")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON (the schema always is).", metavar="")
+    ] = False,
 ) -> None:
     """Print the JSON schema of a profile, for editors that complete YAML."""
     _print_json(profiles.schema())

@@ -98,7 +98,7 @@ def settings(
     _field(console, "kernel", ", ".join([f"variant {kernel.variant}", *named(kernel.settings)]))
     _machine(console, machines, [machine])
     if numerics.numerics:
-        _field(console, "numerics", _samples(entry, problem, numerics))
+        _field(console, "numerics", _samples(entry, problem, numerics, kernel))
 
 
 def comparison_settings(
@@ -182,17 +182,19 @@ def _machine(console: Console, settings: MachineSettings, machines: list[Machine
         _field(console, "", "; ".join(changed))
 
 
-def _samples(entry: KernelEntry, problem: Problem, numerics: NumericsSettings) -> str:
+def _samples(
+    entry: KernelEntry, problem: Problem, numerics: NumericsSettings, kernel: Kernel | None = None
+) -> str:
     """On what is computed: of how many, and where from."""
-    known, things = (problem.total, "matrices") if entry.data == "triangles" else (None, "items")
-    if numerics.output:
-        count = f"all {things}"
-    elif numerics.inputs or known is None or numerics.samples < known:
-        thing = {"matrices": "matrix"}.get(things, "item")
-        free = "up to " if numerics.inputs or known is None else ""
-        count = free + counted(numerics.samples, thing, things)
+    if entry.data == "tensors":
+        every = numerics.output or (kernel and len(kernel.phases) > 1)
+        count = "all items" if every else f"about {counted(numerics.samples, 'item')}"
+    elif numerics.output:
+        count = "all matrices"
+    elif numerics.inputs or numerics.samples < problem.total:
+        count = ("up to " if numerics.inputs else "") + _matrices(numerics.samples)
     else:
-        count = f"all {_matrices(known)}" if known > 1 else "the one matrix"
+        count = f"all {_matrices(problem.total)}" if problem.total > 1 else "the one matrix"
     if numerics.inputs:
         return f"{count} of {numerics.inputs}"
     if entry.data == "tensors":
@@ -206,7 +208,8 @@ def _samples(entry: KernelEntry, problem: Problem, numerics: NumericsSettings) -
 def names(console: Console, machines: list[Machine], entries: list[KernelEntry]) -> None:
     """The lists of `npusim list`."""
     if machines:
-        made = table("Profiles", "name", "SoC", "cores", "GHz", "assumed", "description", right=(2, 3, 4))
+        columns = ("name", "SoC", "cores", "GHz", "undocumented", "description")
+        made = table("Profiles", *columns, right=(2, 3, 4))
         for machine in machines:
             numbers = quantities(machine).values()
             doubtful = sum(number.evidence in ("assumed", "fitted") for number in numbers)
@@ -276,6 +279,8 @@ def units(console: Console, report: Report) -> None:
         waits = [
             f"{cause} {us(time)}" for cause, time in unit.waiting.items() if time > 0.005 * report.core_us
         ]
+        rest = sum(time for time in unit.waiting.values() if time <= 0.005 * report.core_us)
+        waits += [f"other {us(rest)}"] if rest > 0 else []
         made.add_row(
             name, us(unit.busy_us), percent(unit.utilisation), us(unit.slowest_core_us), ", ".join(waits)
         )
@@ -352,10 +357,11 @@ def summary(console: Console, found: Result) -> None:
         )
         made.add_row("event time", f"{us(report.event_us)} us", _event(report, found.machine))
         top = report.units[report.dominant_unit]
+        uneven = f", slowest core {percent(top.slowest_core_us / report.core_us)}"
         made.add_row(
             "bound",
             report.bound,
-            f"busiest unit {report.dominant_unit} {percent(top.utilisation)}; 80 % rule",
+            f"busiest unit {report.dominant_unit} {percent(top.utilisation)}{uneven}; 80 % rule",
         )
         shares = ", ".join(
             f"{kind} {percent(share)}" for kind, share in report.evidence.items() if share > 5e-4

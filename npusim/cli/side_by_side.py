@@ -36,7 +36,8 @@ def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
         console.print(line, style="dim")
     for row in rows:
         if row.result is None:
-            console.print(f"{row.algorithm} on {row.profile}: {row.reason}", style="yellow")
+            reason = row.reason.removeprefix(f"{row.profile}: ")
+            console.print(f"{row.algorithm} on {row.profile}: {reason}", style="yellow")
 
 
 def _chosen(done: list[Row]) -> list[str]:
