@@ -22,13 +22,13 @@ from npusim.touches import Block, Touch, collect, distinct, passes
 
 @dataclass(frozen=True)
 class Repeat:
-    """The same bytes are touched `count` times, `distance` bytes apart; along `loop`, if it is one.
+    """The same bytes are touched `count` times, `distance_bytes` apart; along `loop`, if it is one.
 
     `window`: only a part of the bytes is the same, and `count` is what that comes to.
     """
 
     count: float
-    distance: float
+    distance_bytes: float
     loop: Loop | None = None
     window: bool = False
 
@@ -53,7 +53,7 @@ class Reuse:
         touch = self.touches[op]
         if isinstance(touch.end, View):  # a workspace of the core's own, written and read in each trip
             return 0.0 if self.fits(self._step(touch)) else 1.0
-        hits = [repeat for repeat in self.repeats(touch) if self.fits(repeat.distance)]
+        hits = [repeat for repeat in self.repeats(touch) if self.fits(repeat.distance_bytes)]
         if any(repeat.loop in repeated for repeat in hits if repeat.loop):
             return 0.0
         shared = math.prod(repeat.count for repeat in hits if not (repeat.loop or repeat.window))
@@ -66,7 +66,7 @@ class Reuse:
     def peels(self, loop: Loop) -> bool:
         """Whether the first trip of `loop` touches bytes that the later ones find in L2."""
         return any(
-            repeat.loop is loop and self.fits(repeat.distance)
+            repeat.loop is loop and self.fits(repeat.distance_bytes)
             for touch in self.touches.values()
             for repeat in self.repeats(touch)
         )
