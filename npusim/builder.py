@@ -195,7 +195,7 @@ class KernelBuilder(Writer):
                 raise Unsupported("a peeled last trip needs the same count for every item")
 
     def _loop(self, count: int | npt.NDArray[np.int64], body: Callable[[Index], None], start: int) -> None:
-        if np.ndim(count) == 0 and int(count) == 0:
+        if not np.any(count):
             return
         self._loops += 1
         var = f"i{self._loops}"

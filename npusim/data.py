@@ -6,7 +6,6 @@ Every kernel names a *source* of data (`KernelEntry.data`). A source reads --inp
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from npusim.errors import InputError
 from npusim.execute import Execution
 from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
@@ -61,8 +59,9 @@ class Data(ABC):
         """Where the values come from, in words."""
 
     @abstractmethod
-    def check(self, kernel: Kernel) -> None:
-        """Raise InputError where `kernel`, built for the whole problem, cannot take these inputs."""
+    def check(self, kernel: Kernel, computed: bool) -> None:
+        """Raise InputError where `kernel`, built for the whole problem, cannot take these inputs, or, if it
+        is to be `computed`, where that takes more memory than there is."""
 
     @abstractmethod
     def compute(self, kernel: Kernel) -> Computed:
@@ -79,19 +78,6 @@ class Source(Protocol):
     def draw(self, problem: Problem, settings: NumericsSettings) -> Data:
         """Generated data: all where they are written to a file, a sample otherwise."""
         ...
-
-
-def check_room(needed_bytes: float) -> None:
-    """InputError where so many bytes are more than this computer's memory (where it can be asked)."""
-    try:
-        there_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return
-    if needed_bytes > there_bytes:
-        raise InputError(
-            f"the values of this problem take about {needed_bytes / 2**30:.3g} GiB, and this computer has "
-            f"{there_bytes / 2**30:.3g} GiB; make it smaller, or leave out --output"
-        )
 
 
 def written(arrays: Mapping[str, Array]) -> str:

@@ -290,7 +290,7 @@ class _Run:
                 versions.append(value)
             return
         shape = (max(self.batch, len(value)), *dst.tile.shape)
-        before = versions[-1] if versions else np.zeros((1, 1, 1))
+        before = versions[-1] if versions else np.zeros((1, 1, 1), value.dtype)
         whole = np.broadcast_to(before if op.into else 0.0, shape).astype(value.dtype)
         window = (slice(None), *_window(dst, env))
         taken: Any = True if mask is None else _elements(mask, value).astype(bool)

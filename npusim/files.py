@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,3 +44,14 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     if os.path.lexists(target) and not target.is_file():
         raise InputError(f"{given}: exists and is no regular file: name another")
     return target
+
+
+def check_targets(read: Mapping[str, str | None], written: Mapping[str, str | None]) -> None:
+    """InputError where a file that is written, by the name of its option, may not be, or is another one's."""
+    taken = {Path(os.path.realpath(path)): option for option, path in read.items() if path}
+    for option, path in written.items():
+        if path:
+            target = check_target(path)
+            if target in taken:
+                raise InputError(f"{option}: {path} is the file of {taken[target]}, too; name another")
+            taken[target] = option

@@ -83,6 +83,10 @@ class KernelEntry:
     def build(self, problem: Problem, options: Options, target: Target) -> Kernel:
         """The tile graph. Sizes and options that mean nothing here are an InputError."""
         self.check_sizes(problem)
+        if problem.heads % problem.kv_heads:  # the heads that were not given: a file's would be known by now
+            raise InputError(
+                f"--key-heads: {problem.heads} heads are no multiple of {problem.kv_heads} key heads"
+            )
         algorithm = self.algorithm(options.algorithm)
         for field in Options.model_fields:
             known = field in ("algorithm", "variant", *algorithm.parameters)

@@ -11,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.errors import InputError
+from npusim.room import check_room
 
 Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 1 << 22
 """Bound on one temporary array of a batch: small enough to stay in a cache."""
+
+VALUE_BYTES = 40
+"""Memory that a value of a matrix takes until its error is known, about: L and T, computed and true."""
 
 ROWS = 16
 """Rows that forward substitution solves between two products with all the rows above."""
@@ -99,6 +103,7 @@ def spread(total: int, heads: int, samples: int | None) -> IntArray:
     if samples is not None and samples < 1:
         raise InputError(f"--samples: at least 1 matrix is needed, got {samples}")
     count = total if samples is None else min(samples, total)
+    check_room(VALUE_BYTES * count)
     chunks = total // heads
     if count >= chunks * heads:
         return np.arange(count, dtype=np.int64)
@@ -119,6 +124,7 @@ def assemble(places: IntArray, chunk: int, group: int, keys: Keys, gates: Gates)
 
     A chunk with fewer tokens is padded with zero rows and columns, for which the inverse is the identity.
     """
+    check_room(VALUE_BYTES * len(places) * chunk**2)
     result = np.empty((len(places), chunk, chunk))
     step = max(1, BLOCK_BYTES // (8 * chunk * chunk))
     for start in range(0, len(places), step):

@@ -132,7 +132,7 @@ class Problem(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.heads % self.kv_heads:
+        if "heads" in self.model_fields_set and self.heads % self.kv_heads:
             raise ValueError(f"key_heads: {self.heads} heads are no multiple of {self.kv_heads} key heads")
         ends = self.cu_seqlens
         if ends is not None and (

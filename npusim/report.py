@@ -97,7 +97,10 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
     lanes = lane_usage(timeline)
     units = _units(lanes, machine, core_us)
     path = critical_path(timeline)
+    roofline = _roofline(timeline, machine)
     bound, dominant = _bound(units)
+    if max(roofline["hbm_us"], roofline["l2_us"]) > BUSY_ENOUGH * core_us:
+        bound = "memory"  # shared by loads and stores, so that no unit need be busy all the time
     by_field = {name: cycles / scale for name, cycles in path.by_field.items()}
     for name, cycles in _launch_fields(machine, timeline.program.mixed).items():
         by_field[name] = by_field.get(name, 0.0) + cycles
@@ -113,7 +116,7 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
         units=units,
         breakdown=_breakdown(timeline, scale),
         critical_path=_path(path, scale),
-        roofline=_roofline(timeline, machine),
+        roofline=roofline,
         bytes=_bytes(timeline),
         peak_bytes=peak_bytes(timeline.program.kernel, Target.of(machine)),
         evidence=evidence,
@@ -146,7 +149,7 @@ def _bound(units: dict[str, UnitUsage]) -> tuple[str, str]:
     full = [name for name, unit in working.items() if unit.utilisation > BUSY_ENOUGH]
     if not full:
         return "latency", max(units, key=lambda name: units[name].utilisation, default="")
-    unit = max(full, key=lambda name: working[name].occupied_us)
+    unit = max(full, key=lambda name: (working[name].occupied_us, working[name].utilisation))
     return "compute" if unit in COMPUTE_UNITS else "memory", unit
 
 

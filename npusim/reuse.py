@@ -12,12 +12,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from npusim.graph import Items, Kernel, Loop, Operation, View
-from npusim.touches import Block, Touch, collect, distinct, passes
+from npusim.touches import Block, Touch, at_once, collect, distinct, passes
+
+Piece = tuple[float, float, float]
+"""from where to where along an axis, and the share of it that is not found"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Reuse:
         self.kept = cache(self._kept)
         self.footprint = cache(self._footprint)
         self.swept = cache(self._swept)
+        self.sums = cache(self._sums)
+        # each access is compared with many
+        self.box, self.fixed = cache(Touch.box), cache(Touch.fixed)
+        self.dense, self.pattern = cache(Touch.dense), cache(Touch.pattern)
 
     def missed(self, op: Operation, repeated: frozenset[Loop] = frozenset()) -> float:
         """The share of the bytes of `op` that HBM serves, past the first trip of the loops `repeated`."""
@@ -59,7 +66,7 @@ class Reuse:
         shared = math.prod(repeat.count for repeat in hits if not (repeat.loop or repeat.window))
         if touch.items and not touch.items.ragged:
             executed, regions = passes(touch, touch.items)
-            shared = min(shared, executed / regions)
+            shared = min(shared, executed / regions) if regions else 1.0
         shared *= math.prod(repeat.count for repeat in hits if repeat.window)
         return (1.0 - self.kept(touch)) / shared
 
@@ -91,6 +98,10 @@ class Reuse:
         touches = [child] if isinstance(child, Touch) else child.touches()
         return _total((touch, distinct(touch, child.parent)) for touch in touches)
 
+    def _sums(self, block: Block) -> list[float]:
+        """Bytes that the children of a block sweep: all before the first, before the second, .."""
+        return list(accumulate((self.swept(child) for child in block.children), initial=0.0))
+
     def _step(self, touch: Touch) -> float:
         """Bytes touched while cores that run in step reach the same place: one innermost trip."""
         return self.swept(touch) if touch.parent is self.kernel else self.footprint(touch.parent)
@@ -121,6 +132,7 @@ class Reuse:
     def _across_items(self, touch: Touch, block: Block, items: Items) -> Iterator[Repeat]:
         """Repeats along the axes of items: on cores at the same time, and in later trips."""
         sizes, step = [size for _, size in items.axes], self._step(touch)
+        later: list[tuple[float, float]] = [(self.footprint(block), 1.0)]
         for place, (name, size) in enumerate(items.axes):
             stride = math.prod(sizes[place + 1 :]) / items.group  # trips from one value to the next
             count = size * min(1.0, stride)
@@ -130,29 +142,32 @@ class Reuse:
                     apart = step if near else self.footprint(block, math.ceil(stride))
                     yield Repeat(_windows(count, window), apart, window=True)
                 continue
-            if not isinstance(items.deal, str):
-                here, rounds = _on_grid(items, place)
-            elif items.deal == "cyclic":
-                here = min(count, math.ceil(block.streams / max(1.0, stride)))
-                rounds = max(1.0, stride / block.streams)
-            else:
-                here, rounds = _in_runs(block, max(1, int(stride)), count)
-            yield Repeat(here, step)
-            yield Repeat(count / here, self.footprint(block, math.ceil(rounds)))
+            here, rounds = _dealt(block, items, place, stride, count)
+            later.append((self.footprint(block, math.ceil(rounds)), max(1.0, count / here)))
+        here = at_once(touch, block)
+        yield Repeat(here, step)
+        executed, regions = passes(touch, block)
+        # what axes do not account for comes one trip later: items that do not fill a round of cores
+        rest = executed / regions / here / math.prod(times for _, times in later) if regions else 1.0
+        for distance_bytes, times in later:
+            yield Repeat(max(1.0, times * rest), distance_bytes)
+            rest = 1.0
 
     # --- other accesses before it -----------------------------------------------------------------
 
     def _kept(self, touch: Touch) -> float:
         """The share of a first touch that earlier accesses to the tensor left in L2, the latest first."""
         earlier = [other for other in self.by_tensor[touch.where] if other.number < touch.number]
-        left: dict[int, list[tuple[float, float]]] = {}
-        shares: dict[int, float] = {}
+        missing: dict[int, list[Piece]] = {}
+        share = 0.0
         for other in reversed(earlier):
             axis, start, end, found = self._left_by(touch, other)
-            new = _not_in(left.setdefault(axis, []), start, end)
-            shares[axis] = shares.get(axis, 0.0) + new * found
-            left[axis].append((start, end))
-        return min(1.0, max(shares.values(), default=0.0))
+            if found:
+                missing[axis] = _without(missing.get(axis, [(0.0, 1.0, 1.0)]), start, end, found)
+                share = max(share, 1.0 - sum((high - low) * part for low, high, part in missing[axis]))
+            if share > 1 - 1e-12:
+                break
+        return share
 
     def _left_by(self, touch: Touch, other: Touch) -> tuple[int, float, float, float]:
         """What `other` left of `touch`: from where to where along which axis, and what share of that.
@@ -162,28 +177,22 @@ class Reuse:
         """
         around, mine, its = _parting(touch, other)
         nothing = (0, 0.0, 0.0, 0.0)
-        if touch.fixed(around) != other.fixed(around):
+        if self.fixed(touch, around) != self.fixed(other, around):
             return nothing
         if isinstance(mine, Block) and isinstance(its, Block) and mine.ragged and mine.node is its.node:
             return (0, 0.0, 1.0, float(self.fits(self.footprint(its)))) if _twin(touch, other) else nothing
-        own, former, rest = [0.0, 1.0], [0.0, 1.0], _both_run(touch, other, around)
-        along = 0
-        for axis, (a, b) in enumerate(zip(touch.box(around), other.box(around), strict=True)):
-            low, high = max(a[0], b[0]), min(a[1], b[1])
-            if high <= low:
-                return nothing
-            if (low, high) != a:
-                if own != [0.0, 1.0]:
-                    rest *= (high - low) / (a[1] - a[0])
-                else:
-                    own, along = [(end - a[0]) / (a[1] - a[0]) for end in (low, high)], axis
-            if (low, high) != b and former == [0.0, 1.0]:
-                former = [(end - b[0]) / (b[1] - b[0]) for end in (low, high)]
-        places = around.children
-        between = sum(self.swept(child) for child in places[places.index(its) + 1 : places.index(mine)])
+        met = _met(self.box(touch, around), self.box(other, around))
+        if met is None:
+            return nothing
+        same = self.pattern(touch, around) == self.pattern(other, around)
+        if not (same or self.dense(other, around)):
+            return nothing  # its box is not all touched
+        sums = self.sums(around)
+        between = sums[mine.place] - sums[its.place + 1]
         before, after = self._way(its, other), self._way(mine, touch)
-        ends = [between + (1 - y) * before + x * after for x, y in zip(own, former, strict=True)]
-        return along, own[0], own[1], rest * self._within(*ends)
+        ends = [between + (1 - y) * before + x * after for x, y in zip(met.own, met.former, strict=True)]
+        share = met.rest * _both_run(touch, other, around) * self._within(*ends)
+        return met.axis, *met.own, share
 
     def _way(self, child: Block | Touch, touch: Touch) -> float:
         """Bytes touched on the way through `child`; one trip of it if each comes to all that `touch` does."""
@@ -196,6 +205,34 @@ class Reuse:
             return float(self.fits(start))
         crossing = min(1.0, max(0.0, (self.capacity_bytes - start) / (end - start)))
         return crossing if start < end else 1.0 - crossing
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where two boxes meet: from where to where on the way through the one, along `axis`, and on the way
+    through the former; `rest` is the share that the other axes leave."""
+
+    axis: int
+    own: tuple[float, float]
+    former: tuple[float, float]
+    rest: float
+
+
+def _met(box: list[tuple[int, int]], former: list[tuple[int, int]]) -> Meeting | None:
+    """Where a box meets a former one; both ways go through the first axis that does not meet as a whole."""
+    ways: list[tuple[int, float, float]] = []
+    before: list[tuple[float, float]] = []
+    for axis, (a, b) in enumerate(zip(box, former, strict=True)):
+        low, high = max(a[0], b[0]), min(a[1], b[1])
+        if high <= low:
+            return None
+        if (low, high) != a:
+            ways.append((axis, (low - a[0]) / (a[1] - a[0]), (high - a[0]) / (a[1] - a[0])))
+        if (low, high) != b:
+            before.append(((low - b[0]) / (b[1] - b[0]), (high - b[0]) / (b[1] - b[0])))
+    axis, start, end = ways[0] if ways else (0, 0.0, 1.0)
+    rest = math.prod(high - low for _, low, high in ways[1:])
+    return Meeting(axis, (start, end), before[0] if before else (0.0, 1.0), rest)
 
 
 def _total(regions: Iterator[tuple[Touch, float]]) -> float:
@@ -211,24 +248,21 @@ def _windows(count: float, kept: float) -> float:
     return max(1.0, count) / (1 + (max(1.0, count) - 1) * (1 - kept))
 
 
-def _in_runs(block: Block, stride: int, count: float) -> tuple[float, float]:
-    """Cores that touch the same at one time, and trips until it is touched again, where each core has a run
-    of items: core k is k runs ahead, modulo the stride, of the first on its way through an axis."""
-    own = max(1, int(block.trips) // block.streams)
-    near = int(min(block.streams, max(1, stride * count // own)))  # cores at work on the same values
-    starts = sorted({k * own % stride for k in range(near)})
-    gap = max(b - a for a, b in pairwise([*starts, stride]))
+def _dealt(block: Block, items: Items, place: int, stride: float, count: float) -> tuple[float, float]:
+    """Cores that touch the same at one time along axis `place`, and trips until it is touched again."""
+    if not isinstance(items.deal, str):
+        (_, height), (_, width) = items.axes
+        rows, cols = items.deal
+        return (min(rows, height), -(-width // cols)) if place == 0 else (min(cols, width), 1.0)
+    if items.deal == "cyclic":
+        here = min(count, math.ceil(block.streams / max(1.0, stride)))
+        return here, max(1.0, stride / block.streams)
+    # core k is k runs ahead, modulo the stride, of the first one on its way through the axis
+    own, step = max(1, int(block.trips) // block.streams), max(1, int(stride))
+    near = int(min(block.streams, max(1, step * count // own)))  # cores at work on the same values
+    starts = sorted({k * own % step for k in range(near)})
+    gap = max(b - a for a, b in pairwise([*starts, step]))
     return min(count, max(1.0, near / len(starts))), gap
-
-
-def _on_grid(items: Items, place: int) -> tuple[float, float]:
-    """Cores that touch the same at one time, and trips until it is touched again, along axis `place`."""
-    assert not isinstance(items.deal, str)
-    (_, height), (_, width) = items.axes
-    rows, cols = items.deal
-    if place == 0:
-        return min(rows, height), -(-width // cols)
-    return min(cols, width), 1.0
 
 
 def _parting(touch: Touch, other: Touch) -> tuple[Block, Block | Touch, Block | Touch]:
@@ -269,11 +303,10 @@ def _twin(touch: Touch, other: Touch) -> bool:
     return shape(touch) == shape(other) and first < full
 
 
-def _not_in(taken: list[tuple[float, float]], start: float, end: float) -> float:
-    """The length of start .. end outside of the intervals `taken`."""
-    length, at = 0.0, start
-    for low, high in sorted(taken):
-        if low > at:
-            length += max(0.0, min(low, end) - at)
-        at = max(at, high)
-    return length + max(0.0, end - at)
+def _without(pieces: list[Piece], start: float, end: float, found: float) -> list[Piece]:
+    """The pieces, of which a share is `found` between `start` and `end`."""
+    cut: list[Piece] = []
+    for low, high, missing in pieces:
+        first, last = min(max(low, start), high), max(min(high, end), low)
+        cut += [(low, first, missing), (first, last, missing * (1 - found)), (last, high, missing)]
+    return [(low, high, missing) for low, high, missing in cut if high > low]

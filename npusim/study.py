@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from npusim.data import Computed, Data, Source
 from npusim.errors import InputError, Unsupported
-from npusim.files import check_target, replacing
+from npusim.files import check_targets, replacing
 from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
 from npusim.lower import lower
@@ -130,12 +128,12 @@ def run(
     kernel = _build(entry, problem, options, target, numerics.inputs)
     program = lower(kernel, machine) if numerics.timing else None
     if data:
-        data.check(kernel)
+        data.check(kernel, numerics.numerics)
     if announce:
         announce(problem, kernel)
     if numerics.numerics and not data:
         data = source.draw(problem, numerics)
-        data.check(kernel)
+        data.check(kernel, computed=True)
     report, ran = time_program(program, engine, progress) if program else (None, None)
     found = compute(entry, data, options, target, numerics.output) if numerics.numerics and data else None
     return Result(entry, kernel, machine, problem, report, ran, found)
@@ -168,30 +166,17 @@ def _check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
         refuse(numerics, ("samples",), "--output computes all; drop one of the two")
     if not engine.trace:
         refuse(engine, ("trace_iterations",), "limits a trace; give --trace FILE, or drop it")
-    named: dict[Path, str] = {Path(os.path.realpath(numerics.inputs)): "--inputs"} if numerics.inputs else {}
-    for option, path in (("--output", numerics.output), ("--trace", engine.trace)):
-        if path:
-            target = check_target(path)
-            if target in named:
-                raise InputError(f"{option}: {path} is the file of {named[target]}, too; name another")
-            named[target] = option
+    check_targets({"--inputs": numerics.inputs}, {"--output": numerics.output, "--trace": engine.trace})
 
 
 DRAWN = ("samples", "seed", "gates", "key_correlation")
 """settings that say nothing where nothing is computed"""
 
 
-def time_kernel(
-    kernel: Kernel, machine: Machine, engine: EngineSettings, progress: Progress | None = None
-) -> tuple[Report, EngineRun]:
-    """Lower, simulate and summarise; write the trace that `engine` asks for."""
-    return time_program(lower(kernel, machine), engine, progress)
-
-
 def time_program(
     program: Program, engine: EngineSettings, progress: Progress | None = None
 ) -> tuple[Report, EngineRun]:
-    """The same for a kernel that is lowered already."""
+    """Simulate and summarise; write the trace that `engine` asks for."""
     timeline, ran = simulate(program, engine.engine, progress)
     if engine.trace:
         with replacing(engine.trace) as partial, partial.open("w", encoding="utf-8") as stream:

@@ -16,20 +16,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.data import Computed, Data, check_room
+from npusim.data import Computed, Data
 from npusim.errors import InputError, did_you_mean
 from npusim.exact import exact
 from npusim.execute import Execution, execute
-from npusim.graph import Kernel, Tensor
+from npusim.graph import Items, Kernel, Tensor
 from npusim.kernels import KernelEntry
 from npusim.metrics import Errors, compare
 from npusim.npz import read_npz
 from npusim.problem import Problem, refuse
+from npusim.room import check_room
 from npusim.settings import NumericsSettings
 
 Array = npt.NDArray[Any]
-BYTES_PER_VALUE = 24
-"""memory that one value of a tensor takes, drawn, stored, computed and in float64, about"""
+INPUT_BYTES, OUTPUT_BYTES = 28, 40
+"""memory that a value takes, about: an input drawn, stored and in float64; an output computed, in float64 and
+compared"""
 TRIANGLES_ONLY = ("gates", "key_correlation")
 """what only generated keys and gates can be asked for"""
 
@@ -55,9 +57,10 @@ class Tensors(Data):
             return f"{self.path}: {', '.join(self.arrays)}"
         return f"generated: standard normal values, seed {self.seed}"
 
-    def check(self, kernel: Kernel) -> None:
+    def check(self, kernel: Kernel, computed: bool) -> None:
         """A file holds just the kernel's inputs, each in the shape of its tensor; all fits into memory."""
-        check_room(BYTES_PER_VALUE * sum(math.prod(tensor.shape) for tensor in kernel.tensors))
+        if computed:
+            check_room(self._bytes(kernel))
         if self.path is None:
             return
         wanted = _inputs(kernel)
@@ -74,10 +77,23 @@ class Tensors(Data):
         for name, array in self.arrays.items():
             _check_array(f"{self.path}: array {name}", array, wanted[name].shape)
 
+    def _bytes(self, kernel: Kernel) -> float:
+        """Memory that it takes to compute `kernel`, about."""
+        total = sum(node.total for phase in kernel.phases for node in phase.nodes if isinstance(node, Items))
+        share = min(1.0, self._samples(kernel) / total) if self._samples(kernel) and total else 1.0
+        sizes = dict.fromkeys(("input", "output", "constant"), 0)
+        for tensor in kernel.tensors:
+            sizes[tensor.role] += math.prod(tensor.shape)
+        return INPUT_BYTES * sizes["input"] + (2 + OUTPUT_BYTES * share) * sizes["output"]
+
+    def _samples(self, kernel: Kernel) -> int:
+        """Items to compute, 0 for all: phases need each other's items."""
+        return self.samples or 0 if len(kernel.phases) == 1 else 0
+
     def compute(self, kernel: Kernel) -> Computed:
         """Errors of each output, over the matrices of it that were written."""
         arrays = self.arrays if self.path else _drawn(kernel, self.seed)
-        samples = self.samples if len(kernel.phases) == 1 else None  # else phases need each other's items
+        samples = self._samples(kernel) or None
         found = execute(kernel, arrays, samples)
         truth = execute(exact(kernel), found.inputs, samples)
         errors = {tensor.name: _errors(tensor.name, found, truth) for tensor in kernel.outputs}

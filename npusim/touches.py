@@ -31,6 +31,8 @@ class Block:
     node: Loop | Items | None
     parent: Block | None
     streams: int
+    place: int = 0
+    """its number among the children of its parent"""
     ragged: bool = False
     children: list[Block | Touch] = field(default_factory=list)
 
@@ -46,17 +48,18 @@ class Block:
             return [self.node.var]
         return [name for name, _ in self.node.axes] if self.node else []
 
-    def extent(self, variable: str) -> tuple[int, int]:
-        """Least and largest value of one of its variables ('chunk.2': of the third item of a trip)."""
+    def extent(self, variable: str) -> tuple[int, int, int]:
+        """Least and largest value, and step, of a variable ('chunk.2': of the third item of a trip)."""
         if isinstance(self.node, Loop):
-            return 0, max(0, int(np.max(self.node.count)) - 1)
+            return 0, max(0, int(np.max(self.node.count)) - 1), 1
         assert self.node is not None
         axis, _, member = variable.partition(".")
         if len(self.node.axes) > 1:
-            return 0, dict(self.node.axes)[axis] - 1
+            # which values a member of a trip takes is not one step: as if it took them one trip apart
+            return 0, dict(self.node.axes)[axis] - 1, self.node.group if member else 1
         full = self.node.total // self.node.group * self.node.group
         first, last = (full, full) if self.ragged else (0, full - self.node.group)
-        return first + int(member or 0), last + int(member or 0)
+        return first + int(member or 0), last + int(member or 0), self.node.group
 
     @property
     def trips(self) -> float:
@@ -81,13 +84,14 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Touch:
-    """One access: its operation, the bytes of its region, the block it stands in, how many cores of the phase
-    come to it, and its number in program order."""
+    """One access: its operation, the bytes of its region, the block it stands in and its place there, how
+    many cores of the phase come to it, and its number in program order."""
 
     op: Operation
     end: Access | View
     bytes: float
     parent: Block
+    place: int
     streams: int
     number: int
 
@@ -131,8 +135,52 @@ class Touch:
 
     def box(self, within: Block) -> list[tuple[int, int]]:
         """From where to where it goes on each axis in one trip of `within`, whose variables count as 0."""
-        free = [block for block in self.parent.above if block not in within.above]
-        return [_reach(span, free) for span in self.spans]
+        free, found = self._free(within), []
+        for span in self.spans:
+            ends = [
+                [factor * value for value in free[name][:2]] for name, factor in span.terms if name in free
+            ]
+            low, high = (span.start + sum(map(pick, ends)) for pick in (min, max))
+            found.append((low, high + span.size))
+        return found
+
+    def pattern(self, within: Block) -> list[object]:
+        """How it goes through its tensor in one trip of `within`: equal for accesses to the same regions."""
+        places: dict[str, list[tuple[int, int]]] = {}
+        for axis, span in enumerate(self.spans):
+            for name, factor in span.terms:
+                places.setdefault(name, []).append((axis, factor))
+        moved = sorted(
+            (places[name], extent) for name, extent in self._free(within).items() if name in places
+        )
+        return [*((span.start, span.size) for span in self.spans), *moved]
+
+    def dense(self, within: Block) -> bool:
+        """Whether it touches all of its box: no step is longer than what it goes through before the next one,
+        and no two axes go on together."""
+        free, seen = self._free(within), set[str]()
+        for span in self.spans:
+            reach = span.size
+            for name, factor in sorted(span.terms, key=lambda term: abs(term[1])):
+                if name not in free:
+                    continue
+                low, high, step = free[name]
+                if name in seen or (high > low and abs(factor) * step > reach):
+                    return False
+                seen.add(name)
+                reach += abs(factor) * (high - low)
+        return True
+
+    def _free(self, within: Block) -> dict[str, tuple[int, int, int]]:
+        """Least and largest value, and step, of the variables that move it inside of `within`."""
+        names = {name for span in self.spans for name, _ in span.terms}
+        return {
+            name: block.extent(name)
+            for block in self.parent.above
+            if block not in within.above
+            for name in names
+            if any(_of(name, variable) for variable in block.variables)
+        }
 
     def runs(self, within: Block) -> npt.NDArray[np.bool_]:
         """For each item, or in one value for all, whether the loops around it in `within` have a trip."""
@@ -163,17 +211,6 @@ def _of(name: str, variable: str) -> bool:
     return name == variable or name.startswith(f"{variable}.")
 
 
-def _reach(span: Span, blocks: list[Block]) -> tuple[int, int]:
-    """From where to where a span goes in all trips of the blocks."""
-    low = high = span.start
-    for name, factor in span.terms:
-        for block in blocks:
-            if any(_of(name, variable) for variable in block.variables):
-                ends = [factor * value for value in block.extent(name)]
-                low, high = low + min(ends), high + max(ends)
-    return low, high + span.size
-
-
 # --- collecting them -----------------------------------------------------------------------------
 
 
@@ -190,15 +227,17 @@ def _add(parent: Block, nodes: tuple[Node, ...], streams: int, numbers: Iterator
         if isinstance(node, Operation):
             for end in (node.dst, *node.srcs):
                 if isinstance(end, Access) or (isinstance(end, View) and end.tile.level == "GM"):
-                    parent.children.append(Touch(node, end, _bytes(end), parent, streams, next(numbers)))
+                    parent.children.append(
+                        Touch(node, end, _bytes(end), parent, len(parent.children), streams, next(numbers))
+                    )
         elif isinstance(node, Loop):
-            inner = Block(node, parent, streams)
+            inner = Block(node, parent, streams, len(parent.children))
             parent.children.append(inner)
             _add(inner, node.body, streams, numbers)
         else:
             for body, ragged in ((node.body, False), (node.ragged, True)):
                 if body:
-                    inner = Block(node, parent, 1 if ragged else streams, ragged)
+                    inner = Block(node, parent, 1 if ragged else streams, len(parent.children), ragged)
                     parent.children.append(inner)
                     _add(inner, body, inner.streams, numbers)
 
@@ -228,28 +267,38 @@ def distinct(touch: Touch, within: Block, trips: int = 1) -> float:
 
 
 def passes(touch: Touch, items: Block) -> tuple[float, float]:
-    """How often all items together come to a region, and to how many different ones; loops inside that have
-    one count for all items are left out, of those with a table each trip is a region of its own."""
+    """How often all items together come to a region, and to how many different ones. Loops inside that have
+    one count for all items are left out; of those with a table, each trip is a region of its own where the
+    access moves with it, and an item without a trip does not come at all."""
     node = items.node
     assert isinstance(node, Items)
     moving, full = touch.moving_axes(node), node.total // node.group
     sizes = [size for _, size in node.axes]
-    tables = [
-        np.asarray(block.node.count)
-        for block in touch.parent.above
-        if isinstance(block.node, Loop) and np.ndim(block.node.count) and touch.moves_with(block.node.var)
-    ]
+    loops = [block.node for block in touch.parent.above if isinstance(block.node, Loop)]
+    tables = [loop for loop in loops if np.ndim(loop.count)]
     if full > LARGEST and not tables:
         return full, min(full, math.prod(sizes[place] for place in moving))
-    numbers = np.arange(full) * node.group + touch.member
+    numbers = np.arange(full) * node.group
     key = _keys(np.unravel_index(numbers, tuple(sizes)), moving, sizes)
     weights = np.ones(full)
-    for table in tables:
-        weights *= table[numbers] / np.mean(table)  # `distinct` counts the mean
+    for loop in tables:
+        count = np.asarray(loop.count)[numbers]
+        # `distinct` counts the mean of a loop that moves it
+        weights *= count / max(np.mean(loop.count), 1e-300) if touch.moves_with(loop.var) else count > 0
     _, group = np.unique(key, return_inverse=True)
     most = np.zeros(int(group.max()) + 1)
     np.maximum.at(most, group, weights)
     return float(weights.sum()), float(most.sum())
+
+
+def at_once(touch: Touch, items: Block) -> float:
+    """How many cores, on average, come to a region at one time."""
+    node = items.node
+    assert isinstance(node, Items)
+    trips = -(-(node.total // node.group) // items.streams)
+    places, trip = _places(node, items.streams, min(trips, max(1, LARGEST // items.streams)))
+    key = _keys(places, touch.moving_axes(node), [size for _, size in node.axes])
+    return len(key) / len(np.unique(key * (int(trip.max()) + 1) + trip))
 
 
 def _at_work(touch: Touch, items: Block, trips: int) -> int:
@@ -260,11 +309,11 @@ def _at_work(touch: Touch, items: Block, trips: int) -> int:
     if trips * items.streams > LARGEST:
         reach = [math.ceil(trips * items.streams * node.group / math.prod(sizes[p + 1 :])) for p in moving]
         return math.prod(min(sizes[p], most) for p, most in zip(moving, reach, strict=True))
-    return len(np.unique(_keys(_places(node, items.streams, trips), moving, sizes)))
+    return len(np.unique(_keys(_places(node, items.streams, trips)[0], moving, sizes)))
 
 
-def _places(items: Items, streams: int, trips: int) -> tuple[Ints, ...]:
-    """Coordinates, per axis, of the first items of the first so many trips of all streams."""
+def _places(items: Items, streams: int, trips: int) -> tuple[tuple[Ints, ...], Ints]:
+    """Coordinates, per axis, of the first items of the first so many trips of all streams, and the trips."""
     core, trip = np.meshgrid(np.arange(streams), np.arange(trips))
     sizes = tuple(size for _, size in items.axes)
     if not isinstance(items.deal, str):
@@ -272,10 +321,11 @@ def _places(items: Items, streams: int, trips: int) -> tuple[Ints, ...]:
         tall, wide = -(-height // rows), -(-width // cols)
         row, col = core % rows * tall + trip // wide, core // rows * wide + trip % wide
         inside = (trip < tall * wide) & (row < height) & (col < width)
-        return row[inside], col[inside]
+        return (row[inside], col[inside]), trip[inside]
     full = items.total // items.group
     number = trip * streams + core if items.deal == "cyclic" else core * max(1, full // streams) + trip
-    return np.unravel_index(number[number < full] * items.group, sizes)
+    inside = number < full
+    return np.unravel_index(number[inside] * items.group, sizes), trip[inside]
 
 
 def _keys(places: tuple[Ints, ...], moving: list[int], sizes: list[int]) -> Ints:

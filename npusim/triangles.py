@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npusim.data import Computed, Data, check_room
+from npusim.data import Computed, Data
 from npusim.execute import execute
 from npusim.graph import Kernel
 from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices, reference_inverse
@@ -18,9 +18,6 @@ from npusim.kernels import KernelEntry
 from npusim.metrics import compare
 from npusim.problem import Problem, refuse
 from npusim.settings import NumericsSettings
-
-BYTES_PER_VALUE = 40
-"""memory that one value of a matrix takes: L and T, stored, computed and in float64, about"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Triangles(Data):
     def origin(self) -> str:
         return self.batch.description
 
-    def check(self, kernel: Kernel) -> None:
+    def check(self, kernel: Kernel, computed: bool) -> None:
         """Any kernel of this chunk takes them."""
 
     def compute(self, kernel: Kernel) -> Computed:
@@ -90,8 +87,6 @@ class TriangleSource:
             "key_correlation": settings.key_correlation,
             "gates": settings.gates,
         }
-        count = min(problem.total, settings.samples if settings.output is None else problem.total)
-        check_room(BYTES_PER_VALUE * count * problem.chunk**2)
         if problem.matrices is not None:
             batch = generate_matrices(problem.matrices, problem.chunk, **common)
         else:

@@ -355,7 +355,7 @@ def test_compare_puts_all_into_one_table(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     made = cli("compare", *SMALL, "--algorithms", "forward-substitution,mxr,masked-neumann", "--samples", 2)
     assert made.code == 0 and made.err == ""
-    for said in ("speed-up", "1.00x", "busiest unit", "rel. error", "2 of 6", "masked-neumann"):
+    for said in ("speed-up", "1.00x", "dominant unit", "rel. error", "2 of 6", "masked-neumann"):
         assert said in made.out, said
     assert made.out.index("problem") < made.out.index("speed-up")
 
@@ -521,6 +521,10 @@ BAD = [
     ((*RUN, "--no-numerics", "--output", "T.npz"), ("--output", "--no-numerics")),
     ((*RUN, "--no-timing", "--trace", "t.json"), ("--trace", "--no-timing")),
     ((*RUN, "--trace", "same", "--output", "same"), ("--trace", "--output", "name another")),
+    (("run", "matmul", "--m", 10**5, "--n", 10**5, "--k", 16, "--no-timing", "--output", "c.npz"), ("GiB",)),
+    (("show", "tri-inverse", "--matrices", 3, "--batch", 2), ("--batch", "--matrices", "drop")),
+    (("show", "matmul", "--dtype", "fp64"), ("fp64", "--no-costs")),
+    ((*RUN, "--key-heads", 5, "--no-numerics"), ("--key-heads", "32", "5")),
     ((*RUN, "--samples", 2, "--output", "T.npz"), ("--samples", "--output computes all")),
     ((*RUN, "--no-numerics", "--samples", 2), ("--samples", "--no-numerics")),
     (("run", "matmul", "--no-numerics", "--gates", "qwen3.5"), ("--gates", "--no-numerics")),
@@ -665,6 +669,28 @@ def test_a_bad_profile_is_one_line_that_names_file_and_field(cli, tmp_path, name
     path.write_text(f"extends: toy\n{text}\n")
     refused(cli(*RUN, "--profile", path), str(path), part)
     refused(cli("profile", "check", path), str(path), part)
+
+
+@pytest.mark.parametrize("option", ["--output", "--trace"])
+@pytest.mark.parametrize("other", ["--inputs", "--profile"])
+def test_what_a_run_reads_is_not_written_over(cli, tmp_path, saved, option, other):
+    path = saved(L=lower())
+    if other == "--profile":
+        path = tmp_path / "mine.yaml"
+        path.write_text("extends: toy\n")
+    before = path.read_bytes()
+    (tmp_path / "link").symlink_to(path)
+    made = cli("run", "tri-inverse", "--chunk", 16, other, path, option, tmp_path / "link")
+    refused(made, option, other, "name another")
+    assert path.read_bytes() == before
+
+
+def test_key_heads_divide_the_heads_of_the_file(cli, saved):
+    arrays = gates()
+    del arrays["k"]
+    asked = ("run", "tri-inverse", "--profile", "toy", "--chunk", 16, "--inputs", saved(**arrays))
+    assert cli(*asked, "--key-heads", 2).code == 0
+    refused(cli(*asked, "--key-heads", 3), "4 heads", "3 key heads")
 
 
 def test_a_profile_of_ones_own_runs(cli, tmp_path):

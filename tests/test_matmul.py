@@ -15,7 +15,7 @@ from npusim.machine import Machine
 from npusim.problem import Options, Problem, Target
 from npusim.profiles import load_machine, profile_names
 from npusim.settings import EngineSettings
-from npusim.study import time_kernel
+from npusim.study import time_program
 
 MATMUL = REGISTRY["matmul"]
 
@@ -90,7 +90,7 @@ def test_a_tile_that_does_not_fit_or_exceeds_the_problem_is_refused():
 
 def test_the_cube_multiplies_each_fractal_once_and_memory_gives_each_operand_once():
     machine = load_machine("ascend-910b1")
-    report, _ = time_kernel(built(machine, 512, 1024, 768), machine, EngineSettings())
+    report, _ = time_program(lower(built(machine, 512, 1024, 768), machine), EngineSettings())
     steps = 512 // 16 * (1024 // 16) * (768 // 16)
     assert report.roofline["cube_us"] == pytest.approx(steps / 24 / machine.cycles_per_us)
     assert report.bytes["hbm_read"] == pytest.approx(2 * (512 * 768 + 768 * 1024))
@@ -100,9 +100,8 @@ def test_the_cube_multiplies_each_fractal_once_and_memory_gives_each_operand_onc
 
 def test_edges_are_multiplied_at_their_own_size():
     machine = load_machine("toy")
-    report, _ = time_kernel(
-        built(machine, 48, 20, 17, tile_m=32, tile_n=16, tile_k=16), machine, EngineSettings()
-    )
+    kernel = built(machine, 48, 20, 17, tile_m=32, tile_n=16, tile_k=16)
+    report, _ = time_program(lower(kernel, machine), EngineSettings())
     fractals = 3 * 2 * 2  # ceil(48/16) ceil(20/16) ceil(17/16)
     assert report.roofline["cube_us"] == pytest.approx(fractals / 2 / machine.cycles_per_us)
 

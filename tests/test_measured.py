@@ -12,7 +12,7 @@ from npusim.builder import Index, KernelBuilder
 from npusim.lower import lower
 from npusim.problem import Options, Problem, Target
 from npusim.settings import EngineSettings, MachineSettings
-from npusim.study import time_kernel
+from npusim.study import time_program
 
 MEASURED_US = {(4096, 16): 4007.088, (8192, 16): 7420.848, (4096, 32): 7958.417, (8192, 32): 15908.296}
 
@@ -22,7 +22,7 @@ def predicted_us(seq_len: int, heads: int, evidence: str) -> float:
     problem = Problem(chunk=128, batch=16, seq_len=seq_len, heads=heads)
     kernel = REGISTRY["tri-inverse"].build(problem, Options(algorithm="mxr"), Target.of(machine))
     assert kernel.variant == "published"
-    return time_kernel(kernel, machine, EngineSettings())[0].event_us
+    return time_program(lower(kernel, machine), EngineSettings())[0].event_us
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_tiled_reads_of_128_byte_rows_into_l1_take_what_the_profiler_measured(pr
     with k.phase("read"):
         k.items([("row", 192), ("column", 192)], band, deal="contiguous")
     assert len(lower(k.finish(), machine).phases[0].start_cycles) == cores
-    report, _ = time_kernel(k.finish(), machine, EngineSettings())
+    report, _ = time_program(lower(k.finish(), machine), EngineSettings())
     assert report.units["aic_mte2"].busy_us == pytest.approx(mte2_us, rel=0.10)
 
 

@@ -461,9 +461,65 @@ def copies(b: Loads) -> None:
     b.items(12, lambda i: b.k.load(b.both, b.tensors["x"].at(i, 0, rows=EDGE), label="x"))
 
 
+def strided(b: Loads) -> None:
+    """Every other block, then the ones between."""
+    for start in (0, 16):
+        b.items(20, lambda i, start=start: b.load("x", row=32 * i + start))  # type: ignore[misc]
+
+
+def packed(b: Loads) -> None:
+    """Queries, keys and values of a head stand one after another."""
+    for part in range(3):
+        b.items(12, lambda i, part=part: b.load("x", 3 * i + part))  # type: ignore[misc]
+
+
+def diagonal(b: Loads) -> None:
+    b.items(20, lambda i: b.load("x", i, i))
+    b.k.items([("i", 20), ("j", 20)], lambda items: b.load("x", *items[0]))
+
+
+def strided_in_items(b: Loads) -> None:
+    def item(i: Index) -> None:
+        for start in (0, 1):
+            b.k.loop(10, lambda p, start=start: b.load("x", i, 2 * p + start))  # type: ignore[misc]
+
+    b.items(12, item)
+
+
+def some_without_a_trip(b: Loads) -> None:
+    """Of the four sequences of a head only one has a trip, and loads what belongs to the head."""
+    counts = np.array([0, 0, 0, 3] * 8)
+    b.k.items(
+        [("head", 8), ("sequence", 4)],
+        lambda items: b.k.loop(counts, lambda _: b.load("x", items[0][0])),
+    )
+
+
+def skipped_then_all(b: Loads) -> None:
+    counts = np.array([0, 1, 3, 0, 1, 1])
+
+    def item(i: Index) -> None:
+        b.k.loop(counts, lambda _: b.load("x", i))
+        b.load("x", i)
+
+    b.items(6, item)
+
+
+def repeated_in_every_trip(b: Loads) -> None:
+    """Two goes of 36 items, each of which loads one block of y, always the same."""
+    for _ in range(2):
+
+        def item(i: Index) -> None:
+            b.load("y")
+            b.load("x", i)
+
+        b.items(36, item)
+
+
 SHAPES_OF_LOOPS = [
-    grouped, ragged, triangular, rarely, unequal, two_passes, peeled, through_others, in_parts, windows,
-    windows_of_items, copies,
+    strided, packed, strided_in_items, some_without_a_trip, skipped_then_all,
+    repeated_in_every_trip, grouped, ragged, triangular, rarely, unequal, two_passes, peeled,
+    through_others, in_parts, windows, windows_of_items, copies,
 ]  # fmt: skip
 
 
@@ -474,7 +530,18 @@ def test_with_an_ample_l2_memory_gives_each_byte_once(build, phases):
     assert predicted(kernel, machine(1e6)) == pytest.approx(distinct(kernel))
 
 
-WHOLE = [grouped, triangular, rarely, unequal, two_passes, peeled, through_others]
+@pytest.mark.parametrize("phases", [1, 2])
+def test_places_that_an_access_skips_are_not_taken_for_touched(phases):
+    """A diagonal, then all: the diagonal may count twice, and nothing for nothing."""
+    kernel = loads(diagonal, phases)
+    (told,), (size,) = predicted(kernel, machine(1e6)).values(), distinct(kernel).values()
+    assert size <= told <= size + 20 * BLOCK
+
+
+WHOLE = [
+    grouped, rarely, unequal, two_passes, peeled, through_others, strided, packed, strided_in_items,
+    some_without_a_trip, repeated_in_every_trip,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("build", WHOLE, ids=lambda build: build.__name__)
@@ -488,6 +555,25 @@ def test_in_loops_of_every_shape_an_l2_serves_what_the_cache_serves(build):
     assert ratios[-1] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("heads", "queries"), [(4, 7), (3, 6), (5, 4)])
+def test_cores_share_as_often_as_they_work_on_the_same_head(heads, queries):
+    """Keys of a head, for all its queries, in an L2 that holds one step of all cores."""
+    b = Loads()
+
+    def item(items: list[tuple[Index, ...]]) -> None:
+        ((head, query),) = items
+        b.k.loop(9, lambda p: (b.load("x", head, p), b.load("y", query, p)))  # type: ignore[func-returns-value]
+
+    with b.k.phase("p"):
+        b.k.items([("head", heads), ("query", queries)], item)
+    agree(b.k.finish(), 2 * CORES, rel=0.02)
+
+
+def test_copies_of_a_block_miss_one_by_one_where_not_even_a_step_fits():
+    kernel = loads(copies)
+    assert predicted(kernel, machine(0)) == {"x": 2 * 12 * BLOCK}
+
+
 def test_random_kernels_take_each_byte_from_memory_once_if_l2_is_ample():
     """Never less, and hardly ever more: only where parts of several accesses make up one of another's."""
     ratios = []
@@ -497,7 +583,7 @@ def test_random_kernels_take_each_byte_from_memory_once_if_l2_is_ample():
         told = predicted(one.kernel, ample)
         ratios += [told[name] / size for name, size in distinct(one.kernel).items()]
     assert min(ratios) >= 1 - 1e-9 and max(ratios) < 2
-    assert sum(ratio > 1 + 1e-9 for ratio in ratios) <= 0.01 * len(ratios)
+    assert sum(ratio > 1 + 1e-9 for ratio in ratios) <= 0.02 * len(ratios)
 
 
 def test_more_l2_never_asks_more_of_memory():

@@ -14,6 +14,7 @@ from npusim import __version__
 from npusim.cli import profile
 from npusim.cli.fields import Json, plain, split, takes
 from npusim.errors import InputError, NpusimError, Unsupported, did_you_mean
+from npusim.files import check_targets
 from npusim.graph import Kernel
 from npusim.problem import Options, Problem, Settings, refuse
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
@@ -99,8 +100,10 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     )
     entry = find_kernel(kernel)
     entry.check_sizes(problem)
-    _refuse_what_says_nothing(given, machines, numerics)
+    _refuse_sizes(given, numerics.inputs)
+    _refuse_what_says_nothing(machines, numerics)
     machine = machines.machine()
+    check_targets({"--profile": machines.profile}, {"--output": numerics.output, "--trace": engine.trace})
     console = Console(highlight=False, markup=False)
 
     def announce(problem: Problem, built: Kernel) -> None:
@@ -121,16 +124,15 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
             console.print(f"up to {most} of each outermost loop written to {engine.trace}")
 
 
-def _refuse_what_says_nothing(
-    given: dict[str, Any], machines: MachineSettings, numerics: NumericsSettings
-) -> None:
-    """A problem is counted in one way, and what is free matters to a time only.
-
-    What contradicts a file is known once it is read: `npusim.data`.
-    """
+def _refuse_what_says_nothing(machines: MachineSettings, numerics: NumericsSettings) -> None:
+    """What is free matters to a time only."""
     if not numerics.timing:
         refuse(machines, ("ideal", "evidence"), "nothing is timed; drop it, or --no-timing")
-    if numerics.inputs:
+
+
+def _refuse_sizes(given: dict[str, Any], inputs: str | None = None) -> None:
+    """A problem is counted in one way. What contradicts a file is known once it is read: `npusim.data`."""
+    if inputs:
         return
     if "matrices" in given:
         names: tuple[str, ...] = ("batch", "seq_len", "heads", "key_heads", "cu_seqlens")
@@ -179,7 +181,8 @@ def compare(
     )
     entry = find_kernel(kernel)
     entry.check_sizes(problem)
-    _refuse_what_says_nothing(given, machines, numerics)
+    _refuse_sizes(given, numerics.inputs)
+    _refuse_what_says_nothing(machines, numerics)
     names = list(entry.algorithms) if algorithms is None else _names("--algorithms", algorithms)
     for name in names:
         if name not in entry.algorithms:
@@ -229,11 +232,13 @@ def show(
     problem, options, machines = split(given, Problem, Options, MachineSettings)
     machine = machines.machine()
     entry = find_kernel(kernel)
+    entry.check_sizes(problem)
+    _refuse_sizes(given)
     graph = check(entry.build(problem, options, Target.of(machine)), Target.of(machine))
     try:
         text = kernel_text(graph, machine if costs else None)
     except Unsupported as error:
-        raise Unsupported(f"{error} (or --no-costs)") from None
+        raise Unsupported(str(error).replace("--no-timing", "--no-costs")) from None
     if as_json:
         said = {"kernel": kernel, "problem": entry.sizes_json(problem)}
         _print_json(said | {"settings": machines.model_dump(mode="json"), "text": text})

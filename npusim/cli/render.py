@@ -15,7 +15,7 @@ from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
 from npusim.machine import Machine, quantities
 from npusim.problem import Problem
-from npusim.report import Report
+from npusim.report import Report, UnitUsage
 from npusim.settings import MachineSettings, NumericsSettings
 from npusim.simulate import EngineRun
 from npusim.study import Numerics, Result
@@ -357,12 +357,7 @@ def summary(console: Console, found: Result) -> None:
         )
         made.add_row("event time", f"{us(report.event_us)} us", _event(report, found.machine))
         top = report.units[report.dominant_unit]
-        uneven = f", slowest core {percent(top.slowest_core_us / report.core_us)}"
-        made.add_row(
-            "bound",
-            report.bound,
-            f"busiest unit {report.dominant_unit} {percent(top.utilisation)}{uneven}; 80 % rule",
-        )
+        made.add_row("bound", report.bound, _bound(report, top))
         shares = ", ".join(
             f"{kind} {percent(share)}" for kind, share in report.evidence.items() if share > 5e-4
         )
@@ -375,6 +370,14 @@ def summary(console: Console, found: Result) -> None:
     if exact:
         made.add_row("series", exact, "N*S of C: the rest is an approximation")
     console.print(made)
+
+
+def _bound(report: Report, top: UnitUsage) -> str:
+    """The unit that decides, on the mean and on the slowest core; or the memory that all share."""
+    slowest = percent(top.slowest_core_us / report.core_us)
+    said = f"dominant unit {report.dominant_unit} {percent(top.utilisation)}, slowest core {slowest}"
+    moved = max(report.roofline["hbm_us"], report.roofline["l2_us"]) / report.core_us
+    return said + (f"; memory {percent(moved)}" if report.bound == "memory" else "") + "; 80 % rule"
 
 
 def _event(report: Report, machine: Machine) -> str:

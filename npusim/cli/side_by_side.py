@@ -91,7 +91,7 @@ def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
         top = report.units[report.dominant_unit].utilisation
         cells |= {
             "time us": us(report.task_us), "speed-up": f"{row.speedup:.2f}x" if row.speedup else "-",
-            "bound": report.bound, "busiest unit": f"{report.dominant_unit} {percent(top)}",
+            "bound": report.bound, "dominant unit": f"{report.dominant_unit} {percent(top)}",
         }  # fmt: skip
     if numerics:
         errors, computed = numerics.errors, numerics.computed
