@@ -52,8 +52,7 @@ class Reuse:
         self.swept = cache(self._swept)
         self.sums = cache(self._sums)
         # each access is compared with many
-        self.box, self.fixed = cache(Touch.box), cache(Touch.fixed)
-        self.dense, self.pattern = cache(Touch.dense), cache(Touch.pattern)
+        self.box, self.dense, self.pattern = cache(Touch.box), cache(Touch.dense), cache(Touch.pattern)
 
     def missed(self, op: Operation, repeated: frozenset[Loop] = frozenset()) -> float:
         """The share of the bytes of `op` that HBM serves, past the first trip of the loops `repeated`."""
@@ -177,7 +176,8 @@ class Reuse:
         """
         around, mine, its = _parting(touch, other)
         nothing = (0, 0.0, 0.0, 0.0)
-        if self.fixed(touch, around) != self.fixed(other, around):
+        together = touch.meets(other, around)
+        if not together:
             return nothing
         if isinstance(mine, Block) and isinstance(its, Block) and mine.ragged and mine.node is its.node:
             return (0, 0.0, 1.0, float(self.fits(self.footprint(its)))) if _twin(touch, other) else nothing
@@ -191,8 +191,9 @@ class Reuse:
         between = sums[mine.place] - sums[its.place + 1]
         before, after = self._way(its, other), self._way(mine, touch)
         ends = [between + (1 - y) * before + x * after for x, y in zip(met.own, met.former, strict=True)]
-        share = met.rest * _both_run(touch, other, around) * self._within(*ends)
-        return met.axis, *met.own, share
+        start, end = met.own
+        tables = min(1.0, _covered(touch, other, around) / (end - start))
+        return met.axis, start, end, together * tables * met.rest * self._within(*ends)
 
     def _way(self, child: Block | Touch, touch: Touch) -> float:
         """Bytes touched on the way through `child`; one trip of it if each comes to all that `touch` does."""
@@ -273,12 +274,19 @@ def _parting(touch: Touch, other: Touch) -> tuple[Block, Block | Touch, Block | 
     return touch.parent.above[depth - 1], mine[depth], its[depth]
 
 
-def _both_run(touch: Touch, other: Touch, around: Block) -> float:
-    """Of the items in which `touch` has a trip, the share in which `other` has one."""
-    mine, its = touch.runs(around), other.runs(around)
-    if len(mine) == len(its) and mine.any():
-        return float(its[mine].mean())
-    return float(its.mean())
+def _covered(touch: Touch, other: Touch, around: Block) -> float:
+    """The share of the regions of `touch` that `other` came to, item by item where counts differ."""
+    mine, its = touch.regions(around), other.regions(around)
+    if len(mine) == len(its) == 1:
+        return float(its[0] > 0)
+    in_items = touch.items is not None and touch.items in around.above
+    if not (in_items or touch.moves_with_items or other.moves_with_items):
+        return float(its.any())  # all items come to the same, as far as the longest of them
+    if 1 < len(mine) != len(its) > 1 or not mine.any():
+        return 0.0
+    if not in_items and touch.moves_with_items != other.moves_with_items:
+        return float(its.min() >= mine.max())
+    return float(np.minimum(mine, its).sum() / (mine + 0 * its).sum())
 
 
 def _twin(touch: Touch, other: Touch) -> bool:

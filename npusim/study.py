@@ -118,7 +118,7 @@ def run(
     announce: Announce | None = None,
 ) -> Result:
     """Time and compute one kernel, as the settings ask; `announce` hears what before the work begins."""
-    _check_wishes(numerics, engine)
+    check_wishes(numerics, engine)
     entry.check_sizes(problem)
     source, data = SOURCES[entry.data], None
     if numerics.inputs:
@@ -153,7 +153,7 @@ def _build(
         raise Unsupported(f"{path}: array L: matrices of {n} x {n}: {reason}") from None
 
 
-def _check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
+def check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
     """Refuse now what would fail after minutes of simulation, or would be passed over in silence."""
     if not (numerics.timing or numerics.numerics):
         raise InputError("--no-timing and --no-numerics together leave nothing to do; drop one of them")

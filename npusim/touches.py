@@ -182,14 +182,18 @@ class Touch:
             if any(_of(name, variable) for variable in block.variables)
         }
 
-    def runs(self, within: Block) -> npt.NDArray[np.bool_]:
-        """For each item, or in one value for all, whether the loops around it in `within` have a trip."""
-        loops = [block.node for block in self.parent.above if block not in within.above]
-        some = np.ones(1, dtype=bool)
-        for loop in loops:
-            if isinstance(loop, Loop):
-                some = some & (np.atleast_1d(loop.count) > 0)
-        return some
+    def regions(self, within: Block) -> npt.NDArray[np.float64]:
+        """For each item, or in one value for all, how many regions it comes to by the loops in `within`."""
+        count = np.ones(1)
+        for block in self.parent.above:
+            if isinstance(block.node, Loop) and block not in within.above:
+                trips = np.atleast_1d(block.node.count)
+                count = count * (trips if self.moves_with(block.node.var) else trips > 0)
+        return count
+
+    @property
+    def moves_with_items(self) -> bool:
+        return self.items is not None and any(self.moves_with(name) for name in self.items.variables)
 
     def fixed(self, within: Block) -> list[frozenset[tuple[str, int]]]:
         """Of each axis, the terms in variables of `within` and of what is around it."""
@@ -204,6 +208,25 @@ class Touch:
         """Which item of a trip it belongs to."""
         suffixes = [name.split(".")[1] for span in self.spans for name, _ in span.terms if "." in name]
         return int(suffixes[0]) if suffixes else 0
+
+    def meets(self, former: Touch, within: Block) -> float:
+        """The share of the trips of `within` in which both begin at the same place: the members of a trip of
+        items may, or may not, have a coordinate in common."""
+        mine, its = self.fixed(within), former.fixed(within)
+        if mine == its:
+            return 1.0
+        plain = [[{(n.split(".")[0], f) for n, f in span} for span in spans] for spans in (mine, its)]
+        if self.items is None or self.items not in within.above or plain[0] != plain[1]:
+            return 0.0
+        if former.member != self.member - 1:
+            return 0.0  # the neighbour has what those before it have, too
+        node = self.items.node
+        assert isinstance(node, Items)
+        first = np.arange(min(node.total // node.group, LARGEST)) * node.group
+        sizes = tuple(size for _, size in node.axes)
+        places = [np.unravel_index(first + one.member, sizes) for one in (self, former)]
+        moving = self.moving_axes(node)
+        return float(np.mean(np.all([places[0][p] == places[1][p] for p in moving], axis=0)))
 
 
 def _of(name: str, variable: str) -> bool:

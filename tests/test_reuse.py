@@ -516,7 +516,58 @@ def repeated_in_every_trip(b: Loads) -> None:
         b.items(36, item)
 
 
+def causal_then_all(b: Loads) -> None:
+    """A causal pass over the row of each item, then all of it."""
+    counts = np.arange(1, 13)
+    b.items(12, lambda i: b.k.loop(counts, lambda p: b.load("x", i, p)))
+    b.items(12, lambda i: b.k.loop(12, lambda p: b.load("x", i, p)))
+
+
+def causal_then_all_in_items(b: Loads) -> None:
+    counts = np.arange(1, 13)
+
+    def item(i: Index) -> None:
+        b.k.loop(counts, lambda p: b.load("x", i, p))
+        b.k.loop(12, lambda p: b.load("x", i, p))
+
+    b.items(12, item)
+
+
+def two_tables(b: Loads) -> None:
+    for counts in ([5, 1, 1, 1, 1, 1], [1, 5, 1, 1, 1, 1]):
+        table = np.array(counts)
+        b.items(6, lambda i, table=table: b.k.loop(table, lambda p: b.load("x", i, p)))  # type: ignore[misc]
+
+
+def one_for_all(b: Loads) -> None:
+    """One item goes through what all go through later."""
+    counts = np.array([0, 0, 0, 0, 0, 12])
+    b.items(6, lambda i: b.k.loop(counts, lambda p: b.load("x", p)))
+    b.items(6, lambda i: b.k.loop(12, lambda p: b.load("x", p)))
+
+
+def members(b: Loads) -> None:
+    """Each item of a trip loads the block of its row, which is that of its neighbours."""
+
+    def trip(items: list[tuple[Index, ...]]) -> None:
+        for i, _ in items:
+            b.load("x", i)
+
+    b.k.items([("i", 12), ("j", 4)], trip, group=4)
+
+
+def query_groups(b: Loads) -> None:
+    """Two value heads of a key head in a trip."""
+
+    def trip(items: list[tuple[Index, ...]]) -> None:
+        for chunk, head, _ in items:
+            b.load("x", chunk, head)
+
+    b.k.items([("chunk", 6), ("key head", 4), ("value head", 2)], trip, group=2)
+
+
 SHAPES_OF_LOOPS = [
+    causal_then_all, causal_then_all_in_items, two_tables, one_for_all, members, query_groups,
     strided, packed, strided_in_items, some_without_a_trip, skipped_then_all,
     repeated_in_every_trip, grouped, ragged, triangular, rarely, unequal, two_passes, peeled,
     through_others, in_parts, windows, windows_of_items, copies,
@@ -539,20 +590,21 @@ def test_places_that_an_access_skips_are_not_taken_for_touched(phases):
 
 
 WHOLE = [
-    grouped, rarely, unequal, two_passes, peeled, through_others, strided, packed, strided_in_items,
-    some_without_a_trip, repeated_in_every_trip,
+    members, query_groups, grouped, two_passes, peeled, through_others, strided, packed,
+    strided_in_items, some_without_a_trip, repeated_in_every_trip,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("build", WHOLE, ids=lambda build: build.__name__)
 def test_in_loops_of_every_shape_an_l2_serves_what_the_cache_serves(build):
-    """Exactly so, or within a tenth, for at least three quarters of the sizes."""
+    """Exactly so, or within a tenth, for at least three quarters of the sizes up to all of the data. (Not in
+    loops with unequal counts, in which cores run out of step.)"""
     kernel, ratios = loads(build), []
-    for blocks in range(0, 100, 7):
+    whole = sum(distinct(kernel).values()) / BLOCK
+    for blocks in np.linspace(0, 1.2 * whole, 14):
         seen = sum(played(kernel, blocks * BLOCK, CORES).values())
         ratios.append(sum(predicted(kernel, machine(blocks)).values()) / seen)
     assert sum(abs(ratio - 1) <= 0.1 for ratio in ratios) >= 0.75 * len(ratios), ratios
-    assert ratios[-1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("heads", "queries"), [(4, 7), (3, 6), (5, 4)])

@@ -175,6 +175,7 @@ def compare(
     """Time and compute several algorithms or profiles side by side; speed-ups against the first."""
     from npusim.cli import render, side_by_side
     from npusim.comparison import compare as compare_all
+    from npusim.study import check_wishes
 
     problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
@@ -183,6 +184,7 @@ def compare(
     entry.check_sizes(problem)
     _refuse_sizes(given, numerics.inputs)
     _refuse_what_says_nothing(machines, numerics)
+    check_wishes(numerics, engine)
     names = list(entry.algorithms) if algorithms is None else _names("--algorithms", algorithms)
     for name in names:
         if name not in entry.algorithms:
