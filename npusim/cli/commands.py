@@ -92,7 +92,7 @@ def list_names(
 def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> None:
     """Time a kernel on a machine and compute its result: time, bound, breakdown, error."""
     from npusim import study
-    from npusim.cli import render
+    from npusim.cli import render, results
     from npusim.data import written
 
     problem, options, machines, numerics, engine = chosen = split(
@@ -116,7 +116,7 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     if as_json:
         _print_json(result.to_json() | {"settings": _settings(*chosen[2:])})
     else:
-        render.result(console, result)
+        results.result(console, result)
         if numerics.output and result.numerics:
             console.print(f"{written(result.numerics.computed.outputs)} written to {numerics.output}")
         if engine.trace:
