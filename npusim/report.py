@@ -99,7 +99,7 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
     path = critical_path(timeline)
     roofline = _roofline(timeline, machine)
     bound, dominant = _bound(units)
-    if max(roofline["hbm_us"], roofline["l2_us"]) > BUSY_ENOUGH * core_us:
+    if bound == "latency" and max(roofline["hbm_us"], roofline["l2_us"]) > BUSY_ENOUGH * core_us:
         bound = "memory"  # shared by loads and stores, so that no unit need be busy all the time
     by_field = {name: cycles / scale for name, cycles in path.by_field.items()}
     for name, cycles in _launch_fields(machine, timeline.program.mixed).items():

@@ -92,8 +92,7 @@ class Reuse:
 
     def _swept(self, child: Block | Touch) -> float:
         """Distinct bytes touched by all trips of a block, or by one access, in one trip of what is around."""
-        if child.parent is None:
-            return self.footprint(child)
+        assert child.parent is not None  # the whole kernel stands in nothing
         touches = [child] if isinstance(child, Touch) else child.touches()
         return _total((touch, distinct(touch, child.parent)) for touch in touches)
 

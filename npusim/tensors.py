@@ -80,20 +80,20 @@ class Tensors(Data):
     def _bytes(self, kernel: Kernel) -> float:
         """Memory that it takes to compute `kernel`, about."""
         total = sum(node.total for phase in kernel.phases for node in phase.nodes if isinstance(node, Items))
-        share = min(1.0, self._samples(kernel) / total) if self._samples(kernel) and total else 1.0
+        share = min(1.0, (self._some(kernel) or total) / total) if total else 1.0
         sizes = dict.fromkeys(("input", "output", "constant"), 0)
         for tensor in kernel.tensors:
             sizes[tensor.role] += math.prod(tensor.shape)
         return INPUT_BYTES * sizes["input"] + (2 + OUTPUT_BYTES * share) * sizes["output"]
 
-    def _samples(self, kernel: Kernel) -> int:
-        """Items to compute, 0 for all: phases need each other's items."""
-        return self.samples or 0 if len(kernel.phases) == 1 else 0
+    def _some(self, kernel: Kernel) -> int | None:
+        """Items to compute; None: all, as always where phases need each other's items."""
+        return self.samples if len(kernel.phases) == 1 else None
 
     def compute(self, kernel: Kernel) -> Computed:
         """Errors of each output, over the matrices of it that were written."""
         arrays = self.arrays if self.path else _drawn(kernel, self.seed)
-        samples = self._samples(kernel) or None
+        samples = self._some(kernel)
         found = execute(kernel, arrays, samples)
         truth = execute(exact(kernel), found.inputs, samples)
         errors = {tensor.name: _errors(tensor.name, found, truth) for tensor in kernel.outputs}
