@@ -48,7 +48,9 @@ def check_target(path: str | os.PathLike[str]) -> Path:
 
 def check_targets(read: Mapping[str, str | None], written: Mapping[str, str | None]) -> None:
     """InputError where a file that is written, by the name of its option, may not be, or is another one's."""
-    taken = {Path(os.path.realpath(path)): option for option, path in read.items() if path}
+    taken = {
+        Path(os.path.realpath(path)): option for option, path in read.items() if path and os.path.exists(path)
+    }
     for option, path in written.items():
         if path:
             target = check_target(path)

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from npusim.errors import InputError, did_you_mean
 from npusim.generate import HEAD_DIM, KEY_CORRELATION, key_source
-from npusim.matrices import BLOCK_BYTES, Keys, Layout, MatrixBatch, assemble, spread
+from npusim.matrices import BLOCK_BYTES, VALUE_BYTES, Keys, Layout, MatrixBatch, assemble, spread
 from npusim.npz import read_npz
+from npusim.room import check_room
 
 Array = npt.NDArray[Any]
 Span = Callable[[int, int], slice]
@@ -193,8 +194,10 @@ def _read_triangles(file: _File, samples: int | None) -> MatrixBatch:
     remedy = "L must be strictly lower triangular (store L, not I + L; transpose an upper triangle)"
     for start, block in _blocks(stored):
         file.fail_at("L", (block != 0) & upper, remedy, start)
+    picked = spread(count, 1, samples)
+    check_room(VALUE_BYTES * len(picked) * rows * columns)
     with np.errstate(all="ignore"):
-        L = stored[spread(count, 1, samples)].astype(np.float64)
+        L = stored[picked].astype(np.float64)
     if not np.isfinite(L).all():
         file.fail("L", f"dtype {stored.dtype}: values exceed the range of float64")
     return MatrixBatch(L, None, count, f"{file.path}: L of {count} matrices {rows} x {rows}, {stored.dtype}")

@@ -100,7 +100,9 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
     roofline = _roofline(timeline, machine)
     bound, dominant = _bound(units)
     if bound == "latency" and max(roofline["hbm_us"], roofline["l2_us"]) > BUSY_ENOUGH * core_us:
-        bound = "memory"  # shared by loads and stores, so that no unit need be busy all the time
+        # shared by loads and stores, so that no unit need be busy all the time
+        moving = [name for name in units if not name.endswith("scalar") and name not in COMPUTE_UNITS]
+        bound, dominant = "memory", max(moving, key=lambda name: units[name].utilisation)
     by_field = {name: cycles / scale for name, cycles in path.by_field.items()}
     for name, cycles in _launch_fields(machine, timeline.program.mixed).items():
         by_field[name] = by_field.get(name, 0.0) + cycles

@@ -51,3 +51,4 @@ def test_memory_that_loads_and_stores_fill_in_turn_is_the_bound_though_no_unit_i
     report = matmul("ascend-310p3", 16, 2048, 2048, slots=1)
     assert max(u.utilisation for name, u in report.units.items() if "scalar" not in name) < 0.95
     assert report.roofline["hbm_us"] > 0.8 * report.core_us and report.bound == "memory"
+    assert report.dominant_unit in ("aic_mte2", "aiv_mte3")

@@ -556,6 +556,16 @@ def members(b: Loads) -> None:
     b.k.items([("i", 12), ("j", 4)], trip, group=4)
 
 
+def members_of_uneven_rows(b: Loads) -> None:
+    """Three items of a trip, four of a row: a neighbour has the same block two times in three."""
+
+    def trip(items: list[tuple[Index, ...]]) -> None:
+        for i, _ in items:
+            b.load("x", i)
+
+    b.k.items([("i", 12), ("j", 4)], trip, group=3)
+
+
 def query_groups(b: Loads) -> None:
     """Two value heads of a key head in a trip."""
 
@@ -579,6 +589,14 @@ SHAPES_OF_LOOPS = [
 def test_with_an_ample_l2_memory_gives_each_byte_once(build, phases):
     kernel = loads(build, phases)
     assert predicted(kernel, machine(1e6)) == pytest.approx(distinct(kernel))
+
+
+@pytest.mark.parametrize("phases", [1, 2])
+def test_members_that_coincide_now_and_then_are_not_credited_twice(phases):
+    """At least each block once; too much where one comes again in the next trip by another member."""
+    kernel = loads(members_of_uneven_rows, phases)
+    (told,), (size,) = predicted(kernel, machine(1e6)).values(), distinct(kernel).values()
+    assert size <= told <= 4 * size
 
 
 @pytest.mark.parametrize("phases", [1, 2])
