@@ -21,7 +21,7 @@ from algorithms.tri_inverse import (
     check_power_of_two,
     diagonal_blocks,
 )
-from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile
+from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile, bytes_of
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
@@ -47,7 +47,9 @@ class BlockRecursion:
         self.X, self.Y = self.products.operand("X"), self.products.operand("Y")
         self.cx = self.products.accumulator("X in L0C")
         self.cy = self.products.accumulator("Y in L0C")
-        self._vector_tiles(slots)
+        share = self.n * self.n * bytes_of(inverse.dtype) / max(1, target.vector_cores)
+        # A, its parts and their masks, and on a fused core the way of results through UB
+        self._vector_tiles(slots if 10 * share <= target.level_bytes["UB"] else 1)
 
     def _vector_tiles(self, slots: int) -> None:
         """In UB, dealt to the vector cores by rows. Integers are masked in fp16."""

@@ -35,8 +35,10 @@ ELEMENTS = 4096
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. On Ascend the default is the kernel that production would use at this chunk."""
-    production = "triton" if problem.chunk <= 64 else "tilelang" if problem.chunk == 128 else "textbook"
+    """The tile graph. On Ascend the default is the kernel that production would use at this chunk; Triton's
+    needs a cube with fp32."""
+    triton = problem.chunk <= 64 and "fp32" in target.cube_dtypes
+    production = "triton" if triton else "tilelang" if problem.chunk == 128 else "textbook"
     variant = ALGORITHM.variant(options, target, production)
     if variant != "textbook":
         for name in ("block", "slots", "fractals"):

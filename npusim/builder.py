@@ -244,11 +244,14 @@ class KernelBuilder(Writer):
         With no direct path the data go through `route`, or through a workspace on the shortest way.
         `fractals` [rows/16, cols/16] copies only these, one instruction each; `into` keeps the rest.
         """
+        if route:
+            self.move(route, src, label=label and f"{label} (out)")
+            src = route
         source, target = self._read(src), view_of(dst)
         start, end = source.tile.level, target.tile.level
         shared = self.target.same_memory(start, end)  # `finish` adds the route of what stays a copy
-        stops = [route.level] if route else [] if shared else self._route(start, end)
-        last = self._detour(source, target.tile, stops, route, label)
+        stops = [] if shared else self._route(start, end)
+        last = self._detour(source, target.tile, stops, None, label)
         extra = {"transpose": (transpose,), "fractals": (fractals,)}
         return self._write(OpKind.move, target, (last,), into=into, label=label, fresh=fresh, **extra)  # type: ignore[arg-type]
 
