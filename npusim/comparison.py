@@ -72,6 +72,7 @@ def compare(
     """
     check_wishes(numerics, engine)
     entry.check_sizes(problem)
+    engine = engine.model_copy(update={"what_if": False})
     _check_known(entry, algorithms, options)
     data = find_data(entry, problem, numerics)
     ready: list[tuple[Row, Prepared | None]] = []

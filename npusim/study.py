@@ -23,6 +23,7 @@ from npusim.simulate import EngineRun, simulate
 from npusim.tensors import TensorSource
 from npusim.trace import write_trace
 from npusim.triangles import TriangleSource
+from npusim.whatif import WhatIf, imagine
 
 Progress = Callable[[int], None]
 Announce = Callable[[Problem, Kernel], None]
@@ -30,7 +31,8 @@ Announce = Callable[[Problem, Kernel], None]
 
 TIMING_KEYS = (
     "time_us", "times", "cycles", "bound", "dominant_unit", "cores", "expected_error", "evidence", "units",
-    "waiting", "breakdown", "critical_path", "roofline", "bytes", "peak_bytes", "assumed",
+    "waiting", "breakdown", "critical_path", "mechanisms", "work", "roofline", "bytes", "peak_bytes",
+    "assumed",
 )  # fmt: skip
 """what a Report puts into the JSON; null where the kernel was not timed"""
 
@@ -90,6 +92,7 @@ class Result:
     report: Report | None
     engine: EngineRun | None
     numerics: Numerics | None
+    what_if: WhatIf | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of `npusim run`."""
@@ -102,6 +105,7 @@ class Result:
             "problem": self.entry.sizes_json(self.problem),
             "options": dict(self.kernel.settings),
             **timing,
+            "what_if": self.what_if.to_json() if self.what_if else None,
             "numerics": self.numerics.to_json() if self.numerics else None,
             "engine": self.engine.to_json() if self.engine else None,
         }
@@ -124,10 +128,13 @@ class Prepared:
     ) -> Result:
         """Time and compute it, as the settings ask."""
         report, ran = time_program(self.program, engine, progress) if self.program else (None, None)
+        imagined = None
+        if self.program and report and engine.what_if:
+            imagined = imagine(self.program, report, engine, progress)
         found, target = None, Target.of(self.machine)
         if numerics.numerics and self.data:
             found = compute(self.entry, self.data, self.options, target, numerics.output)
-        return Result(self.entry, self.kernel, self.machine, self.problem, report, ran, found)
+        return Result(self.entry, self.kernel, self.machine, self.problem, report, ran, found, imagined)
 
 
 def find_data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings) -> Data | None:
@@ -199,8 +206,8 @@ def check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
         refuse(numerics, ("output",), "writes what the kernel computes; drop --no-numerics")
         refuse(numerics, DRAWN, "nothing is computed; drop it, or --no-numerics")
     if not numerics.timing:
-        refuse(engine, ("trace",), "shows what is timed; drop --no-timing")
-        refuse(engine, ("engine", "exact"), "nothing is timed; drop it, or --no-timing")
+        why = "is about what is timed; drop it, or --no-timing"
+        refuse(engine, ("trace", "what_if", "engine", "exact"), why)
     if numerics.output:
         refuse(numerics, ("samples",), "--output computes all; drop one of the two")
     if not engine.trace:

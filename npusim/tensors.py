@@ -94,7 +94,8 @@ class Tensors(Data):
             # pages are given on first use, and large ones span several rows: as if whole rows were written
             rows = min(1.0, stored.get(tensor.name, 0.0) / math.prod(tensor.shape[:-1]))
             needed += (rows * (each + WRITTEN_BYTES) + share * (each + ERROR_BYTES)) * math.prod(tensor.shape)
-        return needed
+        spaces = [math.prod(tensor.shape) for tensor in kernel.tensors if tensor.role == "workspace"]
+        return needed + (TRUTH_BYTES + WRITTEN_BYTES) * sum(spaces)
 
     def _some(self, kernel: Kernel) -> int | None:
         """Items to compute; None: all, as always where phases need each other's items."""
