@@ -367,7 +367,8 @@ def check_capacity(kernel: Kernel, phase: Phase, target: Target) -> None:
             raise GraphError(
                 "capacity",
                 f"{kernel.name}, phase {phase.name}: the tiles at {memory} need {_kib(used)} of "
-                f"{_kib(limit)} (largest: {sizes}); use a smaller chunk, smaller tiles or fewer slots",
+                f"{_kib(limit)} (largest: {sizes})",
+                remedy="use smaller tiles or fewer slots",
             )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from npusim.errors import GraphError, InputError, Unsupported
+from npusim.errors import GraphError, InputError, NpusimError, Unsupported
 from npusim.kernels import KernelEntry
 from npusim.machine import Machine
 from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, NumericsSettings
-from npusim.study import Result, run
+from npusim.study import Prepared, Result, check_wishes, find_data, prepare
 
 ERRORS = ("relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "nonfinite")
 """the measures of error that a row shows"""
@@ -26,6 +26,11 @@ class Row:
     result: Result | None = None
     reason: str = ""
     speedup: float | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason, without the name of the machine that stands beside it."""
+        return self.reason.removeprefix(f"{self.profile}: ")
 
     def to_json(self) -> dict[str, Any]:
         """One row of `npusim compare --json`; None for what there is not, and `reason` says why."""
@@ -58,27 +63,63 @@ def compare(
     numerics: NumericsSettings,
     engine: EngineSettings,
     progress: Callable[[int], None] | None = None,
+    announce: Callable[[], None] | None = None,
 ) -> list[Row]:
     """Run every algorithm on every machine. What a machine or algorithm cannot do becomes a reason.
 
     A parameter or variant goes to the algorithms that know it; one that none knows is an InputError.
+    NpusimError where nothing at all can be done. `announce` is called before the work begins.
     """
-    rows = []
+    check_wishes(numerics, engine)
+    entry.check_sizes(problem)
     engine = engine.model_copy(update={"what_if": False})
     _check_known(entry, algorithms, options)
+    data = find_data(entry, problem, numerics)
+    ready: list[tuple[Row, Prepared | None]] = []
     for machine in machines:
         for name in algorithms:
-            algorithm = entry.algorithm(name)
-            own = {k: v for k, v in options.model_dump().items() if k in algorithm.parameters}
-            variant = options.variant if options.variant in algorithm.variants else None
-            chosen = Options(**{**own, "algorithm": name, "variant": variant})
+            row, chosen = Row(name, machine.name), _own(entry, name, options)
             try:
-                result = run(entry, problem, chosen, machine, numerics, engine, progress)
+                ready.append((row, prepare(entry, problem, chosen, machine, numerics, data)))
             except (GraphError, Unsupported) as error:
-                rows.append(Row(name, machine.name, reason=str(error)))
-                continue
-            rows.append(Row(name, machine.name, result))
+                ready.append((replace(row, reason=str(error)), None))
+    if not any(prepared for _, prepared in ready):
+        raise _nothing([row for row, _ in ready])
+    if announce:
+        announce()
+    rows = [_ran(row, prepared, numerics, engine, progress) if prepared else row for row, prepared in ready]
+    if not any(row.result for row in rows):
+        raise _nothing(rows)
     return _speedups(rows)
+
+
+def _own(entry: KernelEntry, name: str, options: Options) -> Options:
+    """Of the options, those that algorithm `name` knows."""
+    algorithm = entry.algorithm(name)
+    own = {k: v for k, v in options.model_dump().items() if k in algorithm.parameters}
+    variant = options.variant if options.variant in algorithm.variants else None
+    return Options(**{**own, "algorithm": name, "variant": variant})
+
+
+def _ran(
+    row: Row,
+    prepared: Prepared,
+    numerics: NumericsSettings,
+    engine: EngineSettings,
+    progress: Callable[[int], None] | None,
+) -> Row:
+    try:
+        return replace(row, result=prepared.result(numerics, engine, progress))
+    except (GraphError, Unsupported) as error:
+        return replace(row, reason=str(error))
+
+
+def _nothing(rows: list[Row]) -> NpusimError:
+    """Why there is no row to show, reason by reason."""
+    reasons: dict[str, str] = {}
+    for row in rows:
+        reasons.setdefault(row.reason, f"{row.algorithm} on {row.profile}: {row.why}")
+    return NpusimError("nothing could be compared; " + "; ".join(reasons.values()))
 
 
 def _check_known(entry: KernelEntry, algorithms: list[str], options: Options) -> None:

@@ -76,7 +76,8 @@ class Source(Protocol):
         ...
 
     def draw(self, problem: Problem, settings: NumericsSettings) -> Data:
-        """Generated data: all where they are written to a file, a sample otherwise."""
+        """Generated data: all where they are written to a file, a sample otherwise. What takes time is left
+        until they are computed on."""
         ...
 
 

@@ -18,11 +18,11 @@ class ProfileError(NpusimError):
 
 
 class GraphError(NpusimError):
-    """A tile graph that breaks one of the named rules of `npusim.check`."""
+    """A tile graph that breaks one of the named rules of `npusim.check`, and what to do about it."""
 
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(f"{rule}: {message}")
-        self.rule = rule
+    def __init__(self, rule: str, message: str, remedy: str = "") -> None:
+        super().__init__(f"{rule}: {message}" + (f"; {remedy}" if remedy else ""))
+        self.rule, self.message = rule, message
 
 
 class InputError(NpusimError):

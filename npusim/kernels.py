@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from npusim.errors import InputError, did_you_mean
+from npusim.errors import GraphError, InputError, did_you_mean
 from npusim.graph import Kernel
 from npusim.problem import Options, Problem, Target
+
+TAKES_ROOM = ("chunk", "block", "tile_m", "tile_n", "tile_k", "slots")
+"""the options by which tiles grow"""
 
 Build = Callable[[Problem, Options, Target], Kernel]
 """The form of every kernel: a problem, options and a target give a tile graph."""
@@ -78,8 +82,8 @@ class KernelEntry:
                 )
 
     def sizes_json(self, problem: Problem) -> dict[str, Any]:
-        """The sizes of `problem` that this kernel has, and its dtype."""
-        return problem.model_dump(mode="json", include={*self.sizes, "dtype"})
+        """The sizes of `problem` that this kernel has and that count in it, and its dtype."""
+        return problem.model_dump(mode="json", include={*self.sizes, "dtype"}.difference(problem.idle[0]))
 
     def build(self, problem: Problem, options: Options, target: Target) -> Kernel:
         """The tile graph. Sizes and options that mean nothing here are an InputError."""
@@ -97,3 +101,20 @@ class KernelEntry:
                     f"--{field.replace('_', '-')}: {algorithm.name} has no such parameter; it takes {takes}"
                 )
         return algorithm.build(problem, options, target)
+
+    @contextmanager
+    def advising(self, options: Options) -> Iterator[None]:
+        """Where a kernel of this entry takes too much room, the error names the options that lower it."""
+        try:
+            yield
+        except GraphError as error:
+            remedy = self._remedy(self.algorithm(options.algorithm))
+            if error.rule != "capacity" or not remedy:
+                raise
+            raise GraphError(error.rule, error.message, remedy) from None
+
+    def _remedy(self, algorithm: Algorithm) -> str:
+        """What takes less room, among the options that there are; '' where there is none."""
+        known = [name for name in TAKES_ROOM if name in self.sizes or name in algorithm.parameters]
+        *others, last = [f"--{name.replace('_', '-')}" for name in known] or [""]
+        return "lower " + (f"{', '.join(others)} or {last}" if others else last) if last else ""

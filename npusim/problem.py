@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -148,6 +149,16 @@ class Problem(Settings):
         return self
 
     @property
+    def idle(self) -> tuple[tuple[str, ...], str]:
+        """The sizes that say nothing, as the matrices are counted in another way, and which way that is."""
+        if self.matrices is not None:
+            names = ("batch", "seq_len", "heads", "key_heads", "cu_seqlens")
+            return names, "the problem is given by --matrices"
+        if self.cu_seqlens is not None:
+            return ("batch", "seq_len", "matrices"), "the sequences are given by --cu-seqlens"
+        return ("cu_seqlens", "matrices"), "the problem is given by --batch and --seq-len"
+
+    @property
     def kv_heads(self) -> int:
         return self.key_heads or self.heads
 
@@ -249,6 +260,11 @@ class Target:
             paths=frozenset((start, end) for start, end in paths),
             cube_dtypes=frozenset(machine.core.cube.k0),
         )
+
+    @staticmethod
+    def sees(path: str) -> bool:
+        """Whether the number at `path` of a machine is one that an algorithm may see."""
+        return path in ("core.groups", "core.vector_cores") or fnmatch(path, "levels.*.bytes")
 
     def same_memory(self, a: str, b: str) -> bool:
         """Both levels are one memory, so a plain move between them is no work."""

@@ -247,16 +247,19 @@ def _launch_fields(machine: Machine, mixed: bool) -> dict[str, float]:
 def _evidence(
     by_field: dict[str, float], machine: Machine, task_us: float
 ) -> tuple[dict[str, float], list[tuple[str, float, str]]]:
-    """Shares of the task time by evidence, and the numbers below `measured` that carried most."""
+    """Shares of the task time by evidence, and the numbers below `measured` that carried most.
+
+    Each cost is rounded to the time grid, so that together they may come to a little more than the time.
+    """
     known = quantities(machine)
     shares = {kind.value: 0.0 for kind in Evidence}
     doubtful: list[tuple[str, float, str]] = []
     for name, time in by_field.items():
         if name not in known:
             continue  # what rounding to the time grid left over
-        share = time / task_us if task_us else 0.0
+        share = min(1.0, time / task_us) if task_us else 0.0
         kind = known[name].evidence
-        shares[kind.value] += share
+        shares[kind.value] = min(1.0, shares[kind.value] + share)
         if kind in (Evidence.assumed, Evidence.fitted) and share > 5e-4:
             doubtful.append((name, share, kind.value))
     return shares, sorted(doubtful, key=lambda item: -item[1])[:10]

@@ -276,14 +276,11 @@ def _parting(touch: Touch, other: Touch) -> tuple[Block, Block | Touch, Block | 
 def _covered(touch: Touch, other: Touch, around: Block) -> float:
     """The share of the regions of `touch` that `other` came to, item by item where counts differ."""
     mine, its = touch.regions(around), other.regions(around)
-    if len(mine) == len(its) == 1:
-        return float(its[0] > 0)
-    in_items = touch.items is not None and touch.items in around.above
-    if not (in_items or touch.moves_with_items or other.moves_with_items):
-        return float(its.any())  # all items come to the same, as far as the longest of them
+    if len(mine) == len(its) == 1 or not other.moves_with_items:
+        return float(its.max() / other.reach(around))  # all items come to the same, the longest farthest
     if 1 < len(mine) != len(its) > 1 or not mine.any():
         return 0.0
-    if not in_items and touch.moves_with_items != other.moves_with_items:
+    if not touch.moves_with_items:
         return float(its.min() >= mine.max())
     return float(np.minimum(mine, its).sum() / (mine + 0 * its).sum())
 

@@ -16,7 +16,7 @@ from npusim.gates import GATE_MODELS
 from npusim.ideals import idealise
 from npusim.inputs import KEY_CORRELATION
 from npusim.machine import Machine, documented_only, override
-from npusim.problem import Settings
+from npusim.problem import Settings, Target, refuse
 from npusim.profiles import load_machine
 
 
@@ -49,6 +49,15 @@ class MachineSettings(Settings):
             except ProfileError as error:
                 raise InputError(f"--set: {error}") from None
         return idealise(machine, self.ideal.split(",")) if self.ideal else machine
+
+
+def refuse_costs(settings: MachineSettings) -> None:
+    """InputError for what matters to a time only; sizes by which kernels are built may matter to values."""
+    why = "nothing is timed; drop it, or --no-timing"
+    refuse(settings, ("ideal", "evidence"), why)
+    for text in settings.set:
+        if not Target.sees(_assignment(text)[0]):
+            raise InputError(f"--set {text}: {why}")
 
 
 def _assignments(texts: Iterable[str]) -> dict[str, float]:

@@ -111,6 +111,59 @@ class Result:
         }
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A run in which no mistake is left to find: its kernel is built and lowered, its data fit."""
+
+    entry: KernelEntry
+    kernel: Kernel
+    machine: Machine
+    problem: Problem
+    options: Options
+    program: Program | None
+    data: Data | None
+
+    def result(
+        self, numerics: NumericsSettings, engine: EngineSettings, progress: Progress | None = None
+    ) -> Result:
+        """Time and compute it, as the settings ask."""
+        report, ran = time_program(self.program, engine, progress) if self.program else (None, None)
+        imagined = None
+        if self.program and report and engine.what_if:
+            imagined = imagine(self.program, report, engine, progress)
+        found, target = None, Target.of(self.machine)
+        if numerics.numerics and self.data:
+            found = compute(self.entry, self.data, self.options, target, numerics.output)
+        return Result(self.entry, self.kernel, self.machine, self.problem, report, ran, found, imagined)
+
+
+def find_data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings) -> Data | None:
+    """The data of --inputs, or generated ones; None where nothing is computed and no file is given."""
+    source = SOURCES[entry.data]
+    if numerics.inputs:
+        return source.read(numerics.inputs, entry, problem, numerics)
+    return source.draw(problem, numerics) if numerics.numerics else None
+
+
+def prepare(
+    entry: KernelEntry,
+    problem: Problem,
+    options: Options,
+    machine: Machine,
+    numerics: NumericsSettings,
+    data: Data | None,
+) -> Prepared:
+    """All that comes before the work: what is wrong is said here. `data` are those of `find_data`."""
+    if data:
+        problem = data.whole
+    kernel = _build(entry, problem, options, Target.of(machine), numerics.inputs)
+    with entry.advising(options):
+        program = lower(kernel, machine) if numerics.timing else None
+    if data:
+        data.check(kernel, numerics.numerics)
+    return Prepared(entry, kernel, machine, problem, options, program, data)
+
+
 def run(
     entry: KernelEntry,
     problem: Problem,
@@ -124,24 +177,11 @@ def run(
     """Time and compute one kernel, as the settings ask; `announce` hears what before the work begins."""
     check_wishes(numerics, engine)
     entry.check_sizes(problem)
-    source, data = SOURCES[entry.data], None
-    if numerics.inputs:
-        data = source.read(numerics.inputs, entry, problem, numerics)
-        problem = data.whole
-    target = Target.of(machine)
-    kernel = _build(entry, problem, options, target, numerics.inputs)
-    program = lower(kernel, machine) if numerics.timing else None
-    if data:
-        data.check(kernel, numerics.numerics)
+    data = find_data(entry, problem, numerics)
+    prepared = prepare(entry, problem, options, machine, numerics, data)
     if announce:
-        announce(problem, kernel)
-    if numerics.numerics and not data:
-        data = source.draw(problem, numerics)
-        data.check(kernel, computed=True)
-    report, ran = time_program(program, engine, progress) if program else (None, None)
-    imagined = imagine(program, report, engine, progress) if program and report and engine.what_if else None
-    found = compute(entry, data, options, target, numerics.output) if numerics.numerics and data else None
-    return Result(entry, kernel, machine, problem, report, ran, found, imagined)
+        announce(prepared.problem, prepared.kernel)
+    return prepared.result(numerics, engine, progress)
 
 
 def _build(
@@ -166,7 +206,8 @@ def check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
         refuse(numerics, ("output",), "writes what the kernel computes; drop --no-numerics")
         refuse(numerics, DRAWN, "nothing is computed; drop it, or --no-numerics")
     if not numerics.timing:
-        refuse(engine, ("trace", "what_if"), "is about what is timed; drop it, or --no-timing")
+        why = "is about what is timed; drop it, or --no-timing"
+        refuse(engine, ("trace", "what_if", "engine", "exact"), why)
     if numerics.output:
         refuse(numerics, ("samples",), "--output computes all; drop one of the two")
     if not engine.trace:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,24 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.data import Computed, Data
+from npusim.dtypes import dtype
 from npusim.errors import InputError, did_you_mean
 from npusim.exact import exact
 from npusim.execute import Execution, execute
-from npusim.graph import Items, Kernel, Tensor
+from npusim.graph import Access, Items, Kernel, Loop, Node, Tensor
 from npusim.kernels import KernelEntry
 from npusim.metrics import Errors, compare
 from npusim.npz import read_npz
+from npusim.ops import OpKind
 from npusim.problem import Problem, refuse
 from npusim.room import check_room
 from npusim.settings import NumericsSettings
 
 Array = npt.NDArray[Any]
-INPUT_BYTES, OUTPUT_BYTES = 28, 40
-"""memory that a value takes, about: an input drawn, stored and in float64; an output computed, in float64 and
-compared"""
+INPUT_BYTES = 28
+"""memory that a value of an input takes, about: drawn or read, stored, and in float64"""
+TRUTH_BYTES, WRITTEN_BYTES, ERROR_BYTES = 8, 2, 16
+"""a value of the truth, in float64; whether it was written, in both; its error, while its norm is taken"""
 TRIANGLES_ONLY = ("gates", "key_correlation")
 """what only generated keys and gates can be asked for"""
 
@@ -81,10 +84,18 @@ class Tensors(Data):
         """Memory that it takes to compute `kernel`, about."""
         total = sum(node.total for phase in kernel.phases for node in phase.nodes if isinstance(node, Items))
         share = min(1.0, (self._some(kernel) or total) / total) if total else 1.0
-        sizes = dict.fromkeys(("input", "output", "constant", "workspace"), 0)
-        for tensor in kernel.tensors:
-            sizes[tensor.role] += math.prod(tensor.shape)
-        return INPUT_BYTES * sizes["input"] + (2 + OUTPUT_BYTES * share) * sizes["output"]
+        needed: float = INPUT_BYTES * sum(math.prod(tensor.shape) for tensor in _inputs(kernel).values())
+        stored: dict[str, float] = {}
+        for phase in kernel.phases:
+            for name, rows in _rows_stored(phase.nodes, share):
+                stored[name] = stored.get(name, 0.0) + rows
+        for tensor in kernel.outputs:
+            each = dtype(tensor.dtype).carrier.itemsize + TRUTH_BYTES
+            # pages are given on first use, and large ones span several rows: as if whole rows were written
+            rows = min(1.0, stored.get(tensor.name, 0.0) / math.prod(tensor.shape[:-1]))
+            needed += (rows * (each + WRITTEN_BYTES) + share * (each + ERROR_BYTES)) * math.prod(tensor.shape)
+        spaces = [math.prod(tensor.shape) for tensor in kernel.tensors if tensor.role == "workspace"]
+        return needed + (TRUTH_BYTES + WRITTEN_BYTES) * sum(spaces)
 
     def _some(self, kernel: Kernel) -> int | None:
         """Items to compute; None: all, as always where phases need each other's items."""
@@ -146,6 +157,18 @@ def _check_array(place: str, array: Array, shape: tuple[int, ...]) -> None:
         raise InputError(f"{place}: {array[where]} at {list(where)}: every value must be finite")
 
 
+def _rows_stored(nodes: tuple[Node, ...], share: float, trips: float = 1.0) -> Iterator[tuple[str, float]]:
+    """Each store of a share of the items: its tensor, and how many rows it stores, in all trips together."""
+    for node in nodes:
+        if isinstance(node, Loop):
+            yield from _rows_stored(node.body, share, trips * float(np.mean(node.count)))
+        elif isinstance(node, Items):
+            yield from _rows_stored(node.body, share, trips * share * (node.total // node.group))
+            yield from _rows_stored(node.ragged, share, trips)
+        elif node.kind is OpKind.store and isinstance(node.dst, Access):
+            yield node.dst.tensor.name, trips * node.dst.rows
+
+
 def _drawn(kernel: Kernel, seed: int) -> dict[str, Array]:
     """Standard normal values for each input; a tensor's values depend on its name, shape and seed alone."""
     return {
@@ -163,5 +186,5 @@ def _errors(name: str, found: Execution, truth: Execution) -> Errors:
     whole = written.reshape(stack).all(axis=(1, 2))
     result, wanted = found.outputs[name], truth.outputs[name]
     if np.count_nonzero(written) == np.count_nonzero(whole) * math.prod(stack[1:]):
-        return compare(result.reshape(stack)[whole], wanted.reshape(stack)[whole].astype(np.float64))
-    return compare(result[written][np.newaxis], wanted[written][np.newaxis].astype(np.float64))
+        return compare(result.reshape(stack)[whole], wanted.reshape(stack)[whole])
+    return compare(result[written][np.newaxis], wanted[written][np.newaxis])

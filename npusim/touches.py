@@ -191,6 +191,11 @@ class Touch:
                 count = count * (trips if self.moves_with(block.node.var) else trips > 0)
         return count
 
+    def reach(self, within: Block) -> float:
+        """The regions that an item would come to by the loops in `within` if each went its farthest."""
+        loops = [b.node for b in self.parent.above if isinstance(b.node, Loop) and b not in within.above]
+        return math.prod(max(1, int(np.max(loop.count))) for loop in loops if self.moves_with(loop.var))
+
     @property
     def moves_with_items(self) -> bool:
         return self.items is not None and any(self.moves_with(name) for name in self.items.variables)
@@ -216,11 +221,12 @@ class Touch:
         if mine == its:
             return 1.0
         plain = [[{(n.split(".")[0], f) for n, f in span} for span in spans] for spans in (mine, its)]
-        if self.items is None or self.items not in within.above or plain[0] != plain[1]:
+        if plain[0] != plain[1]:
             return 0.0
         if former.member != self.member - 1:
             return 0.0  # the neighbour has what those before it have, too
-        node = self.items.node
+        # only items have members, and they are around both
+        node = self.items.node if self.items else None
         assert isinstance(node, Items)
         first = np.arange(min(node.total // node.group, LARGEST)) * node.group
         sizes = tuple(size for _, size in node.axes)

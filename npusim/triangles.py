@@ -5,7 +5,9 @@ A sample of a problem's matrices is computed by a kernel that is built for just 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from npusim.execute import execute
 from npusim.graph import Kernel
 from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices, reference_inverse
 from npusim.kernels import KernelEntry
+from npusim.matrices import VALUE_BYTES
 from npusim.metrics import compare
 from npusim.problem import Problem, refuse
+from npusim.room import check_room
 from npusim.settings import NumericsSettings
 
 
@@ -25,19 +29,26 @@ class Triangles(Data):
     """Matrices L of a problem, all of them or a sample."""
 
     whole: Problem
-    batch: MatrixBatch
+    count: int
+    make: Callable[[], MatrixBatch]
+    """draws the `count` matrices, which takes time, or gives those that were read"""
+
+    @cached_property
+    def batch(self) -> MatrixBatch:
+        return self.make()
 
     @property
     def sample(self) -> Problem:
-        count, n, _ = self.batch.L.shape
-        return self.whole.model_copy(update={"matrices": count, "chunk": n})
+        return self.whole.model_copy(update={"matrices": self.count})
 
     @property
     def origin(self) -> str:
         return self.batch.description
 
     def check(self, kernel: Kernel, computed: bool) -> None:
-        """Any kernel of this chunk takes them."""
+        """Any kernel of this chunk takes them; all fits into memory."""
+        if computed:
+            check_room(VALUE_BYTES * self.count * self.whole.chunk**2)
 
     def compute(self, kernel: Kernel) -> Computed:
         """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype."""
@@ -77,21 +88,24 @@ class TriangleSource:
             sizes |= {"cu_seqlens": ends, "heads": batch.layout.heads}
             if batch.stored_keys:
                 refuse(settings, ("seed", "key_correlation"), f"{path} holds the keys; drop this option")
-        return Triangles(Problem.parse(**sizes), batch)
+        return Triangles(Problem.parse(**sizes), len(batch.L), lambda: batch)
 
     def draw(self, problem: Problem, settings: NumericsSettings) -> Triangles:
+        samples = None if settings.output else settings.samples
         common: dict[str, Any] = {
             "head_dim": problem.head_dim,
-            "samples": None if settings.output else settings.samples,
+            "samples": samples,
             "seed": settings.seed,
             "key_correlation": settings.key_correlation,
             "gates": settings.gates,
         }
-        if problem.matrices is not None:
-            batch = generate_matrices(problem.matrices, problem.chunk, **common)
-        else:
-            batch = generate(problem.chunk, problem.sequences, problem.heads, problem.kv_heads, **common)
-        return Triangles(problem, batch)
+
+        def make() -> MatrixBatch:
+            if problem.matrices is not None:
+                return generate_matrices(problem.matrices, problem.chunk, **common)
+            return generate(problem.chunk, problem.sequences, problem.heads, problem.kv_heads, **common)
+
+        return Triangles(problem, min(samples or problem.total, problem.total), make)
 
 
 def _refuse_beside_matrices(path: str, chunk: int, problem: Problem, settings: NumericsSettings) -> None:

@@ -304,7 +304,7 @@ BAD: dict[str, tuple[str, list[Callable[[Graph], object]], str]] = {
         "capacity",
         [too_deep],
         "phase p: the tiles at L0A need 96 KiB of 64 KiB (largest: deep 96 KiB); "
-        "use a smaller chunk, smaller tiles or fewer slots",
+        "use smaller tiles or fewer slots",
     ),
 }
 

@@ -386,9 +386,35 @@ def test_compare_gives_a_reason_for_what_does_not_fit(cli):
     assert made.code == 0 and "mxr on toy: --chunk" in made.out
 
 
-def test_compare_fails_where_nothing_fits(cli):
-    made = cli("compare", *SMALL, "--chunk", 96, "--algorithms", "mxr")
-    assert made.code == 2 and "nothing could be compared" in made.err and "got 96" in made.err
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_compare_fails_where_nothing_fits_and_says_why_for_each(cli, form):
+    made = cli("compare", *SMALL, "--chunk", 100, "--algorithms", "mxr,masked-neumann", *form)
+    refused(made, "nothing could be compared", "mxr on toy: --chunk", "masked-neumann on toy: --chunk")
+    assert made.out == ""
+
+
+def test_compare_says_why_there_is_no_speed_up(cli):
+    asked = ("compare", *SMALL[:3], "--chunk", 96, "--matrices", 2, "--algorithms")
+    line = "no speed-ups: the baseline, mxr on toy, has no time"
+    both = cli(*asked, "mxr,forward-substitution", "--no-numerics")
+    assert both.out.count(line) == 1 and "1.00x" not in both.out
+    other = cli(*asked, "forward-substitution,mxr", "--no-numerics")
+    assert "no speed-ups" not in other.out and "1.00x" in other.out
+    assert "no speed-ups" not in cli(*asked, "mxr,forward-substitution", "--no-timing").out
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_json_lists_the_sizes_that_count(cli, saved, command):
+    def sizes(*given):
+        return set(data(cli(command, "tri-inverse", "--profile", "toy", *given, "--json"))["problem"])
+
+    always = {"chunk", "head_dim", "dtype"}
+    small = ("--chunk", 16, "--no-timing", "--samples", 1)
+    assert sizes(*small, "--matrices", 4) == always | {"matrices"}
+    heads = always | {"heads", "key_heads"}
+    assert sizes(*small, "--seq-len", 32) == heads | {"batch", "seq_len"}
+    assert sizes(*small, "--cu-seqlens", "0,16,40") == heads | {"cu_seqlens"}
+    assert sizes(*small[2:], "--inputs", saved(L=lower())) == always | {"matrices"}
 
 
 def test_a_parameter_goes_to_the_algorithms_that_know_it(cli):
@@ -524,11 +550,24 @@ BAD = [
     (("run", "matmul", "--m", 10**5, "--n", 10**5, "--k", 16, "--no-timing", "--output", "c.npz"), ("GiB",)),
     (("show", "tri-inverse", "--matrices", 3, "--batch", 2), ("--batch", "--matrices", "drop")),
     (("show", "matmul", "--dtype", "fp64"), ("fp64", "--no-costs")),
+    (("show", "matmul", "--slots", 999), ("capacity", "lower --tile-m, --tile-n, --tile-k or --slots")),
     ((*RUN, "--key-heads", 5, "--no-numerics"), ("--key-heads", "32", "5")),
     ((*RUN, "--samples", 2, "--output", "T.npz"), ("--samples", "--output computes all")),
     ((*RUN, "--no-numerics", "--samples", 2), ("--samples", "--no-numerics")),
     (("run", "matmul", "--no-numerics", "--gates", "qwen3.5"), ("--gates", "--no-numerics")),
+    (("run", "matmul", "--gates", "qwen3.5"), ("--gates", "no keys and gates", "drop")),
+    (("compare", "matmul", "--gates", "qwen3.5"), ("--gates", "no keys and gates", "drop")),
+    (("compare", "tri-inverse", "--key-heads", 5), ("--key-heads", "32", "5")),
+    (("compare", "tri-inverse", "--chunk", 100), ("nothing could be compared", "mxr", "masked-neumann")),
+    (("compare", "matmul", "--m", 64, "--tile-m", 65), ("--tile-m", "65", "--m 64")),
+    (("compare", "tri-inverse", "--no-timing", "--no-numerics"), ("--no-timing", "drop")),
     ((*RUN, "--no-timing", "--ideal", "flags"), ("--ideal", "--no-timing")),
+    ((*RUN, "--no-timing", "--exact"), ("--exact", "timed", "--no-timing")),
+    ((*RUN, "--no-timing", "--engine", "reference"), ("--engine", "timed")),
+    (
+        (*RUN, "--no-timing", "--set", "core.groups=2", "--set", "clock_ghz=1"),
+        ("--set clock_ghz=1: nothing is timed",),
+    ),
     (("compare", "tri-inverse", "--profile", "toy", "--profiles", "toy"), ("--profile: ", "--profiles")),
     ((*RUN, "--dtype", "int32"), ("--dtype", "int32", "accumulate", "int8")),
     ((*RUN, "--out-dtype", "fp64"), ("fp64", "--out-dtype")),
@@ -547,7 +586,11 @@ BAD = [
     ((*RUN, "--dtype", "fp64"), ("ascend-910b2", "fp64", "--no-timing")),
     ((*RUN, "--dtype", "int16"), ("ascend-910b2", "int16", "--no-timing")),
     ((*RUN, "--algorithm", "forward-substitution", "--chunk", 256), ("UB", "192 KiB", "T 256 KiB")),
-    ((*RUN, "--algorithm", "masked-neumann", "--slots", 99), ("capacity", "L1", "KiB", "fewer slots")),
+    ((*RUN, "--algorithm", "masked-neumann", "--slots", 99), ("L1", "lower --chunk, --block or --slots")),
+    (
+        ("run", "matmul", "--tile-m", 1024, "--tile-n", 1024),
+        ("capacity", "lower --tile-m, --tile-n, --tile-k or --slots"),
+    ),
     (("show", "tri-inverse", "--dtype", "fp64"), ("fp64", "--no-costs")),
     # files
     ((*RUN, "--output", "no/such/folder/T.npz"), ("no/such/folder", "create it")),
@@ -575,7 +618,10 @@ def refused(called, *parts):
 
 @pytest.mark.parametrize(("arguments", "parts"), BAD, ids=[" ".join(map(str, a)) for a, _ in BAD])
 def test_bad_input_is_one_line_that_names_place_and_remedy(cli, arguments, parts):
-    refused(cli(*arguments), *parts)
+    made = cli(*arguments)
+    refused(made, *parts)
+    if arguments[:2] != ("profile", "check"):  # which says what it found of each
+        assert made.out == ""
 
 
 def test_a_wish_that_would_fail_later_is_refused_before_the_work(cli):
@@ -632,6 +678,7 @@ def test_a_bad_problem_file_is_one_line_that_names_file_and_array(cli, saved, na
     arrays, options, parts = FILES[name]
     made = cli(command, "tri-inverse", "--profile", "toy", "--inputs", saved(**arrays()), *options)
     refused(made, *parts)
+    assert made.out == ""
     if not options:
         assert "problem.npz" in made.err
 

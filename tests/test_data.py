@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,7 @@ from npusim.problem import Target as Machines
 from npusim.profiles import load_machine
 from npusim.settings import EngineSettings, NumericsSettings
 from npusim.study import Result, run
+from npusim.tensors import Tensors
 from npusim.text import kernel_text
 
 ROWS = 32
@@ -141,6 +143,36 @@ def test_a_sample_of_a_large_result_is_compared_where_it_was_computed():
     truth = execution.inputs["a"].astype(np.float64) @ execution.inputs["b"].astype(np.float64)
     error = np.linalg.norm((execution.outputs["c"] - truth)[written]) / np.linalg.norm(truth[written])
     assert numerics.errors.relative_error == pytest.approx(error, rel=1e-6)
+
+
+def product(size: int, dtype: str, samples: int | None) -> tuple[Tensors, Kernel]:
+    """The data of a product of little more than its result, in tiles of 128 x 256."""
+    problem, machine = Problem(m=size, n=size, k=16, dtype=dtype), load_machine("ascend-910b2")
+    kernel = algorithms.REGISTRY["matmul"].build(problem, Options(), Machines.of(machine))
+    return Tensors(problem, None, {}, samples), kernel
+
+
+@pytest.mark.parametrize("samples", [40, None])
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_the_memory_that_is_asked_for_is_what_a_larger_result_takes(dtype, samples):
+    """A sample that reaches all rows takes whole arrays, too. What both sizes take alike is left out: a block
+    of items."""
+    taken, asked, sizes = [], [], (2048, 4096)
+    for size in sizes:
+        tensors, kernel = product(size, dtype, samples)
+        tracemalloc.start()
+        tensors.compute(kernel)
+        taken.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        asked.append(tensors._bytes(kernel))
+    assert asked[1] - asked[0] == pytest.approx(taken[1] - taken[0], rel=0.03)
+
+
+def test_a_sample_of_few_rows_is_not_asked_to_have_room_for_all():
+    """Tiles in four of 32 rows of tiles take an eighth of what tiles in all rows take, beside the inputs."""
+    (few, kernel), (more, _) = product(4096, "fp16", 4), product(4096, "fp16", 32)
+    inputs = 28 * 2 * 4096 * 16
+    assert (few._bytes(kernel) - inputs) / (more._bytes(kernel) - inputs) == pytest.approx(1 / 8)
 
 
 def test_drawn_values_depend_on_the_seed():

@@ -17,6 +17,7 @@ from npusim.machine import (
     rebuild,
     validate,
 )
+from npusim.problem import Target
 from npusim.profiles import load_machine, raw_profile
 
 
@@ -190,3 +191,15 @@ def test_several_mistakes_are_counted() -> None:
     data["clock_ghz"], data["core"]["groups"] = number(-1), number(-2)
     with pytest.raises(ProfileError, match=r"clock_ghz: must be > 0, got -1 \(and 1 more\)$"):
         validate(data, "x.yaml")
+
+
+def test_an_algorithm_sees_sizes_and_counts_of_a_machine_and_no_cost():
+    """What `Target.sees` says, against what changes a target."""
+    machine = load_machine("ascend-910b2")
+    seen = set()
+    for path, number in quantities(machine).items():
+        changed = override(machine, {path: 2 * number.value or 1})
+        if Target.of(changed) != Target.of(machine):
+            seen.add(path)
+    assert seen == {path for path in quantities(machine) if Target.sees(path)}
+    assert {"core.groups", "core.vector_cores", "levels.L1.bytes"} < seen

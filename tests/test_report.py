@@ -1,4 +1,4 @@
-"""The label of the bound: which unit, and by what rule."""
+"""The label of the bound: which unit, and by what rule; shares of the time by evidence."""
 
 from __future__ import annotations
 
@@ -52,3 +52,11 @@ def test_memory_that_loads_and_stores_fill_in_turn_is_the_bound_though_no_unit_i
     assert max(u.utilisation for name, u in report.units.items() if "scalar" not in name) < 0.95
     assert report.roofline["hbm_us"] > 0.8 * report.core_us and report.bound == "memory"
     assert report.dominant_unit in ("aic_mte2", "aiv_mte3")
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_no_share_of_the_time_is_more_than_all_of_it(size):
+    """Every number of the toy is assumed; costs rounded to the time grid come to 1 + 4e-9 at size 16."""
+    report = matmul("toy", size, size, size)
+    assert 1 - 1e-6 < report.evidence["assumed"] <= 1
+    assert all(share <= 1 for _, share, _ in report.assumed)

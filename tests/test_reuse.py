@@ -533,6 +533,70 @@ def causal_then_all_in_items(b: Loads) -> None:
     b.items(12, item)
 
 
+def causal_then_all_of_one(b: Loads) -> None:
+    """Each item goes through a part of what all go through after that."""
+    counts = np.arange(1, 13)
+
+    def item(i: Index) -> None:
+        b.k.loop(counts, lambda p: b.load("x", p))
+        b.k.loop(12, lambda p: b.load("x", p))
+
+    b.items(12, item)
+
+
+def dealt_then_all(b: Loads) -> None:
+    """One block for each item, then all of them for each item."""
+    b.items(12, lambda i: b.load("x", i))
+    b.items(6, lambda i: b.k.loop(12, lambda p: b.load("x", p)))
+
+
+def one_for_each(b: Loads) -> None:
+    """One item goes through what is dealt to items later."""
+    counts = np.array([0, 0, 0, 0, 0, 12])
+    b.items(6, lambda i: b.k.loop(counts, lambda p: b.load("x", p)))
+    b.items(12, lambda i: b.load("x", i))
+
+
+def row_of_all(b: Loads) -> None:
+    """Each item goes through its row, all of them at least so far as all go through one row later."""
+    counts = np.array([6, 4, 5, 4, 9, 7])
+    b.items(6, lambda i: b.k.loop(counts, lambda p: b.load("x", i, p)))
+    b.items(6, lambda i: b.k.loop(4, lambda p: b.load("x", 2, p)))
+
+
+def corner(b: Loads) -> None:
+    """Two squares of 6 x 6 blocks with 3 x 3 in common."""
+    for start in (0, 3):
+        b.items(6, lambda i, s=start: b.k.loop(6, lambda p: b.load("x", i + s, p + s)))  # type: ignore[misc]
+
+
+EVEN, ODD = np.array([1, 0] * 3), np.array([0, 1] * 3)
+
+
+def never(b: Loads, body: Callable[[Index], object]) -> None:
+    """A loop in a loop: each item has a trip of one of them at most."""
+    b.k.loop(EVEN, lambda p: b.k.loop(ODD, lambda q: body(p + q)))
+
+
+def none_then_all(b: Loads) -> None:
+    b.items(6, lambda i: never(b, lambda p: b.load("x", p)))
+    b.items(6, lambda i: b.load("x", i))
+
+
+def all_then_none(b: Loads) -> None:
+    b.items(6, lambda i: b.k.loop(np.arange(1, 7), lambda p: b.load("x", i, p)))
+    b.items(6, lambda i: never(b, lambda p: b.load("x", i, p)))
+
+
+def other_rows_in_the_last_trip(b: Loads) -> None:
+    """The last trip, of fewer items, is in a row that others are in, too, but loads another block for it."""
+
+    def trip(items: list[tuple[Index, ...]]) -> None:
+        b.load("x", items[0][0] + (20 if len(items) == 4 else 0))
+
+    b.k.items([("i", 3), ("j", 5)], trip, group=4)
+
+
 def two_tables(b: Loads) -> None:
     for counts in ([5, 1, 1, 1, 1, 1], [1, 5, 1, 1, 1, 1]):
         table = np.array(counts)
@@ -577,6 +641,8 @@ def query_groups(b: Loads) -> None:
 
 
 SHAPES_OF_LOOPS = [
+    causal_then_all_of_one, dealt_then_all, one_for_each, row_of_all, corner, none_then_all, all_then_none,
+    other_rows_in_the_last_trip,
     causal_then_all, causal_then_all_in_items, two_tables, one_for_all, members, query_groups,
     strided, packed, strided_in_items, some_without_a_trip, skipped_then_all,
     repeated_in_every_trip, grouped, ragged, triangular, rarely, unequal, two_passes, peeled,
@@ -584,6 +650,7 @@ SHAPES_OF_LOOPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("build", SHAPES_OF_LOOPS, ids=lambda build: build.__name__)
 @pytest.mark.parametrize("phases", [1, 2])
 def test_with_an_ample_l2_memory_gives_each_byte_once(build, phases):
@@ -599,12 +666,73 @@ def test_members_that_coincide_now_and_then_are_not_credited_twice(phases):
     assert size <= told <= 4 * size
 
 
+def of_one_item(b: Loads) -> None:
+    """One item loads its block, then each of them all blocks."""
+    b.items(6, lambda i: b.k.loop(np.array([0, 1, 0, 0, 0, 0]), lambda _: b.load("x", i)))
+    b.items(6, lambda i: b.k.loop(6, lambda p: b.load("x", p)))
+
+
+def row_of_none(b: Loads) -> None:
+    """All rows but one, then that one."""
+    counts = np.array([5, 5, 0, 5, 5, 5])
+    b.items(6, lambda i: b.k.loop(counts, lambda p: b.load("x", i, p)))
+    b.items(6, lambda i: b.k.loop(4, lambda p: b.load("x", 2, p)))
+
+
+def arms_of_an_angle(b: Loads) -> None:
+    """One item goes down the first column, one along the first row; then each through the whole square."""
+    down, along = np.array([6, 1]), np.array([1, 6])
+    b.items(2, lambda i: b.k.loop(down, lambda p: b.k.loop(along, lambda q: b.load("x", p, q))))
+    b.items(2, lambda i: b.k.loop(6, lambda p: b.k.loop(6, lambda q: b.load("x", p, q))))
+
+
+def more_items(b: Loads) -> None:
+    """Rows of six items, then of twelve, all of unequal length."""
+    b.items(6, lambda i: b.k.loop(np.arange(1, 7), lambda p: b.load("x", i, p)))
+    b.items(12, lambda i: b.k.loop(np.arange(12) % 3 + 2, lambda p: b.load("x", i, p)))
+
+
+def members_apart(b: Loads) -> None:
+    """Two items of a trip are in one row, but only one of them loads the block of that number."""
+
+    def trip(items: list[tuple[Index, ...]]) -> None:
+        (i, _), (same, _) = items
+        b.load("x", 2 * i)
+        b.load("x", same)
+
+    b.k.items([("i", 12), ("j", 4)], trip, group=2)
+
+
+WITH_GAPS = [diagonal, of_one_item, row_of_none, arms_of_an_angle, more_items, members_apart]
+
+
+@pytest.mark.parametrize("build", WITH_GAPS, ids=lambda build: build.__name__)
 @pytest.mark.parametrize("phases", [1, 2])
-def test_places_that_an_access_skips_are_not_taken_for_touched(phases):
-    """A diagonal, then all: the diagonal may count twice, and nothing for nothing."""
-    kernel = loads(diagonal, phases)
+def test_places_that_an_access_skips_are_not_taken_for_touched(build, phases):
+    """What was touched may count twice, and nothing for nothing."""
+    kernel = loads(build, phases)
     (told,), (size,) = predicted(kernel, machine(1e6)).values(), distinct(kernel).values()
     assert size <= told <= size + 20 * BLOCK
+
+
+def test_members_of_a_trip_find_what_their_neighbours_loaded_and_not_twice():
+    """Three items of a trip, four of a row: every other trip goes on from one row to the next. The L2 holds
+    what a trip loads of x, but not of y, too, and no two cores work on one row."""
+
+    def trip(items: list[tuple[Index, ...]]) -> None:
+        for i, _ in items:
+            b.load("x", i)
+        b.k.loop(8, lambda p: b.load("y", items[0][0], items[0][1], row=16 * p))
+
+    b = Loads()
+    with b.k.phase("p"):
+        b.k.items([("i", 18), ("j", 4)], trip, group=3, deal="contiguous")
+    assert agree(b.k.finish(), 4 * CORES) == {"x": 24 * 1.5, "y": 24 * 8}
+
+
+def test_what_every_trip_loads_is_found_one_trip_later_by_the_next_items():
+    """In an L2 that holds a trip of all cores, and not all that they load before."""
+    assert agree(loads(repeated_in_every_trip), 3 * CORES) == {"x": 72, "y": 1}
 
 
 WHOLE = [

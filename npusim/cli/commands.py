@@ -13,11 +13,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from npusim import __version__
 from npusim.cli import profile
 from npusim.cli.fields import Json, plain, split, takes
-from npusim.errors import InputError, NpusimError, Unsupported, did_you_mean
+from npusim.errors import InputError, Unsupported, did_you_mean
 from npusim.files import check_targets
 from npusim.graph import Kernel
 from npusim.problem import Options, Problem, Settings, refuse
-from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, refuse_costs
 
 app = typer.Typer(
     help="How long a tile algorithm takes on an NPU, why, and how wrong its result is.",
@@ -100,8 +100,9 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     )
     entry = find_kernel(kernel)
     entry.check_sizes(problem)
-    _refuse_sizes(given, numerics.inputs)
-    _refuse_what_says_nothing(machines, numerics)
+    _refuse_sizes(problem, numerics.inputs)
+    if not numerics.timing:
+        refuse_costs(machines)
     machine = machines.machine()
     check_targets({"--profile": machines.profile}, {"--output": numerics.output, "--trace": engine.trace})
     console = Console(highlight=False, markup=False)
@@ -124,26 +125,11 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
             console.print(f"up to {most} of each outermost loop written to {engine.trace}")
 
 
-def _refuse_what_says_nothing(machines: MachineSettings, numerics: NumericsSettings) -> None:
-    """What is free matters to a time only."""
-    if not numerics.timing:
-        refuse(machines, ("ideal", "evidence"), "nothing is timed; drop it, or --no-timing")
-
-
-def _refuse_sizes(given: dict[str, Any], inputs: str | None = None) -> None:
+def _refuse_sizes(problem: Problem, inputs: str | None = None) -> None:
     """A problem is counted in one way. What contradicts a file is known once it is read: `npusim.data`."""
-    if inputs:
-        return
-    if "matrices" in given:
-        names: tuple[str, ...] = ("batch", "seq_len", "heads", "key_heads", "cu_seqlens")
-        why = "the problem is given by --matrices"
-    elif "cu_seqlens" in given:
-        names, why = ("batch", "seq_len"), "the sequences are given by --cu-seqlens"
-    else:
-        return
-    for name in names:
-        if name in given:
-            raise InputError(f"--{name.replace('_', '-')}: {why}; drop one of the two")
+    if not inputs:
+        names, way = problem.idle
+        refuse(problem, names, f"{way}; drop one of the two")
 
 
 def _settings(*chosen: Settings) -> dict[str, Any]:
@@ -175,16 +161,15 @@ def compare(
     """Time and compute several algorithms or profiles side by side; speed-ups against the first."""
     from npusim.cli import render, side_by_side
     from npusim.comparison import compare as compare_all
-    from npusim.study import check_wishes
 
     problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
     entry = find_kernel(kernel)
     entry.check_sizes(problem)
-    _refuse_sizes(given, numerics.inputs)
-    _refuse_what_says_nothing(machines, numerics)
-    check_wishes(numerics, engine)
+    _refuse_sizes(problem, numerics.inputs)
+    if not numerics.timing:
+        refuse_costs(machines)
     names = list(entry.algorithms) if algorithms is None else _names("--algorithms", algorithms)
     for name in names:
         if name not in entry.algorithms:
@@ -195,17 +180,19 @@ def compare(
     places = [machines.profile] if profiles is None else _names("--profiles", profiles)
     loaded = [machines.model_copy(update={"profile": place}).machine() for place in places]
     console = Console(highlight=False, markup=False)
-    if not as_json:
+
+    def announce() -> None:
         render.comparison_settings(console, entry, problem, machines, loaded, numerics)
+
     with _progress(enabled=not as_json) as tick:
-        rows = compare_all(entry, names, loaded, problem, options, numerics, engine, tick)
+        said_first = None if as_json else announce
+        rows = compare_all(entry, names, loaded, problem, options, numerics, engine, tick, said_first)
     if as_json:
-        said = {"kernel": kernel, "problem": entry.sizes_json(problem)}
+        solved = next(row.result.problem for row in rows if row.result)  # with the sizes of --inputs
+        said = {"kernel": kernel, "problem": entry.sizes_json(solved)}
         _print_json(said | {"rows": [row.to_json() for row in rows], "settings": _settings(*chosen[2:])})
     else:
         side_by_side.comparison(console, entry, rows)
-    if all(row.result is None for row in rows):
-        raise NpusimError(f"nothing could be compared; {rows[0].algorithm}: {rows[0].reason}")
 
 
 def _names(option: str, text: str) -> list[str]:
@@ -235,8 +222,9 @@ def show(
     machine = machines.machine()
     entry = find_kernel(kernel)
     entry.check_sizes(problem)
-    _refuse_sizes(given)
-    graph = check(entry.build(problem, options, Target.of(machine)), Target.of(machine))
+    _refuse_sizes(problem)
+    with entry.advising(options):
+        graph = check(entry.build(problem, options, Target.of(machine)), Target.of(machine))
     try:
         text = kernel_text(graph, machine if costs else None)
     except Unsupported as error:

@@ -36,8 +36,10 @@ def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
         console.print(line, style="dim")
     for row in rows:
         if row.result is None:
-            reason = row.reason.removeprefix(f"{row.profile}: ")
-            console.print(f"{row.algorithm} on {row.profile}: {reason}", style="yellow")
+            console.print(f"{row.algorithm} on {row.profile}: {row.why}", style="yellow")
+    if rows[0].result is None and any(row.result and row.result.report for row in rows):
+        first = f"{rows[0].algorithm} on {rows[0].profile}"
+        console.print(f"no speed-ups: the baseline, {first}, has no time", style="yellow")
 
 
 def _chosen(done: list[Row]) -> list[str]:
