@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from npusim.arguments import whole
 from npusim.ops import OpKind
 
 Bools = npt.NDArray[np.bool_]
@@ -59,7 +60,7 @@ class Index:
 
 
 def as_index(value: int | Index) -> Index:
-    return value if isinstance(value, Index) else Index(value)
+    return value if isinstance(value, Index) else Index(whole("a position", value))
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Tensor:
             self,
             tuple(as_index(i) for i in lead),
             as_index(row),
-            self.shape[-2] if rows is None else rows,
+            self.shape[-2] if rows is None else whole("rows", rows),
             as_index(col),
-            self.shape[-1] if cols is None else cols,
+            self.shape[-1] if cols is None else whole("cols", cols),
         )
 
 
@@ -128,6 +129,8 @@ class Tile:
     place: Place = "cube"
     scale: float = 1.0
     """for integer dtypes: the value of one unit in the last place"""
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
     def view(
         self, row: int | Index = 0, rows: int | None = None, col: int | Index = 0, cols: int | None = None
@@ -136,9 +139,9 @@ class Tile:
         return View(
             self,
             as_index(row),
-            self.shape[0] if rows is None else rows,
+            self.shape[0] if rows is None else whole("rows", rows),
             as_index(col),
-            self.shape[1] if cols is None else cols,
+            self.shape[1] if cols is None else whole("cols", cols),
         )
 
 
@@ -190,6 +193,8 @@ class Operation:
     on: str = ""
     """core, unit or scope of a scalar, wait or barrier operation"""
     label: str = ""
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
     @property
     def name(self) -> str:
@@ -209,6 +214,8 @@ class Loop:
     var: str
     count: int | npt.NDArray[np.int64]
     body: tuple[Node, ...]
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +231,8 @@ class Items:
     deal: Deal
     body: tuple[Node, ...]
     ragged: tuple[Node, ...] = ()
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
     @property
     def total(self) -> int:
@@ -245,6 +254,8 @@ def item_variable(axis: str, j: int, group: int) -> str:
 
 
 Node = Operation | Loop | Items
+Fault = tuple[Node, str]
+"""what breaks a rule: the node to blame, and the message"""
 
 
 @dataclass(frozen=True, eq=False)
