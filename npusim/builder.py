@@ -152,7 +152,7 @@ class KernelBuilder(Writer):
         """A phase; between two phases stands a barrier over all cores."""
         if self._blocks:
             raise GraphError("phase", f"phase {name!r} is opened inside another one")
-        one_of("phase", f"phase {name!r} over", over, ("group", "vector"))
+        one_of("phase", f"phase {name!r}: nothing to run over called", over, ("group", "vector"))
         self._over = over
         self._open()
         yield
@@ -172,8 +172,10 @@ class KernelBuilder(Writer):
         shape = tuple((name, whole(f"items of {name!r}", size, 0)) for name, size in axes)
         total = int(np.prod([size for _, size in shape], dtype=np.int64))
         group = min(whole("group", group, 1), total)
-        if not isinstance(deal, tuple):
-            one_of("items", "dealt", deal, ("cyclic", "contiguous"))
+        if isinstance(deal, tuple):
+            deal = (whole("the rows of a grid", deal[0], 1), whole("the columns of a grid", deal[1], 1))
+        else:
+            one_of("items", "they cannot be dealt", deal, ("cyclic", "contiguous"))
         full = self._block(lambda: body(self._trip(shape, group)))
         rest = total % group
         ragged = self._block(lambda: body(self._trip(shape, rest))) if rest else ()
@@ -202,8 +204,9 @@ class KernelBuilder(Writer):
 
         A table of counts has one per item around (in `cores`: per core) and peels trip by trip as well.
         """
-        if np.ndim(count) == 0:
-            count = whole("the count of a loop", count, 0)
+        count = whole("the count of a loop", count, 0) if np.ndim(count) == 0 else np.asarray(count)
+        if not isinstance(count, int) and count.dtype.kind not in "iu":
+            raise wrong(f"a table of counts must hold whole numbers, got {count.dtype}")
         head, tail = (1 if first else 0), (1 if last else 0)
         if first:
             self._loop(np.minimum(count, 1), first, 0)
@@ -306,6 +309,8 @@ class KernelBuilder(Writer):
             raise GraphError("function", f"no vector function {function!r}; {did_you_mean(function, VECTOR)}")
         if imm is not None and not isinstance(imm, Real):
             raise wrong(f"imm of {function} must be a number, got {imm!r}")
+        if scratch is not None and not isinstance(scratch, Tile):
+            raise wrong(f"scratch of {function} must be a tile, got {scratch!r}")
         into = VECTOR[function].accumulates
         reads = tuple(self._read(src) for src in srcs)
         return self._write(OpKind.vector, dst, reads, into, function, imm, scratch=scratch, label=label)

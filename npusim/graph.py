@@ -34,8 +34,8 @@ class Index:
     terms: tuple[tuple[str, int], ...] = ()
 
     def __add__(self, other: int | Index) -> Index:
-        if isinstance(other, int):
-            return Index(self.const + other, self.terms)
+        if not isinstance(other, Index):
+            return Index(self.const + whole("what is added to an index", other), self.terms)
         merged = dict(self.terms)
         for name, factor in other.terms:
             merged[name] = merged.get(name, 0) + factor
@@ -44,6 +44,7 @@ class Index:
     __radd__ = __add__
 
     def __mul__(self, factor: int) -> Index:
+        factor = whole("the factor of an index", factor)
         return Index(self.const * factor, tuple((n, f * factor) for n, f in self.terms))
 
     __rmul__ = __mul__

@@ -90,11 +90,11 @@ class Writer:
         """
         if name in self._tiles:
             raise GraphError("name", f"tile {name!r} is declared twice; give each tile its own name")
-        one_of("level", f"tile {name} at", level, ("GM", *self.target.level_bytes))
+        one_of("level", f"tile {name}: no level", level, ("GM", *self.target.level_bytes))
         rows, cols = sizes(f"tile {name}", shape, axes=2)
         find_dtype(dtype)
         holder: Place = place or ("rows" if level == "UB" else "cube")
-        one_of("place", f"tile {name} placed", holder, get_args(Place))
+        one_of("place", f"tile {name}: no place", holder, get_args(Place))
         slots, scale = whole(f"slots of tile {name}", slots, 1), positive(f"scale of tile {name}", scale)
         tile = Tile(name, level, (rows, cols), dtype, slots, holder, scale, caller())
         self._tiles[name] = tile
