@@ -21,7 +21,7 @@ from npusim.errors import InputError, NpusimError, did_you_mean
 from npusim.graph import Access, Kernel, operations
 from npusim.kernels import Algorithm, Build, KernelEntry
 from npusim.problem import Options, Problem, Target
-from npusim.where import line_in
+from npusim.where import BUILT_IN, line_in
 
 FORM = "FILE.py:FUNCTION"
 CHOICE = ("algorithm", "variant")
@@ -92,7 +92,8 @@ def _text(path: str) -> bytes:
 def _foreign(path: str, when: str = "") -> Iterator[None]:
     """Code of the user's runs inside: its folder is importable as for `python FILE.py`, what it prints goes
     to standard error, and what it raises becomes one error with the line in the file."""
-    sys.path.insert(0, str(Path(path).resolve().parent))
+    folder, known = Path(path).resolve().parent, set(sys.modules)
+    sys.path.insert(0, str(folder))
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -104,7 +105,17 @@ def _foreign(path: str, when: str = "") -> Iterator[None]:
         failure.blame(line_in(path, error))
         raise failure from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(str(folder))
+        _forget(folder, known)
+
+
+def _forget(folder: Path, known: set[str]) -> None:
+    """Drop the modules of `folder` that are not `known`: a file in another folder may have some of that name."""
+    for name in set(sys.modules) - known:
+        top = name.partition(".")[0]
+        beside = (folder / f"{top}.py").exists() or (folder / top).is_dir()
+        if beside and top not in BUILT_IN:
+            del sys.modules[name]
 
 
 def _said(error: BaseException) -> str:
