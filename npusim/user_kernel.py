@@ -110,7 +110,7 @@ def _foreign(path: str, when: str = "") -> Iterator[None]:
 
 
 def _forget(folder: Path, known: set[str]) -> None:
-    """Drop the modules of `folder` that are not `known`: a file in another folder may have some of that name."""
+    """Drop the modules of `folder` that are not `known`: another folder may have some of the same name."""
     for name in set(sys.modules) - known:
         top = name.partition(".")[0]
         beside = (folder / f"{top}.py").exists() or (folder / top).is_dir()
