@@ -116,7 +116,8 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
             entry, problem, options, machine, numerics, engine, tick, None if as_json else announce
         )
     if as_json:
-        _print_json(result.to_json() | {"settings": {"kernel": kernel, **_settings(*chosen[2:])}})
+        asked = {} if kernel == result.kernel.name else {"kernel": kernel}  # a graph may differ
+        _print_json(result.to_json() | {"settings": asked | _settings(*chosen[2:])})
     else:
         results.result(console, result)
         if numerics.output and result.numerics:
