@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from algorithms import forward_substitution, masked_neumann, matmul, mxr
+from algorithms import (
+    block_recursion,
+    blocked_substitution,
+    column_sweep,
+    doubling,
+    forward_substitution,
+    masked_neumann,
+    matmul,
+    mxr,
+    newton_schulz,
+)
 from npusim.builder import KernelEntry
 
 REGISTRY: dict[str, KernelEntry] = {
@@ -14,6 +24,11 @@ REGISTRY: dict[str, KernelEntry] = {
             for algorithm in (
                 mxr.ALGORITHM,
                 forward_substitution.ALGORITHM,
+                column_sweep.ALGORITHM,
+                blocked_substitution.ALGORITHM,
+                doubling.ALGORITHM,
+                block_recursion.ALGORITHM,
+                newton_schulz.ALGORITHM,
                 masked_neumann.ALGORITHM,
             )
         },

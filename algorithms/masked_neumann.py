@@ -3,181 +3,301 @@
 Source: "When Good Enough Is Optimal: Multiplication-Only Matrix Inversion Approximation for Quantized
 Gated DeltaNet" (arXiv 2606.06034). With A = -L, so that T = (I - A)^-1 = sum A^n:
   1. T0 = sum_{n<N} A^n                                    truncated series, Horner's scheme
-  2. keep sub-diagonals 0..N-1 of T0                       the band that is exact already
+  2. keep the sub-diagonals below N of T0                  the band that is exact already
   3. E = I - (I - A) T0,  T = T0 sum_{s<S} E^s             residual correction; this order matters
 Exact on sub-diagonals below N*S, everywhere once N*S >= C. Products per tile: N-2 for T0, 1 for E, 1 for
 T, and for sum E^s: 2(p-1) by doubling where S = 2^p, else S-2. Additions are products with the identity
-into the accumulator. The paper publishes no schedule: it is a parameter, and its mask is taken to keep N
-sub-diagonals, the main one included. All operands are lower triangular, and only fractals that can be
-non-zero are multiplied.
+into the accumulator. The paper publishes no schedule, and not whether its mask keeps sub-diagonal N: both
+are parameters. Chunks above 64 are split into blocks of 64, which are merged in pairs as 2 x 2 inverses,
+  T21 = -T22 L21 T11.
+All operands are lower triangular, and only fractals that can be non-zero are multiplied. Where the masked
+start comes from (`--mask-on`): algorithms/masked_start.py.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from algorithms.tri_inverse import Bools, Inverse, diagonal_blocks, lower_triangle
-from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile
+from algorithms.masked_start import FromLoads, FromSeries
+from algorithms.tri_inverse import Bools, Inverse, Products, diagonal_blocks, fitting, lower_triangle
+from npusim.builder import (
+    Access,
+    Algorithm,
+    Item,
+    Kernel,
+    Options,
+    Problem,
+    Target,
+    Tile,
+    Unsupported,
+    View,
+    bytes_of,
+)
 
 DEFAULTS = {16: (4, 4), 32: (4, 3), 64: (3, 8), 128: (8, 16), 256: (16, 16)}
-"""Chunk -> (N, S). The paper's for 32 and 64. It splits 128 into blocks of 64, because N=3, S=8 fails on
-whole chunks of that size; unsplit, the choice here is exact: N*S >= C."""
+"""Block -> (N, S). The paper's for 32 and 64, which chunks above 64 are split into. N=3, S=8 fails on whole
+chunks of 128; where --block asks for these, the choice here is exact: N*S >= C."""
+SPLIT = 64
+"""blocks that larger chunks are split into, as in the paper"""
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph: products on the cube, the mask on the vector cores."""
+    """The tile graph: products on the cube, masks on the vector cores."""
     variant = ALGORITHM.variant(options, target)
     inverse = Inverse.begin(problem, options, target, "masked-neumann", variant, out="fp32")
-    kernel = MaskedNeumann(inverse, options, target)
-    kernel.emit()
+    MaskedNeumann(inverse, target).emit()
     return inverse.k.finish()
 
 
 class MaskedNeumann:
-    """Items go through in pairs (`slots`), so that one's products hide the other's mask."""
+    """Blocks go through in pairs, of two matrices or of one, so that one's products hide the other's mask."""
 
-    def __init__(self, inverse: Inverse, options: Options, target: Target) -> None:
+    def __init__(self, inverse: Inverse, target: Target) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
-        order, steps = next(pair for chunk, pair in DEFAULTS.items() if self.n <= chunk)
+        options = inverse.options
+        self.size = self._block(options.block)
+        self.blocks = self.n // self.size
+        order, steps = next(pair for chunk, pair in DEFAULTS.items() if self.size <= chunk)
         self.order, self.steps = options.order or order, options.steps or steps
-        self.mask = options.mask is not False
-        power = self.steps & (self.steps - 1) == 0
         self.schedule = options.schedule or "doubling"
-        if self.schedule == "doubling" and not power:
+        if self.schedule == "doubling" and self.steps & (self.steps - 1):
             self.schedule = "horner"
-        self.group = min(options.slots or 2, inverse.problem.total)
-        self.k.settings.update(
-            order=self.order, steps=self.steps, mask=self.mask, schedule=self.schedule, slots=self.group
-        )
+        self.group = min(options.slots or (2 if self.blocks == 1 else 1), inverse.problem.total)
+        self._settings(options)
+        self.products = Products(inverse, target, self.size)
         self._tiles(target)
+        band = self.order + (options.mask_edge == "inclusive")
+        start = FromLoads if options.mask_on == "start" else FromSeries
+        self.masked = start(self.products, target, self.order, band, self.slots) if self.mask else None
+        if self.blocks > 1:
+            self.merge = Merge(self.products, target)
+
+    def _block(self, block: int | None) -> int:
+        size = block or (self.n if self.n <= SPLIT else SPLIT)
+        halvings = self.n // size
+        if self.n % size or size % 16 or halvings & (halvings - 1):
+            if block is None:
+                return self.n  # 80, 96, ..: nothing that halves
+            raise Unsupported(
+                f"--block: a chunk of {self.n} does not come in 1, 2, 4 or 8 blocks of {size} in 16x16 fractals"
+            )
+        return size
+
+    def _settings(self, options: Options) -> None:
+        self.mask = options.mask is not False
+        where = options.mask_on or "vector"
+        for name, given in (("mask-on", options.mask_on), ("mask-edge", options.mask_edge)):
+            if given and not self.mask:
+                raise Unsupported(f"--{name}: there is no mask with --no-mask; drop one of the two")
+        if where == "kkt":
+            raise Unsupported(
+                "--mask-on: kkt is the epilogue of the stage that makes L, which tri-inverse is given; "
+                "use vector or start"
+            )
+        if where == "start" and options.mask_edge == "inclusive":
+            raise Unsupported(
+                "--mask-edge: sub-diagonal N of the truncated series is not exact, and --mask-on start forms "
+                "exact ones; use --mask-on vector, or another --order"
+            )
+        self.k.settings.update(order=self.order, steps=self.steps, mask=self.mask)
+        if self.mask:
+            self.k.settings.update(mask_on=where, mask_edge=options.mask_edge or "exclusive")
+        self.k.settings.update(schedule=self.schedule, block=self.size, slots=self.group)
 
     def _tiles(self, target: Target) -> None:
-        operand, group = self.inverse.operand, range(self.group)
-        self.I, self.minus_I = operand("I", "L1"), operand("-I", "L1")
-        self.A = [operand(f"A{j}", "L1") for j in group]
-        self.R = [operand(f"R{j}", "L1") for j in group]
-        self.T0 = [operand(f"T0.{j}", "L1") for j in group]
-        self.M, self.E, self.P = operand("M", "L1"), operand("E", "L1"), operand("P", "L1")
-        self.Q = operand("E^s", "L1")
-        # double buffers in L0 where they fit; two accumulators, more where there is room
-        deep = 2 if self.n <= 128 else 1
-        self.a, self.b = operand("a", "L0A", deep), operand("b", "L0B", deep)
-        room = target.level_bytes["L0C"] // (self.n * self.n * (8 if self.inverse.dtype == "fp64" else 4))
-        self.c = self.inverse.accumulator("c", max(1, min(2, room - 1)))
-        self.cP = self.inverse.accumulator("P in L0C")
-        shape, dtype = (self.n, self.n), self.inverse.dtype
-        if self.mask:
-            # integers are masked in fp16: the vector unit computes on 16 and 32 bits
-            masked = dtype if self.inverse.scale == 1.0 else "fp16"
-            self.masked = masked
-            self.band = self.k.tile("band", "UB", shape, masked, 1, "rows")
-            self.u = [self.k.tile(f"T0 in UB.{j}", "UB", shape, masked, 1, "rows") for j in group]
-            if masked != dtype:
-                self.rounded = self.k.tile("T0 cast", "UB", shape, dtype, 1, "rows", self.inverse.scale)
+        operand = self.products.operand
+        self.slots = self.group * self.blocks
+        """blocks that are under way together"""
+        self.A = [operand(f"A{j}") for j in range(self.slots)]
+        self.R = [operand(f"R{j}") for j in range(self.slots)]
+        self.T0 = [operand(f"T0.{j}") for j in range(self.slots)]
+        self.M, self.E, self.P, self.Q = (operand(name) for name in ("M", "E", "P", "E^s"))
+        # two accumulators, more where there is room
+        each = self.size * self.size * (8 if self.inverse.dtype == "fp64" else 4)
+        room = target.level_bytes["L0C"] // each - 1 - self.blocks * self.blocks // 4
+        self.c = self.products.accumulator("c", max(1, min(2, int(room))))
+        self.cP = self.products.accumulator("P in L0C")
 
     def emit(self) -> None:
-        k, inverse = self.k, self.inverse
-        identity, negative = inverse.identity("identity", 1.0), inverse.identity("minus", -1.0)
-        with k.phase("inverse"):
-            k.load(self.I, identity.at(), label="load I")
-            k.load(self.minus_I, negative.at(), label="load -I")
-            if self.mask:
-                keep = np.tri(self.n) - np.tri(self.n, k=-self.order)
-                k.load(self.band, k.constant("band mask", keep, self.masked).at(), label="load mask")
-            k.items(inverse.axes, self.trip, group=self.group)
+        with self.k.phase("inverse"):
+            self.products.load()
+            if self.masked:
+                self.masked.constants()
+            if self.blocks > 1:
+                self.merge.constants()
+            self.k.items(self.inverse.axes, self.trip, group=self.group)
 
     def trip(self, items: list[Item]) -> None:
-        for j, item in enumerate(items):
-            self.start(j, item)
-        for j, item in enumerate(items):
-            self.correct(j, item)
+        """All blocks of some matrices: start them, correct them, merge."""
+        work = [(item, block) for item in items for block in range(self.blocks)]
+        if isinstance(self.masked, FromLoads):
+            for j, (item, block) in enumerate(work):
+                self.masked.form(j, self.source(item, block))
+        for j, (item, block) in enumerate(work):
+            self.start(j, item, block)
+        for j, (item, block) in enumerate(work):
+            self.correct(j, item, block)
+            if self.blocks > 1 and block == self.blocks - 1:
+                self.merge.matrix(item)
 
-    def add(self, dst: Tile, left: Tile, right: Tile, label: str, first: bool = False) -> None:
-        """dst += left right (= for the first), on the fractals of their triangles."""
-        fractals = (self._fractals(left), self._fractals(right))
-        self.inverse.product(dst, left, right, self.a, self.b, label, not first, fractals)
+    def source(self, item: Item, block: int) -> Access:
+        """Diagonal block number `block` of L."""
+        at = block * self.size
+        return self.inverse.L.at(*item, row=at, rows=self.size, col=at, cols=self.size)
 
-    def _fractals(self, tile: Tile) -> Bools:
-        """The fractals that can be non-zero: the diagonal of an identity, else the lower triangle."""
-        if tile in (self.I, self.minus_I):
-            return diagonal_blocks(self.n, 16)
-        return lower_triangle(self.n)
-
-    def start(self, j: int, item: Item) -> None:
-        """T0 = I + A (I + A (...)), masked, in L1; N - 2 products and N with the identity."""
+    def start(self, j: int, item: Item, block: int) -> None:
+        """A in L1, and T0: from the loads, or from the series. Without a correction that is the result."""
         k, c = self.k, self.c
-        k.load(self.M, self.inverse.L.at(*item), label="load L")
-        self.add(c, self.minus_I, self.M, "A = -I L", first=True)
-        k.move(self.A[j], c, label="exit A")
-        if self.order == 1:
-            self.add(c, self.I, self.I, "I", first=True)
+        if not isinstance(self.masked, FromLoads) or self.steps > 1:
+            k.load(self.M, self.source(item, block), label="load L")
+            self.products.add(c, self.products.minus_I, self.M, "A = -I L", first=True)
+            k.move(self.A[j], c, label="exit A")
+        if not isinstance(self.masked, FromLoads):
+            self.series(j)
+        if isinstance(self.masked, FromSeries):
+            self.masked.form(j, c)
+        if self.steps == 1:
+            self.result(item, block, self.masked.wide[j] if self.masked else c)
+        elif self.masked:
+            self.masked.to_l1(j, self.T0[j])
         else:
-            self.add(c, self.I, self.I, "I + A")
+            k.move(self.T0[j], c, label="exit T0")
+
+    def series(self, j: int) -> None:
+        """I + A (I + A (...)) in the accumulator; N - 2 products and N with the identity."""
+        k, c, add, I = self.k, self.c, self.products.add, self.products.I
+        if self.order == 1:
+            add(c, I, I, "I", first=True)
+        else:
+            add(c, I, I, "I + A")
         for _ in range(self.order - 2):
             k.move(self.R[j], c, label="exit I + A ..")
-            self.add(c, self.A[j], self.R[j], "A (I + A ..)", first=True)
-            self.add(c, self.I, self.I, "I + A (..)")
-        if self.mask:
-            k.move(self.u[j], c, label="T0 to UB")
-            k.vector("mul", self.u[j], self.u[j], self.band, label="mask")
-            if self.steps == 1:
-                self.store(item, self.u[j])
-            elif self.masked == self.inverse.dtype:
-                k.move(self.T0[j], self.u[j], label="T0 to L1")
-            else:
-                k.vector("cast", self.rounded, self.u[j], label="round T0")
-                k.move(self.T0[j], self.rounded, label="T0 to L1")
-        elif self.steps > 1:
-            k.move(self.T0[j], c, label="exit T0")
-        else:
-            self.store(item, c)
+            add(c, self.A[j], self.R[j], "A (I + A ..)", first=True)
+            add(c, I, I, "I + A (..)")
 
-    def correct(self, j: int, item: Item) -> None:
+    def correct(self, j: int, item: Item, block: int) -> None:
         """E = I - T0 + A T0 and T = T0 sum E^s."""
+        add, I = self.products.add, self.products.I
         if self.steps == 1:
             return
-        self.add(self.c, self.A[j], self.T0[j], "A T0", first=True)
-        self.add(self.c, self.minus_I, self.T0[j], "- T0")
-        self.add(self.c, self.I, self.I, "+ I")
+        add(self.c, self.A[j], self.T0[j], "A T0", first=True)
+        add(self.c, self.products.minus_I, self.T0[j], "- T0")
+        add(self.c, I, I, "+ I")
         self.k.move(self.E, self.c, label="exit E")
-        self.add(self.cP, self.I, self.I, "I", first=True)
-        self.add(self.cP, self.E, self.I, "I + E")
+        add(self.cP, I, I, "I", first=True)
+        add(self.cP, self.E, I, "I + E")
         self.k.move(self.P, self.cP, label="exit P")
         {"doubling": self.doubling, "horner": self.horner, "naive": self.naive}[self.schedule]()
-        self.add(self.c, self.T0[j], self.P, "T0 P", first=True)
-        self.store(item, self.c)
+        add(self.c, self.T0[j], self.P, "T0 P", first=True)
+        self.result(item, block, self.c)
 
     def doubling(self) -> None:
         """P(2s) = P(s) + P(s) E^s, E^2s = E^s E^s: 2(p-1) products for S = 2^p."""
         power, terms = self.E, 2
         while terms < self.steps:
-            self.add(self.c, power, power, "E^s E^s", first=True)
+            self.products.add(self.c, power, power, "E^s E^s", first=True)
             self.k.move(self.Q, self.c, label="exit E^s")
             power = self.Q
-            self.add(self.cP, self.P, self.Q, "+ P E^s")
+            self.products.add(self.cP, self.P, self.Q, "+ P E^s")
             self.k.move(self.P, self.cP, label="exit P")
             terms *= 2
 
     def horner(self) -> None:
         """P <- I + E P: S - 2 products."""
         for _ in range(self.steps - 2):
-            self.add(self.cP, self.E, self.P, "E P", first=True)
-            self.add(self.cP, self.I, self.I, "I + E P")
+            self.products.add(self.cP, self.E, self.P, "E P", first=True)
+            self.products.add(self.cP, self.products.I, self.products.I, "I + E P")
             self.k.move(self.P, self.cP, label="exit P")
 
     def naive(self) -> None:
         """P = I + E + E E + ..: S - 2 products, each power added by the identity."""
         power = self.E
         for _ in range(self.steps - 2):
-            self.add(self.c, power, self.E, "E^s E", first=True)
+            self.products.add(self.c, power, self.E, "E^s E", first=True)
             self.k.move(self.Q, self.c, label="exit E^s")
             power = self.Q
-            self.add(self.cP, self.I, self.Q, "+ E^s")
+            self.products.add(self.cP, self.products.I, self.Q, "+ E^s")
         if self.steps > 2:
             self.k.move(self.P, self.cP, label="exit P")
 
-    def store(self, item: Item, tile: Tile) -> None:
-        self.k.store(self.inverse.T.at(*item), tile, label="store T")
+    def result(self, item: Item, block: int, tile: Tile) -> None:
+        """Store a diagonal block of T; where blocks are merged, keep it as an operand too."""
+        at, size = block * self.size, self.size
+        if self.blocks > 1:
+            self.merge.keep(block, tile)
+        into = self.inverse.T.at(*item, row=at, rows=size, col=at, cols=size)
+        self.k.store(into, tile, label="store T")
+
+
+class Merge:
+    """Diagonal blocks of T, kept in L1, merged in pairs: T21 = -T22 L21 T11, with -L21 by an identity product.
+
+    Blocks above the diagonal are stored as zeros by the vector cores.
+    """
+
+    def __init__(self, products: Products, target: Target) -> None:
+        self.inverse, self.k, self.size = products.inverse, products.k, products.n
+        self.structured = products.structured
+        self.n, half = self.inverse.n, self.inverse.n // 2
+        operand, square = self.inverse.operand, (half, half)
+        self.T = operand("T in L1", "L1")
+        self.minus = {
+            size: operand(f"-I of {size}", "L1", 1, (size, size)) for size in self.sizes if size > self.size
+        } | {self.size: products.minus_I}
+        self.L, self.A, self.H = (operand(name, "L1", 1, square) for name in ("L21", "A21", "T22 A21"))
+        deep = fitting(target, "L0A", 3 * half * half * bytes_of(self.inverse.dtype), 2)
+        self.a, self.b = operand("a of T21", "L0A", deep, square), operand("b of T21", "L0B", deep, square)
+        self.c = self.inverse.accumulator("T21 in L0C", 1, square)
+        out = self.inverse.T
+        self.zero = self.k.tile("zeros", "UB", (self.size, half), out.dtype, 1, "rows", out.scale)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Blocks that are merged in pairs, the smallest first."""
+        return [size for size in (16, 32, 64, 128) if self.size <= size < self.n]
+
+    def constants(self) -> None:
+        self.k.vector("fill", self.zero, imm=0.0, label="zeros")
+        for size, tile in self.minus.items():
+            if size > self.size:
+                source = self.inverse.identity(f"-I of {size} for all", -1.0, size)
+                self.k.load(tile, source.at(), label=f"load {tile.name}")
+
+    def keep(self, block: int, tile: Tile) -> None:
+        at, size = block * self.size, self.size
+        self.k.move(self.T.view(at, size, at, size), tile, label="exit T_ii", fresh=block == 0)
+
+    def matrix(self, item: Item) -> None:
+        """All pairs of one matrix, whose diagonal blocks are there."""
+        for size in self.sizes:
+            for row in range(size, self.n, 2 * size):
+                self.pair(item, row, size)
+
+    def pair(self, item: Item, row: int, size: int) -> None:
+        """The blocks of `size` at `row` and just before it."""
+        k, T, col = self.k, self.inverse.T, row - size
+        L, A, H, c = (tile.view(0, size, 0, size) for tile in (self.L, self.A, self.H, self.c))
+        lower, diagonal = lower_triangle(size), diagonal_blocks(size, 16)
+        k.load(L, self.inverse.L.at(*item, row=row, rows=size, col=col, cols=size), label="load L21", fresh=True)
+        self.product(self.minus[size].view(), L, diagonal, None, "A21 = -I L21")
+        k.move(A, c, label="exit A21", fresh=True)
+        self.product(self.T.view(row, size, row, size), A, lower, None, "T22 A21")
+        k.move(H, c, label="exit T22 A21", fresh=True)
+        self.product(H, self.T.view(col, size, col, size), None, lower, "T22 A21 T11")
+        if 2 * size < self.n:
+            k.move(self.T.view(row, size, col, size), c, label="exit T21")
+        k.store(T.at(*item, row=row, rows=size, col=col, cols=size), c, label="store T21")
+        for at in range(0, size, self.size):
+            above = T.at(*item, row=col + at, rows=self.size, col=row, cols=size)
+            k.store(above, self.zero.view(0, self.size, 0, size), label="store zeros")
+
+    def product(self, left: View, right: View, a: Bools | None, b: Bools | None, label: str) -> None:
+        """left right in `c`."""
+        k, size = self.k, left.rows
+        ends = [tile.view(0, size, 0, size) for tile in (self.a, self.b)]
+        k.move(ends[0], left, label="L1 to L0A", fresh=True)
+        k.move(ends[1], right, label="L1 to L0B", fresh=True)
+        masks = (a, b) if self.structured else (None, None)
+        c = self.c.view(0, size, 0, size)
+        k.matmul(c, ends[0], ends[1], fractals=masks, label=label, fresh=True)
 
 
 ALGORITHM = Algorithm(
@@ -185,6 +305,8 @@ ALGORITHM = Algorithm(
     meaning="N terms of the Neumann series, banded, corrected by S powers of the residual",
     source="arXiv 2606.06034",
     build=build,
-    variants={"textbook": "products on the cube, the mask on the vector cores between them"},
-    parameters=frozenset({"order", "steps", "mask", "schedule", "slots", "out_dtype"}),
+    variants={"textbook": "products on the cube, the mask on the vector cores, between or before them"},
+    parameters=frozenset(
+        {"order", "steps", "mask", "mask_edge", "mask_on", "schedule", "block", "slots", "fractals", "out_dtype"}
+    ),
 )

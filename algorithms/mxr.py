@@ -6,11 +6,13 @@ and MBH. With D the diagonal fractals of M = L:
   recursion  X <- Xo + Xe - Xo M Xe for diagonal blocks of 16, 32, .. (Xe even, Xo odd blocks)
 The `published` variant has the structure of the hand-written Ascend kernel (huawei-csl/megagdn-pto,
 kernel_tri_inv_rec_unroll): identity and negation are products too, L0 and accumulators single-buffered.
+`accumulator-kept` is the second variant of huawei-csl/pto-kernels PR #238.
 """
 
 from __future__ import annotations
 
-from algorithms.tri_inverse import Bools, Inverse, below_diagonal_blocks, check_power_of_two, diagonal_blocks
+from algorithms.block_recursion import merge_fractals
+from algorithms.tri_inverse import FRACTAL, Inverse, Products, check_power_of_two, diagonal_blocks
 from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile, Unsupported
 
 
@@ -19,22 +21,24 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
     variant = ALGORITHM.variant(options, target)
     check_power_of_two(problem.chunk, "mxr")
     inverse = Inverse.begin(problem, options, target, "mxr", variant, out="fp32")
-    if variant == "published":
-        Published(inverse, target).emit()
-    else:
+    if variant == "textbook":
         Textbook(inverse, target).emit()
+    else:
+        Published(inverse, target, kept=variant == "accumulator-kept").emit()
     return inverse.k.finish()
 
 
 class Published:
-    """As measured: every operand copied to L0 anew, X and I - X M carried through identity products."""
+    """As measured: every operand copied to L0 anew, X and I - X M carried through identity products.
 
-    def __init__(self, inverse: Inverse, target: Target) -> None:
-        self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
-        if inverse.options.slots is not None:
-            raise Unsupported(
-                "--slots: the published mxr has single buffers; drop it, or use --variant textbook"
-            )
+    `kept`: while X is doubled it stays in its accumulator, instead of being carried there by X I.
+    """
+
+    def __init__(self, inverse: Inverse, target: Target, kept: bool = False) -> None:
+        self.inverse, self.k, self.n, self.kept = inverse, inverse.k, inverse.n, kept
+        for name, why in (("slots", "single buffers"), ("fractals", "its blocks picked out by fractals")):
+            if getattr(inverse.options, name) is not None:
+                raise Unsupported(f"--{name}: the published mxr has {why}; drop it, or use --variant textbook")
         total = inverse.problem.total
         blocks = min(target.groups, total)
         # matrices a pass: as many as keep all cores busy, up to 4
@@ -46,6 +50,8 @@ class Published:
         self.a0, self.a1 = operand("a0", "L0A"), operand("a1", "L0A")
         self.b0, self.b1 = operand("b0", "L0B"), operand("b1", "L0B")
         self.c0, self.c1 = accumulator("c0"), accumulator("c1")
+        # the first product waits for the store before it: it goes to the accumulator that was stored
+        self.first, self.second = (self.c1, self.c0) if self.n > 16 else (self.c0, self.c1)
 
     def emit(self) -> None:
         with self.k.phase("inverse"):
@@ -56,9 +62,13 @@ class Published:
         """Load -I once; I = (-I)(-I) and 0 = I + (-I) I by products."""
         k = self.k
         k.load(self.minus_I, self.inverse.identity("minus_identity", -1.0).at(), label="load -I")
-        self.inverse.product(self.c0, self.minus_I, self.minus_I, self.a0, self.b0, "make I")
+        self.to_a(self.a0, self.minus_I)
+        self.to_b(self.b0, self.minus_I)
+        self.product(self.c0, self.a0, self.b0, "make I")
         k.move(self.I, self.c0, label="exit I")
-        self.inverse.product(self.c0, self.minus_I, self.I, self.a0, self.b0, "make 0", accumulate=True)
+        self.to_a(self.a0, self.minus_I)
+        self.to_b(self.b0, self.I)
+        self.product(self.c0, self.a0, self.b0, "make 0", add=True)
         k.move(self.zero, self.c0, label="exit 0")
 
     def trip(self, items: list[Item]) -> None:
@@ -90,8 +100,7 @@ class Published:
         """-M, Y = diag(M)^2 and X = I - diag(M); 4 products, 3 exits."""
         k, M = self.k, Y
         diagonal = diagonal_blocks(self.n, 16)
-        # the first product waits for the store before it: it goes to the accumulator that was stored
-        first, second = (self.c1, self.c0) if self.n > 16 else (self.c0, self.c1)
+        first, second = self.first, self.second
         self.to_b(self.b0, M)
         self.to_a(self.a0, self.minus_I)
         self.to_a(self.a1, self.zero)
@@ -113,19 +122,22 @@ class Published:
         self.exit(self.X, first, "exit X")
 
     def doubling(self, Y: Tile) -> None:
-        """X <- X + X Y, Y <- Y Y; three rounds, 8 products, 5 exits."""
+        """X <- X + X Y, Y <- Y Y; three rounds, 8 products (5 if X is kept), 5 exits."""
+        cx, cy = (self.first, self.second) if self.kept else (self.c0, self.c1)
         for last in (False, False, True):
-            self.to_b(self.b0, self.I)
+            if not self.kept:
+                self.to_b(self.b0, self.I)
             self.to_a(self.a0, self.X)
             self.to_b(self.b1, Y)
-            self.product(self.c0, self.a0, self.b0, "X I")
-            self.round_trip(self.c0)
+            if not self.kept:
+                self.product(cx, self.a0, self.b0, "X I")
+                self.round_trip(cx)
             if not last:
                 self.to_a(self.a1, Y)
-                self.product(self.c1, self.a1, self.b1, "Y Y")
-                self.exit(Y, self.c1, "exit Y")
-            self.product(self.c0, self.a0, self.b1, "+ X Y", add=True)
-            self.exit(self.X, self.c0, "exit X")
+                self.product(cy, self.a1, self.b1, "Y Y")
+                self.exit(Y, cy, "exit Y")
+            self.product(cx, self.a0, self.b1, "+ X Y", add=True)
+            self.exit(self.X, cx, "exit X")
 
     def recursion(self, Y: Tile, item: Item) -> None:
         """X <- Xo + (I - Xo M) Xe; log2(n/16) rounds of 4 products, 2 exits (the last leaves for GM)."""
@@ -160,67 +172,41 @@ class Textbook:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
         slots = inverse.options.slots or 2
         inverse.k.settings["slots"] = slots
-        operand = inverse.operand
-        self.I, self.minus_I = operand("I", "L1"), operand("-I", "L1")
-        self.M, self.A = operand("M", "L1", slots), operand("-M", "L1")
-        self.X, self.Y = operand("X", "L1"), operand("Y", "L1")
-        deep = slots if self.n <= 128 else 1
-        self.a, self.b = operand("a", "L0A", deep), operand("b", "L0B", deep)
-        self.cx, self.cy = inverse.accumulator("X in L0C"), inverse.accumulator("Y in L0C")
+        self.products = Products(inverse, target)
+        operand, accumulator = self.products.operand, self.products.accumulator
+        self.M, self.A = operand("M", slots), operand("-M", slots)
+        self.X, self.Y = operand("X"), operand("Y")
+        self.cx, self.cy = accumulator("X in L0C"), accumulator("Y in L0C")
 
     def emit(self) -> None:
-        identity, negative = self.inverse.identity("identity", 1.0), self.inverse.identity("minus", -1.0)
         with self.k.phase("inverse"):
-            self.k.load(self.I, identity.at(), label="load I")
-            self.k.load(self.minus_I, negative.at(), label="load -I")
+            self.products.load()
             self.k.items(self.inverse.axes, self.matrix)
 
     def matrix(self, items: list[Item]) -> None:
         """One matrix: 9 + 2 log2(n/16) products."""
         (item,) = items
-        k, diagonal = self.k, diagonal_blocks(self.n, 16)
+        k, add = self.k, self.products.add
+        I, diagonal = self.products.I, diagonal_blocks(self.n, FRACTAL)
+        for tile in (self.X, self.Y):
+            self.products.holds(tile, diagonal)
         k.load(self.M, self.inverse.L.at(*item), label="load M")
-        self.product(self.cy, self.minus_I, self.M, diagonal, None, "-I M")
+        add(self.cy, self.products.minus_I, self.M, "-I M", first=True)
         k.move(self.A, self.cy, label="exit -M")
-        self.product(self.cy, self.M, self.M, diagonal, diagonal, "diag(M)^2")
+        add(self.cy, self.M, self.M, "diag(M)^2", first=True, take=(diagonal, diagonal))
         k.move(self.Y, self.cy, label="exit Y")
-        self.product(self.cx, self.I, self.I, diagonal, diagonal, "I")
-        self.product(self.cx, self.I, self.A, diagonal, diagonal, "- diag(M)", add=True)
+        add(self.cx, I, I, "I", first=True)
+        add(self.cx, I, self.A, "- diag(M)", take=(None, diagonal))
         k.move(self.X, self.cx, label="exit X")
         for last in (False, False, True):
-            self.product(self.cx, self.X, self.Y, diagonal, diagonal, "+ X Y", add=True)
-            k.move(self.X, self.cx, label="exit X")
+            add(self.cx, self.X, self.Y, "+ X Y")
+            if not (last and self.n == FRACTAL):
+                k.move(self.X, self.cx, label="exit X")
             if not last:
-                self.product(self.cy, self.Y, self.Y, diagonal, diagonal, "Y Y")
+                add(self.cy, self.Y, self.Y, "Y Y", first=True)
                 k.move(self.Y, self.cy, label="exit Y")
-        self.recursion()
+        merge_fractals(self.products, self.A, self.X, self.Y, self.cx, self.cy)
         k.store(self.inverse.T.at(*item), self.cx, label="store T")
-
-    def recursion(self) -> None:
-        """X(odd, even) = -X(odd) M(odd, even) X(even), block by block of 16, 32, .."""
-        size = 16
-        while size < self.n:
-            below, even = below_diagonal_blocks(self.n, size), diagonal_blocks(self.n, size, 0)
-            odd = diagonal_blocks(self.n, size, 1)
-            self.product(self.cy, self.X, self.A, odd, below, "- Xo M")
-            self.k.move(self.Y, self.cy, label="exit Y")
-            self.product(self.cx, self.Y, self.X, below, even, "+ (- Xo M) Xe", add=True)
-            size *= 2
-            if size < self.n:
-                self.k.move(self.X, self.cx, label="exit X")
-
-    def product(
-        self,
-        dst: Tile,
-        a: Tile,
-        b: Tile,
-        a_blocks: Bools,
-        b_blocks: Bools | None,
-        label: str,
-        add: bool = False,
-    ) -> None:
-        """dst (+)= a b on the stated fractals."""
-        self.inverse.product(dst, a, b, self.a, self.b, label, add, (a_blocks, b_blocks))
 
 
 ALGORITHM = Algorithm(
@@ -230,7 +216,8 @@ ALGORITHM = Algorithm(
     build=build,
     variants={
         "published": "as in the hand-written Ascend kernel: identity products, single buffers",
+        "accumulator-kept": "the same, X staying in its accumulator while it is doubled: 3 products fewer",
         "textbook": "accumulators kept, empty fractals skipped, L0 double-buffered",
     },
-    parameters=frozenset({"slots", "out_dtype"}),
+    parameters=frozenset({"slots", "fractals", "out_dtype"}),
 )

@@ -15,16 +15,19 @@ from npusim.builder import (
     KernelBuilder,
     Operand,
     Options,
+    Place,
     Problem,
     Target,
     Tensor,
     Tile,
     Unsupported,
     accumulator_of,
+    bytes_of,
     operand_scale,
 )
 
 Bools = npt.NDArray[np.bool_]
+Shape = tuple[int, int]
 FRACTAL = 16
 LARGEST_CHUNK = 256
 LARGEST = {"int8": 2.0, "int16": 16.0, "int4": 1.0}
@@ -77,34 +80,96 @@ class Inverse:
         """Value of one unit of an integer operand; 1 for floats."""
         return self.L.scale
 
-    def operand(self, name: str, level: str, slots: int = 1) -> Tile:
-        """An operand tile [C, C] of the cube at `level`."""
-        return self.k.tile(name, level, (self.n, self.n), self.dtype, slots, "cube", self.scale)
+    def operand(self, name: str, level: str, slots: int = 1, shape: Shape | None = None) -> Tile:
+        """An operand tile [C, C], or of `shape`, of the cube at `level`."""
+        return self.k.tile(name, level, shape or (self.n, self.n), self.dtype, slots, "cube", self.scale)
+
+    def accumulator(self, name: str, slots: int = 1, shape: Shape | None = None) -> Tile:
+        """An accumulator tile [C, C], or of `shape`, in L0C."""
+        dtype = accumulator_of(self.dtype)
+        return self.k.tile(name, "L0C", shape or (self.n, self.n), dtype, slots, "cube", self.scale**2)
+
+    def identity(self, name: str, factor: float, size: int | None = None) -> Tensor:
+        """factor * I [C, C], or of another size, as a constant in global memory."""
+        return self.k.constant(name, factor * np.eye(size or self.n), self.dtype, self.scale)
+
+
+class Products:
+    """Products of square operands in L1, through L0 tiles that are double-buffered where they fit, on the
+    fractals that can be non-zero (`--no-fractals`: every operand is copied and multiplied whole).
+
+    `I` and `minus_I` lie in L1 once `load` is called, inside a phase.
+    """
+
+    def __init__(self, inverse: Inverse, target: Target, size: int | None = None) -> None:
+        self.inverse, self.k, self.n = inverse, inverse.k, size or inverse.n
+        self.structured = inverse.options.fractals is not False
+        inverse.k.settings["fractals"] = self.structured
+        self.square = (self.n, self.n)
+        deep = fitting(target, "L0A", self.n * self.n * bytes_of(inverse.dtype), 2)
+        self.a = inverse.operand("a", "L0A", deep, self.square)
+        self.b = inverse.operand("b", "L0B", deep, self.square)
+        self.I, self.minus_I, self.zero = (self.operand(name) for name in ("I", "-I", "0"))
+        self.known: dict[Tile, Bools] = {}
+        for one in (self.I, self.minus_I):
+            self.holds(one, diagonal_blocks(self.n, FRACTAL))
+
+    def load(self) -> None:
+        """Load the two identities, and the zero that fills up what is copied in part."""
+        factors = {self.I: 1.0, self.minus_I: -1.0} | ({} if self.structured else {self.zero: 0.0})
+        for tile, factor in factors.items():
+            source = self.inverse.identity(f"{tile.name} for all", factor, self.n)
+            self.k.load(tile, source.at(), label=f"load {tile.name}")
+
+    def operand(self, name: str, slots: int = 1) -> Tile:
+        """An operand in L1."""
+        return self.inverse.operand(name, "L1", slots, self.square)
 
     def accumulator(self, name: str, slots: int = 1) -> Tile:
-        """An accumulator tile [C, C] in L0C."""
-        dtype = accumulator_of(self.dtype)
-        return self.k.tile(name, "L0C", (self.n, self.n), dtype, slots, "cube", self.scale**2)
+        return self.inverse.accumulator(name, slots, self.square)
 
-    def identity(self, name: str, factor: float) -> Tensor:
-        """factor * I as a constant in global memory."""
-        return self.k.constant(name, factor * np.eye(self.n), self.dtype, self.scale)
+    def holds(self, tile: Tile, fractals: Bools) -> Tile:
+        """State which fractals of `tile` can be non-zero from here on; by default the lower triangle."""
+        self.known[tile] = fractals
+        return tile
 
-    def product(
+    def add(
         self,
         dst: Tile,
-        a: Operand,
-        b: Operand,
         left: Tile,
         right: Tile,
         label: str,
-        accumulate: bool = False,
-        fractals: tuple[Bools | None, Bools | None] = (None, None),
+        first: bool = False,
+        take: tuple[Bools | None, Bools | None] = (None, None),
     ) -> None:
-        """dst (+)= a b with both operands copied from L1 to the L0 tiles `left` and `right`."""
-        self.k.move(left, a, label="L1 to L0A")
-        self.k.move(right, b, label="L1 to L0B")
-        self.k.matmul(dst, left, right, accumulate, fractals, label=label)
+        """dst += left right (= for the first); of either operand only the fractals to `take`."""
+        self._copy(self.a, left, take[0])
+        self._copy(self.b, right, take[1])
+        masks = (self._mask(left, take[0]), self._mask(right, take[1]))
+        self.k.matmul(dst, self.a, self.b, not first, masks, label=label)
+
+    def _copy(self, dst: Tile, src: Tile, take: Bools | None) -> None:
+        label = f"L1 to {dst.level}"
+        if take is None or self.structured:
+            self.k.move(dst, src, label=label)
+        else:
+            self.k.move(dst, self.zero, label=label)
+            self.k.move(dst, src, fractals=take, into=True, label=f"fractals to {dst.level}")
+
+    def _mask(self, tile: Tile, take: Bools | None) -> Bools | None:
+        if not self.structured:
+            return None
+        return self.known.get(tile, lower_triangle(self.n)) if take is None else take
+
+
+def fitting(target: Target, level: str, each: float, most: int) -> int:
+    """How many buffers of `each` bytes fit into a level: at least one, `most` at most."""
+    return max(1, min(most, int(target.level_bytes[level] // each)))
+
+
+def vector_place(target: Target, number: int) -> Place:
+    """The one vector core of a group, of those it has, that takes matrix or block `number`."""
+    return "second" if target.vector_cores > 1 and number % 2 else "first"
 
 
 def diagonal_blocks(n: int, size: int, parity: int | None = None) -> Bools:
@@ -116,9 +181,9 @@ def diagonal_blocks(n: int, size: int, parity: int | None = None) -> Bools:
     return mask if parity is None else mask & (block[:, None] % 2 == parity)
 
 
-def lower_triangle(n: int) -> Bools:
-    """Mask of the fractals on and below the diagonal."""
-    return np.tri(n // FRACTAL, dtype=bool)
+def lower_triangle(n: int, first: int = 0) -> Bools:
+    """Mask of the fractals on and below the diagonal: those that hold sub-diagonals from `first` on."""
+    return np.tri(n // FRACTAL, k=-max(0, -(-(first - FRACTAL + 1) // FRACTAL)), dtype=bool)
 
 
 def below_diagonal_blocks(n: int, size: int) -> Bools:

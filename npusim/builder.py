@@ -54,6 +54,7 @@ __all__ = [
     "KernelEntry",
     "Operand",
     "Options",
+    "Place",
     "Problem",
     "Shapes",
     "Target",
@@ -118,6 +119,10 @@ class KernelBuilder(Writer):
     ) -> Tensor:
         """An output in global memory."""
         return self._array(name, shape, dtype, "output", pitch, scale)
+
+    def workspace(self, name: str, shape: Sequence[int], dtype: str, pitch: int | None = None) -> Tensor:
+        """An array in global memory that one phase stores and a later one loads."""
+        return self._tensor(Tensor(name, tuple(shape), dtype, "workspace", pitch or shape[-1]))
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: str, scale: float = 1.0) -> Tensor:
         """A small matrix [rows, cols] the host prepares, read by every core."""

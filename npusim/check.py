@@ -113,6 +113,8 @@ _SHAPE_RULES: dict[str, Callable[[Shape, list[Shape]], bool]] = {
     "from_column": lambda dst, srcs: srcs[0] == (dst[0], 1),
     "from_row": lambda dst, srcs: srcs[0] == (1, dst[1]),
     "vecmat": lambda dst, srcs: srcs[0] == (1, srcs[1][0]) and dst == (1, srcs[1][1]),
+    "sweep": lambda dst, srcs: dst[0] == 1 and srcs[0] == (dst[1], dst[1]),
+    "blocks": lambda dst, srcs: dst[0] % dst[1] == 0 and all(src == dst for src in srcs),
 }
 
 
@@ -186,7 +188,7 @@ def places(phase: Phase) -> Iterator[Fault]:
                 )
 
 
-_WHOLE = ("to_row", "from_row", "vecmat")
+_WHOLE = ("to_row", "from_row", "vecmat", "sweep", "blocks")
 """shape rules of the functions that go across rows, so that a share of the rows is not enough"""
 
 
@@ -363,12 +365,25 @@ def peak_bytes(kernel: Kernel, target: Target) -> dict[str, int]:
     """Most bytes any phase holds at each on-chip level, per core."""
     peak: dict[str, int] = {}
     for phase in kernel.phases:
-        held: dict[str, int] = {}
+        by_level: dict[str, list[Tile]] = {}
         for tile in phase_tiles(phase):
-            held[tile.level] = held.get(tile.level, 0) + tile_bytes(tile, target, phase.over)
-        for level, count in held.items():
-            peak[level] = max(peak.get(level, 0), count)
+            by_level.setdefault(tile.level, []).append(tile)
+        for level, tiles in by_level.items():
+            peak[level] = max(peak.get(level, 0), held_bytes(tiles, target, phase.over))
     return peak
+
+
+def held_bytes(tiles: list[Tile], target: Target, over: str) -> int:
+    """Bytes that tiles of one memory take on the core that holds most: of two vector cores, what lies on one
+    alone takes no room on the other."""
+    total = sum(tile_bytes(tile, target, over) for tile in tiles)
+    if over != "group" or target.vector_cores < 2:
+        return total
+    alone = {
+        place: sum(tile_bytes(t, target, over) for t in tiles if t.level == "UB" and t.place == place)
+        for place in ("first", "second")
+    }
+    return total - min(alone.values())
 
 
 def check_capacity(kernel: Kernel, phase: Phase, target: Target) -> None:
@@ -379,7 +394,7 @@ def check_capacity(kernel: Kernel, phase: Phase, target: Target) -> None:
             by_memory.setdefault(target.level_memory[tile.level], []).append(tile)
     for memory, tiles in by_memory.items():
         limit = target.level_bytes[tiles[0].level]
-        used = sum(tile_bytes(tile, target, phase.over) for tile in tiles)
+        used = held_bytes(tiles, target, phase.over)
         if used > limit:
             largest = sorted(tiles, key=lambda tile: -tile_bytes(tile, target, phase.over))[:4]
             sizes = ", ".join(f"{t.name} {_kib(tile_bytes(t, target, phase.over))}" for t in largest)

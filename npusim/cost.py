@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from npusim.errors import Unsupported
 from npusim.machine import Machine, Path
-from npusim.ops import VECTOR, Instruction
+from npusim.ops import MASK_SETTINGS, VECTOR, HandOver, Instruction
 
 FRACTAL = 16
 """rows and columns of a fractal: the cube's granularity on all Ascend generations"""
@@ -67,15 +67,16 @@ def vector(machine: Machine, function: str, rows: int, cols: int, inner: int, by
     `rows` x `cols` is the destination on one vector core, `inner` the rows of the last source.
     """
     op = VECTOR[function]
-    instructions = op.expand(rows, cols, inner) if op.expand else [Instruction(function, rows, cols)]
+    steps = op.expand(rows, cols, inner) if op.expand else [Instruction(function, rows, cols)]
     terms: dict[str, float] = {}
     latency: Terms = ()
-    for position, item in enumerate(instructions):
-        last = position == len(instructions) - 1
-        latency = _add_instruction(machine, item, bytes_each, terms, last)
-        if op.scalar_lockstep:
-            _add_lockstep(machine, item.count, terms)
-    count = sum(item.count for item in instructions)
+    for position, step in enumerate(steps):
+        if isinstance(step, HandOver):
+            latency = ()
+            _add_hand_over(machine, step, terms)
+        else:
+            latency = _add_instruction(machine, step, bytes_each, terms, position == len(steps) - 1)
+    count = sum(step.count for step in steps if isinstance(step, Instruction))
     return Cost(sum(terms.values()), sum(c for _, c in latency), count, tuple(terms.items()), latency)
 
 
@@ -93,8 +94,8 @@ def _add_instruction(
         slope, name = function.cycles_per_repeat_16bit, "cycles_per_repeat_16bit"
     repeats = math.ceil(item.rows * item.cols * bytes_each / unit.repeat_bytes.value)
     _add(terms, f"{field}.{name}", item.count * repeats * slope.value)
-    if item.rows * item.cols == 1:
-        _add(terms, "core.vector.mask_cycles", item.count * unit.mask_cycles.value)
+    if item.masked or item.rows * item.cols == 1:
+        _add(terms, "core.vector.mask_cycles", item.count * MASK_SETTINGS * unit.mask_cycles.value)
     latency = function.latency_cycles.value
     hidden = item.count - 1 if last else item.count
     if item.dependent:
@@ -102,15 +103,19 @@ def _add_instruction(
     return ((f"{field}.latency_cycles", latency),)
 
 
-def _add_lockstep(machine: Machine, count: int, terms: dict[str, float]) -> None:
-    """Per instruction a vector -> scalar -> vector hand-over around a scalar read of UB."""
+def _add_hand_over(machine: Machine, turn: HandOver, terms: dict[str, float]) -> None:
+    """Per turn the flags vector -> scalar -> vector, and the scalar work between them."""
     to_scalar, from_scalar = (
         flag_field(machine, "aiv_vec", scalar_of(machine, "aiv_vec")),
         flag_field(machine, scalar_of(machine, "aiv_vec"), "aiv_vec"),
     )
     for field, cycles in (to_scalar, from_scalar):
-        _add(terms, field, count * cycles)
-    _add(terms, "core.scalar.ub_read_cycles", count * machine.core.scalar.ub_read_cycles.value)
+        _add(terms, field, turn.count * cycles)
+    work = {"ub_read_cycles": turn.reads, "ub_write_cycles": turn.writes, "alu_cycles": turn.alus}
+    for name, times in work.items():
+        if times:
+            cycles = getattr(machine.core.scalar, name).value
+            _add(terms, f"core.scalar.{name}", turn.count * times * cycles)
 
 
 def _add(terms: dict[str, float], field: str, cycles: float) -> None:

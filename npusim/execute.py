@@ -84,7 +84,7 @@ def execute(kernel: Kernel, inputs: Mapping[str, Array], samples: int | None = N
     """
     memory: dict[Tensor, Array] = {}
     for tensor in kernel.tensors:
-        if tensor.role == "output":
+        if tensor.role in ("output", "workspace"):
             memory[tensor] = np.zeros(tensor.shape, dtype(tensor.dtype).carrier)
             continue
         value = tensor.value if tensor.role == "constant" else inputs.get(tensor.name)
@@ -97,7 +97,7 @@ def execute(kernel: Kernel, inputs: Mapping[str, Array], samples: int | None = N
     run = _Run(memory, (samples, total) if samples and samples < total else (1, 1))
     for phase in kernel.phases:
         run.nodes(phase.nodes, {})
-    seen: dict[str, dict[str, Array]] = {"input": {}, "output": {}, "constant": {}}
+    seen: dict[str, dict[str, Array]] = {"input": {}, "output": {}, "constant": {}, "workspace": {}}
     for tensor, value in memory.items():
         seen[tensor.role][tensor.name] = _decode(value, tensor.dtype, tensor.scale)
     written = {tensor.name: reached for tensor, reached in run.written.items()}
@@ -125,7 +125,7 @@ class _Run:
 
     def __init__(self, memory: dict[Tensor, Array], share: tuple[int, int]) -> None:
         self.memory, self.share = memory, share
-        self.written = {t: np.zeros(t.shape, bool) for t in memory if t.role == "output"}
+        self.written = {t: np.zeros(t.shape, bool) for t in memory if t.role in ("output", "workspace")}
         self.computed = 0
         self.tiles: dict[Tile, deque[Array]] = {}
         self.ranges: dict[tuple[str, str], Range] = {}
@@ -232,14 +232,18 @@ class _Run:
             operands.append(
                 _decode(self.read(src, env), src.tile.dtype, src.tile.scale).astype(wide, copy=False)
             )
+        if function.accumulates:
+            operands.insert(0, _decode(self.read(op.dst, env), tile.dtype, tile.scale).astype(wide, copy=False))
+        elif function.rule == "none":
+            operands.append(op.dst.shape)
         if function.immediate:
             operands.append(wide(op.immediate if op.immediate is not None else 0.0))
-        if function.rule == "none":
-            operands = [op.dst.shape, *operands] if function.immediate else list(op.dst.shape)
+        if function.stepwise:
+            operands.append(
+                lambda x: _decode(_encode(x, tile.dtype, tile.scale)[0], tile.dtype, tile.scale).astype(wide)
+            )
         with np.errstate(all="ignore"):
             value = np.asarray(function.compute(*operands), dtype=wide)
-            if function.accumulates:
-                value = value + _decode(self.read(op.dst, env), tile.dtype, tile.scale)
         value = np.broadcast_to(value, (*value.shape[:-2], *op.dst.shape))
         return _encode(value if value.ndim == 3 else value[None], tile.dtype, tile.scale)
 

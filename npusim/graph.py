@@ -71,7 +71,8 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    role: Literal["input", "output", "constant"]
+    role: Literal["input", "output", "constant", "workspace"]
+    """a workspace is what one phase stores and a later one loads"""
     pitch: int
     """elements from one row to the next; equal to the columns where rows are adjacent"""
     scale: float = 1.0

@@ -26,11 +26,12 @@ class Algorithm:
     """name -> meaning; the first is the default on Ascend, the last the clean textbook form"""
     parameters: frozenset[str] = frozenset()
 
-    def variant(self, options: Options, target: Target) -> str:
-        """The variant asked for, or this family's default. InputError for an unknown one."""
+    def variant(self, options: Options, target: Target, on_ascend: str | None = None) -> str:
+        """The variant asked for, or this family's default; `on_ascend` where that depends on the sizes.
+        InputError for an unknown one."""
         names = list(self.variants)
         if options.variant is None:
-            return names[0] if target.family == "ascend" else names[-1]
+            return (on_ascend or names[0]) if target.family == "ascend" else names[-1]
         if options.variant not in names:
             raise InputError(
                 f"--variant: {self.name} has no {options.variant!r}; {did_you_mean(options.variant, names)}"

@@ -121,7 +121,7 @@ class Vector(Model):
     """The vector unit: one repeat processes `repeat_bytes` of each operand."""
 
     repeat_bytes: Count
-    mask_cycles: Cost = Field(description="setting the mask register to write a single element")
+    mask_cycles: Cost = Field(description="setting one of the two mask registers, for a part of a repeat")
     functions: dict[str, VectorFunction]
 
 

@@ -42,11 +42,16 @@ OPERATIONS: dict[OpKind, str] = {
 }
 
 
+MASK_SETTINGS = 2
+"""scalar instructions that set the vector mask: its 128 lanes are two registers (pto-isa, A2/A3)"""
+
+
 @dataclass(frozen=True)
 class Instruction:
     """`count` hardware vector instructions of `rows` x `cols` elements each.
 
-    `dependent`: each needs the result of the one before, so its latency shows in between.
+    `dependent`: each needs the result of the one before, so its latency shows in between. `masked`: each sets
+    the mask register anew, for the part of a repeat that it works on; a single element always needs that.
     """
 
     function: str
@@ -54,17 +59,32 @@ class Instruction:
     cols: int
     count: int = 1
     dependent: bool = False
+    masked: bool = False
 
 
-Expansion = Callable[[int, int, int], list[Instruction]]
+@dataclass(frozen=True)
+class HandOver:
+    """`count` turns of vector unit -> scalar unit -> vector unit, in each of which the scalar unit reads and
+    writes elements of UB and computes on them."""
+
+    count: int = 1
+    reads: int = 0
+    writes: int = 0
+    alus: int = 0
+
+
+Expansion = Callable[[int, int, int], list[Instruction | HandOver]]
 
 
 @dataclass(frozen=True)
 class VectorOp:
     """A vector function: shapes by `rule`, values by `compute`, instructions by `expand`.
 
-    `expand(rows, cols, inner)` gets the destination's shape on one vector core and the rows of the
-    last source. None: one instruction of the function's own name over the destination.
+    `compute` gets the destination's old value if it `accumulates` (else its shape if there are no sources),
+    the sources, the immediate value, and if it is `stepwise` a function that rounds to the destination's
+    dtype, as each of its instructions does. `expand(rows, cols, inner)` gets the destination's shape on one
+    vector core and the rows of the last source. None: one instruction of the function's own name over the
+    destination.
     """
 
     meaning: str
@@ -74,19 +94,21 @@ class VectorOp:
     immediate: bool = False
     accumulates: bool = False
     expand: Expansion | None = None
+    stepwise: bool = False
     scalar_lockstep: bool = False
+    """it has hand-overs, so that the scalar unit issues nothing else meanwhile"""
 
 
-def _tree_sum(rows: int, cols: int) -> list[Instruction]:
+def _tree_sum(rows: int, cols: int) -> list[Instruction | HandOver]:
     """Sum over rows by halving: ceil(log2 rows) dependent adds."""
-    steps = []
+    steps: list[Instruction | HandOver] = []
     while rows > 1:
         rows = (rows + 1) // 2
         steps.append(Instruction("add", rows, cols, dependent=True))
     return steps
 
 
-def _vecmat_instructions(rows: int, cols: int, inner: int) -> list[Instruction]:
+def _vecmat_instructions(rows: int, cols: int, inner: int) -> list[Instruction | HandOver]:
     """dst += row @ matrix: the row's elements become 32-byte blocks, scale the rows, tree sum, add."""
     return [
         Instruction("cast", 1, inner, dependent=True),
@@ -97,8 +119,59 @@ def _vecmat_instructions(rows: int, cols: int, inner: int) -> list[Instruction]:
     ]
 
 
-def _identity(rows: int, cols: int) -> Array:
-    return np.eye(rows, cols)
+def _identity(shape: tuple[int, int]) -> Array:
+    return np.eye(*shape)
+
+
+def _unit(shape: tuple[int, int], place: float) -> Array:
+    return np.eye(1, shape[1], int(place))
+
+
+# --- substitution: many dependent steps in one function ------------------------------------------
+
+
+def _sweep(b: Array, matrix: Array, rounded: Callable[[Array], Array]) -> Array:
+    """x M = b for unit lower triangular M, last element first: b[:k] -= b[k] M[k, :k]. [.., 1, n]."""
+    x = np.broadcast_to(b, np.broadcast_shapes(b.shape, (*matrix.shape[:-2], 1, b.shape[-1]))).copy()
+    for k in range(x.shape[-1] - 1, 0, -1):
+        x[..., :k] = rounded(x[..., :k] - x[..., k : k + 1] * matrix[..., k : k + 1, :k])
+    return x
+
+
+def _sweep_instructions(cols: int, every: HandOver, empty_last: bool) -> list[Instruction | HandOver]:
+    """A hand-over and an axpy over k elements for k = cols - 1 .. 1."""
+    steps: list[Instruction | HandOver] = []
+    for k in range(cols - 1, 0, -1):
+        steps += [every, Instruction("axpy", 1, k, dependent=True, masked=True)]
+    return [*steps, every] if empty_last else steps
+
+
+def _blocks(tall: Array) -> Array:
+    """[.., m b, b] as [.., m, b, b]."""
+    b = tall.shape[-1]
+    return tall.reshape(*tall.shape[:-2], -1, b, b)
+
+
+def _row_step(tall: Array, row: float) -> Array:
+    """Row i of every block += itself @ its block."""
+    blocks, i = _blocks(tall).copy(), int(row)
+    blocks[..., i, :] += np.matmul(blocks[..., i : i + 1, :], blocks)[..., 0, :]
+    return blocks.reshape(tall.shape)
+
+
+def _row_step_instructions(rows: int, cols: int, _: int) -> list[Instruction | HandOver]:
+    """Take and negate the rows, broadcast them along columns, multiply, transpose so that the sum goes over
+    whole rows, add them up, and write each row back."""
+    blocks = rows // cols
+    return [
+        Instruction("muls", blocks, cols, dependent=True),
+        Instruction("brcb", rows, cols, dependent=True),
+        Instruction("mul", rows, cols, dependent=True),
+        Instruction("transpose", rows, cols, dependent=True),
+        Instruction("add", blocks, cols, count=cols - 1, dependent=True),
+        Instruction("add", blocks, cols, dependent=True),
+        Instruction("copy", 1, cols, count=blocks, dependent=False),
+    ]
 
 
 VECTOR: dict[str, VectorOp] = {
@@ -129,6 +202,15 @@ VECTOR: dict[str, VectorOp] = {
             Instruction("fill", 1, 1, count=rows),
         ],
     ),
+    "unit": VectorOp(
+        "the unit row that is 1 at the immediate: a fill, and a scalar write",
+        0,
+        "none",
+        _unit,
+        immediate=True,
+        expand=lambda rows, cols, _: [Instruction("fill", rows, cols, dependent=True), HandOver(writes=1)],
+        scalar_lockstep=True,
+    ),
     "row_sum": VectorOp("sum of each row", 1, "to_column", lambda a: a.sum(-1, keepdims=True)),
     "row_max": VectorOp("largest of each row", 1, "to_column", lambda a: a.max(-1, keepdims=True)),
     "col_sum": VectorOp(
@@ -143,7 +225,7 @@ VECTOR: dict[str, VectorOp] = {
         1,
         "from_column",
         lambda a: a,
-        expand=lambda rows, cols, _: [Instruction("fill", 1, cols, count=rows)],
+        expand=lambda rows, cols, _: [HandOver(rows, reads=1), Instruction("fill", 1, cols, count=rows)],
         scalar_lockstep=True,
     ),
     "col_broadcast": VectorOp(
@@ -157,9 +239,70 @@ VECTOR: dict[str, VectorOp] = {
         "dst + row @ matrix, in the destination's precision",
         2,
         "vecmat",
-        np.matmul,
+        lambda dst, row, matrix: dst + np.matmul(row, matrix),
         accumulates=True,
         expand=_vecmat_instructions,
+    ),
+    "sweep": VectorOp(
+        "x M = dst for unit lower triangular M, element by element from the last: a scalar read and an axpy",
+        1,
+        "sweep",
+        _sweep,
+        accumulates=True,
+        expand=lambda _, cols, __: _sweep_instructions(cols, HandOver(reads=1, alus=1), False),
+        stepwise=True,
+        scalar_lockstep=True,
+    ),
+    "sweep_kept": VectorOp(
+        "the same, the scalar unit also keeping each element in UB: read, write, read, convert and negate",
+        1,
+        "sweep",
+        _sweep,
+        accumulates=True,
+        expand=lambda _, cols, __: _sweep_instructions(cols, HandOver(reads=2, writes=1, alus=2), True),
+        stepwise=True,
+        scalar_lockstep=True,
+    ),
+    "block_row_step": VectorOp(
+        "in every square block, the row at the immediate += itself @ the block",
+        0,
+        "blocks",
+        _row_step,
+        immediate=True,
+        accumulates=True,
+        expand=_row_step_instructions,
+    ),
+    "minus_lower": VectorOp(
+        "minus the strictly lower triangle of every square block: a transposing copy, a negation, a mask",
+        1,
+        "blocks",
+        lambda tall: -np.tril(_blocks(tall), -1).reshape(tall.shape),
+        expand=lambda rows, cols, _: [
+            Instruction("transpose", rows, cols, dependent=True),
+            Instruction("muls", rows, cols, dependent=True),
+            Instruction("mul", rows, cols),
+        ],
+    ),
+    "plus_identity": VectorOp(
+        "every square block plus the identity: a comparison of indices, an add, a select",
+        1,
+        "blocks",
+        lambda tall: (_blocks(tall) + np.eye(tall.shape[-1])).reshape(tall.shape),
+        expand=lambda rows, cols, _: [
+            Instruction("select", rows, cols, dependent=True),
+            Instruction("add", rows, cols, dependent=True),
+            Instruction("select", rows, cols),
+        ],
+    ),
+    "masked_cast": VectorOp(
+        "a in the destination's dtype, after six operations on the indices of a masked load",
+        1,
+        "same",
+        lambda a: a,
+        expand=lambda rows, cols, _: [
+            Instruction("select", rows, cols, count=6, dependent=True),
+            Instruction("cast", rows, cols),
+        ],
     ),
 }
 """What the vector unit can compute. numpy evaluates `compute` on [batch, rows, cols] carriers."""

@@ -86,7 +86,7 @@ class Tensors(Data):
         """Memory that it takes to compute `kernel`, about."""
         total = sum(node.total for phase in kernel.phases for node in phase.nodes if isinstance(node, Items))
         share = min(1.0, (self._some(kernel) or total) / total) if total else 1.0
-        sizes = dict.fromkeys(("input", "output", "constant"), 0)
+        sizes = dict.fromkeys(("input", "output", "constant", "workspace"), 0)
         for tensor in kernel.tensors:
             sizes[tensor.role] += math.prod(tensor.shape)
         return INPUT_BYTES * sizes["input"] + (2 + OUTPUT_BYTES * share) * sizes["output"]
