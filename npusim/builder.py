@@ -122,7 +122,7 @@ class KernelBuilder(Writer):
 
     def workspace(self, name: str, shape: Sequence[int], dtype: str, pitch: int | None = None) -> Tensor:
         """An array in global memory that one phase stores and a later one loads."""
-        return self._tensor(Tensor(name, tuple(shape), dtype, "workspace", pitch or shape[-1]))
+        return self._array(name, shape, dtype, "workspace", pitch, 1.0)
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: str, scale: float = 1.0) -> Tensor:
         """A small matrix [rows, cols] the host prepares, read by every core."""
@@ -134,7 +134,7 @@ class KernelBuilder(Writer):
         name: str,
         shape: Sequence[int],
         dtype: str,
-        role: Literal["input", "output"],
+        role: Literal["input", "output", "workspace"],
         pitch: int | None,
         scale: float,
     ) -> Tensor:
@@ -245,7 +245,7 @@ class KernelBuilder(Writer):
 
     def store(self, dst: Access, src: Operand, label: str = "", stream: bool = False) -> None:
         """Tile -> global memory, rounding to the tensor's dtype; by the machine's route."""
-        if access_of(dst).tensor.role != "output":
+        if access_of(dst).tensor.role not in ("output", "workspace"):
             raise wrong(f"tensor {dst.tensor.name} is no output; declare what is stored with k.output(...)")
         source: View | Access = self._read(src)
         assert isinstance(source, View)
