@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from algorithms import blocked_tilelang, blocked_triton
+from algorithms.blocked_tilelang import TileLang
+from algorithms.blocked_triton import Triton
 from algorithms.tri_inverse import FRACTAL, Bools, Inverse, fitting, lower_triangle, vector_place
 from npusim.builder import (
     Algorithm,
@@ -47,9 +48,9 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
     out = problem.dtype if variant == "tilelang" else "fp32"
     inverse = Inverse.begin(problem, options, target, "blocked-substitution", variant, out=out)
     if variant == "triton":
-        blocked_triton.emit(inverse)
+        Triton(inverse).emit()
     elif variant == "tilelang":
-        blocked_tilelang.emit(inverse)
+        TileLang(inverse).emit()
     else:
         Textbook(inverse, target).emit()
     return inverse.k.finish()
@@ -64,7 +65,7 @@ class Textbook:
         self.size = inverse.options.block or FRACTAL
         if self.n % self.size or self.size % FRACTAL:
             raise Unsupported(
-                f"--block: blocks of {self.size} do not divide a chunk of {self.n} into multiples of {FRACTAL}"
+                f"--block: {self.size} does not split a chunk of {self.n} into blocks of a multiple of 16"
             )
         self.count = self.n // self.size
         self.structured = inverse.options.fractals is not False

@@ -24,17 +24,6 @@ BLOCK = 32
 CORES: tuple[Place, Place] = ("first", "second")
 
 
-def emit(inverse: Inverse) -> None:
-    """The kernel for chunks of 32, 64 or 128."""
-    if inverse.n not in (32, 64, 128):
-        raise Unsupported(
-            "--chunk: the tilelang kernel of blocked-substitution takes 32, 64 and 128; "
-            f"got {inverse.n}, use --variant triton or textbook"
-        )
-    inverse.k.settings["block"] = BLOCK
-    TileLang(inverse).emit()
-
-
 class Solver:
     """One block of 32 on one vector core: X = -A, row i of X += itself @ X, T = I + X."""
 
@@ -71,10 +60,16 @@ class Solver:
 
 
 class TileLang:
-    """What the three kernels share: a solver on each vector core, and products that go through global memory."""
+    """The three kernels: a solver on each vector core, and products that go through global memory."""
 
     def __init__(self, inverse: Inverse) -> None:
+        if inverse.n not in (32, 64, 128):
+            raise Unsupported(
+                "--chunk: the tilelang kernel of blocked-substitution takes 32, 64 and 128; "
+                f"got {inverse.n}, use --variant triton or textbook"
+            )
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
+        self.k.settings["block"] = BLOCK
         working = "fp64" if inverse.dtype == "fp64" else "fp32"
         eye = self.k.constant("I", np.eye(BLOCK), working)
         places = CORES[:1] if self.n == BLOCK else CORES
@@ -162,13 +157,12 @@ class TileLang:
         """A piece of the output that other cores read back: a tile in global memory."""
         return self.operand(name, "GM", size)
 
-    def negate(
-        self, item: Item, solver: Solver, name: str, row: int, col: int, width: int, at: int
-    ) -> None:
+    def negate(self, item: Item, solver: Solver, name: str, row: int, col: int, width: int, at: int) -> None:
         """-A[row: , col: ], 32 rows of `width`, into rows `at` of the piece `name`."""
         k, inverse, here = self.k, self.inverse, (BLOCK, width)
         part = self.tile(
-            f"A {width} wide, {solver.place}", lambda text: solver.ub(text, inverse.dtype, inverse.scale, here)
+            f"A {width} wide, {solver.place}",
+            lambda text: solver.ub(text, inverse.dtype, inverse.scale, here),
         )
         k.load(part, inverse.L.at(*item, row=row, rows=BLOCK, col=col, cols=width), label="load A")
         k.vector("muls", part, part, imm=-1.0, label="-A")
@@ -195,9 +189,7 @@ class TileLang:
                 source = staged
             ends.append(self.operand(f"{name}, {level[-1]}", level, size))
             self.k.move(ends[-1], source, label=f"L1 to {level}")
-        c = self.tile(
-            f"{name} in L0C", lambda text: self.inverse.accumulator(text, 1, (size, size))
-        )
+        c = self.tile(f"{name} in L0C", lambda text: self.inverse.accumulator(text, 1, (size, size)))
         self.k.matmul(c, ends[0], ends[1], label=name)
         self.k.barrier("core", on="cube")
         return c

@@ -40,11 +40,11 @@ class Doubling:
 
     def matrix(self, items: list[Item]) -> None:
         (item,) = items
-        k, add, I = self.k, self.products.add, self.products.I
+        k, add, one = self.k, self.products.add, self.products.I
         k.load(self.M, self.inverse.L.at(*item), label="load L")
         add(self.cy, self.M, self.M, "L L", first=True)
         k.move(self.Y, self.cy, label="exit L^2")
-        add(self.cx, I, I, "I", first=True)
+        add(self.cx, one, one, "I", first=True)
         add(self.cx, self.products.minus_I, self.M, "- L")
         power = 2
         while power < self.n:

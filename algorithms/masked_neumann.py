@@ -77,7 +77,7 @@ class MaskedNeumann:
             if block is None:
                 return self.n  # 80, 96, ..: nothing that halves
             raise Unsupported(
-                f"--block: a chunk of {self.n} does not come in 1, 2, 4 or 8 blocks of {size} in 16x16 fractals"
+                f"--block: {size} does not split a chunk of {self.n} into 2, 4 or 8 blocks of 16 or more"
             )
         return size
 
@@ -163,27 +163,27 @@ class MaskedNeumann:
 
     def series(self, j: int) -> None:
         """I + A (I + A (...)) in the accumulator; N - 2 products and N with the identity."""
-        k, c, add, I = self.k, self.c, self.products.add, self.products.I
+        k, c, add, one = self.k, self.c, self.products.add, self.products.I
         if self.order == 1:
-            add(c, I, I, "I", first=True)
+            add(c, one, one, "I", first=True)
         else:
-            add(c, I, I, "I + A")
+            add(c, one, one, "I + A")
         for _ in range(self.order - 2):
             k.move(self.R[j], c, label="exit I + A ..")
             add(c, self.A[j], self.R[j], "A (I + A ..)", first=True)
-            add(c, I, I, "I + A (..)")
+            add(c, one, one, "I + A (..)")
 
     def correct(self, j: int, item: Item, block: int) -> None:
         """E = I - T0 + A T0 and T = T0 sum E^s."""
-        add, I = self.products.add, self.products.I
+        add, one = self.products.add, self.products.I
         if self.steps == 1:
             return
         add(self.c, self.A[j], self.T0[j], "A T0", first=True)
         add(self.c, self.products.minus_I, self.T0[j], "- T0")
-        add(self.c, I, I, "+ I")
+        add(self.c, one, one, "+ I")
         self.k.move(self.E, self.c, label="exit E")
-        add(self.cP, I, I, "I", first=True)
-        add(self.cP, self.E, I, "I + E")
+        add(self.cP, one, one, "I", first=True)
+        add(self.cP, self.E, one, "I + E")
         self.k.move(self.P, self.cP, label="exit P")
         {"doubling": self.doubling, "horner": self.horner, "naive": self.naive}[self.schedule]()
         add(self.c, self.T0[j], self.P, "T0 P", first=True)
@@ -228,7 +228,7 @@ class MaskedNeumann:
 
 
 class Merge:
-    """Diagonal blocks of T, kept in L1, merged in pairs: T21 = -T22 L21 T11, with -L21 by an identity product.
+    """Diagonal blocks of T, kept in L1, merged in pairs: T21 = -T22 L21 T11, -L21 by an identity product.
 
     Blocks above the diagonal are stored as zeros by the vector cores.
     """
@@ -276,7 +276,9 @@ class Merge:
         k, T, col = self.k, self.inverse.T, row - size
         L, A, H, c = (tile.view(0, size, 0, size) for tile in (self.L, self.A, self.H, self.c))
         lower, diagonal = lower_triangle(size), diagonal_blocks(size, 16)
-        k.load(L, self.inverse.L.at(*item, row=row, rows=size, col=col, cols=size), label="load L21", fresh=True)
+        k.load(
+            L, self.inverse.L.at(*item, row=row, rows=size, col=col, cols=size), label="load L21", fresh=True
+        )
         self.product(self.minus[size].view(), L, diagonal, None, "A21 = -I L21")
         k.move(A, c, label="exit A21", fresh=True)
         self.product(self.T.view(row, size, row, size), A, lower, None, "T22 A21")
@@ -307,6 +309,17 @@ ALGORITHM = Algorithm(
     build=build,
     variants={"textbook": "products on the cube, the mask on the vector cores, between or before them"},
     parameters=frozenset(
-        {"order", "steps", "mask", "mask_edge", "mask_on", "schedule", "block", "slots", "fractals", "out_dtype"}
+        {
+            "order",
+            "steps",
+            "mask",
+            "mask_edge",
+            "mask_on",
+            "schedule",
+            "block",
+            "slots",
+            "fractals",
+            "out_dtype",
+        }
     ),
 )

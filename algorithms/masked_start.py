@@ -18,8 +18,8 @@ from npusim.builder import Access, Place, Target, Tile
 
 
 class _Start:
-    """T0 of the blocks under way: `wide` in UB as it was masked; integers are masked in fp16, since the vector
-    unit computes on 16 and 32 bits."""
+    """T0 of the blocks under way: `wide` in UB as it was masked. Integers are masked in fp16, since the
+    vector unit computes on 16 and 32 bits."""
 
     wide: list[Tile]
 

@@ -38,7 +38,9 @@ class Published:
         self.inverse, self.k, self.n, self.kept = inverse, inverse.k, inverse.n, kept
         for name, why in (("slots", "single buffers"), ("fractals", "its blocks picked out by fractals")):
             if getattr(inverse.options, name) is not None:
-                raise Unsupported(f"--{name}: the published mxr has {why}; drop it, or use --variant textbook")
+                raise Unsupported(
+                    f"--{name}: the published mxr has {why}; drop it, or use --variant textbook"
+                )
         total = inverse.problem.total
         blocks = min(target.groups, total)
         # matrices a pass: as many as keep all cores busy, up to 4
@@ -187,7 +189,7 @@ class Textbook:
         """One matrix: 9 + 2 log2(n/16) products."""
         (item,) = items
         k, add = self.k, self.products.add
-        I, diagonal = self.products.I, diagonal_blocks(self.n, FRACTAL)
+        one, diagonal = self.products.I, diagonal_blocks(self.n, FRACTAL)
         for tile in (self.X, self.Y):
             self.products.holds(tile, diagonal)
         k.load(self.M, self.inverse.L.at(*item), label="load M")
@@ -195,8 +197,8 @@ class Textbook:
         k.move(self.A, self.cy, label="exit -M")
         add(self.cy, self.M, self.M, "diag(M)^2", first=True, take=(diagonal, diagonal))
         k.move(self.Y, self.cy, label="exit Y")
-        add(self.cx, I, I, "I", first=True)
-        add(self.cx, I, self.A, "- diag(M)", take=(None, diagonal))
+        add(self.cx, one, one, "I", first=True)
+        add(self.cx, one, self.A, "- diag(M)", take=(None, diagonal))
         k.move(self.X, self.cx, label="exit X")
         for last in (False, False, True):
             add(self.cx, self.X, self.Y, "+ X Y")

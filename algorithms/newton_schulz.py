@@ -1,7 +1,8 @@
 """Newton-Schulz iteration for the inverse of A = I + L: X <- 2 X - X A X.
 
-Source: "Fast and Stable Triangular Inversion for Delta-Rule Linear Transformers" (arXiv 2605.21325); G. Schulz,
-Iterative Berechnung der reziproken Matrix, ZAMM 13 (1933). The residual I - A X squares with every iteration.
+Source: "Fast and Stable Triangular Inversion for Delta-Rule Linear Transformers" (arXiv 2605.21325);
+G. Schulz, Iterative Berechnung der reziproken Matrix, ZAMM 13 (1933). The residual I - A X squares with
+every iteration.
   textbook   X0 = 2 I - A = I - L leaves the residual L^2, which log2(C) squarings carry beyond C; two
              products an iteration, E = I - A X and X + X E
   published  X0 = I / C, as in the Ascend kernel (huawei-csl/pto-kernels, kernel_tri_inv_ns):
@@ -111,16 +112,17 @@ class Textbook:
     def matrix(self, items: list[Item]) -> None:
         """2 products an iteration, and one with the identity."""
         (item,) = items
-        k, add, I, minus_I = self.k, self.products.add, self.products.I, self.products.minus_I
+        k, add = self.k, self.products.add
+        one, minus_one = self.products.I, self.products.minus_I
         k.load(self.M, self.inverse.L.at(*item), label="load L")
-        add(self.ce, I, minus_I, "-I", first=True)
-        add(self.ce, minus_I, self.M, "- L")
+        add(self.ce, one, minus_one, "-I", first=True)
+        add(self.ce, minus_one, self.M, "- L")
         k.move(self.A, self.ce, label="exit -A")
-        add(self.cx, I, I, "I", first=True)
-        add(self.cx, minus_I, self.M, "- L")
+        add(self.cx, one, one, "I", first=True)
+        add(self.cx, minus_one, self.M, "- L")
         for _ in range(self.iterations):
             k.move(self.X, self.cx, label="exit X")
-            add(self.ce, I, I, "I", first=True)
+            add(self.ce, one, one, "I", first=True)
             add(self.ce, self.A, self.X, "- A X")
             k.move(self.E, self.ce, label="exit E")
             add(self.cx, self.X, self.E, "+ X E")

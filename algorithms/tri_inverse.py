@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from npusim.builder import (
     KernelBuilder,
-    Operand,
     Options,
     Place,
     Problem,

@@ -64,6 +64,7 @@ def compare(
     A parameter or variant goes to the algorithms that know it; one that none knows is an InputError.
     """
     rows = []
+    engine = engine.model_copy(update={"what_if": False})
     _check_known(entry, algorithms, options)
     for machine in machines:
         for name in algorithms:

@@ -233,7 +233,9 @@ class _Run:
                 _decode(self.read(src, env), src.tile.dtype, src.tile.scale).astype(wide, copy=False)
             )
         if function.accumulates:
-            operands.insert(0, _decode(self.read(op.dst, env), tile.dtype, tile.scale).astype(wide, copy=False))
+            operands.insert(
+                0, _decode(self.read(op.dst, env), tile.dtype, tile.scale).astype(wide, copy=False)
+            )
         elif function.rule == "none":
             operands.append(op.dst.shape)
         if function.immediate:

@@ -12,6 +12,7 @@ from npusim import cost
 from npusim.check import peak_bytes
 from npusim.critical import CriticalPath, critical_path
 from npusim.graph import Operation
+from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Evidence, Machine, quantities
 from npusim.problem import Target
 from npusim.program import PhaseProgram
@@ -50,6 +51,10 @@ class Report:
     units: dict[str, UnitUsage]
     breakdown: list[tuple[str, float]]
     critical_path: list[tuple[str, float]]
+    mechanisms: list[tuple[str, float]]
+    """what each mechanism that can be imagined away carries of the task time, the largest first"""
+    work: list[tuple[str, float]]
+    """what the work of each unit carries of it besides"""
     roofline: dict[str, float]
     bytes: dict[str, float]
     peak_bytes: dict[str, int]
@@ -81,6 +86,8 @@ class Report:
             "waiting": {name: unit.waiting for name, unit in self.units.items()},
             "breakdown": [{"name": name, "time_us": time} for name, time in self.breakdown],
             "critical_path": [{"name": name, "time_us": time} for name, time in self.critical_path],
+            "mechanisms": [{"name": name, "time_us": time} for name, time in self.mechanisms],
+            "work": [{"name": name, "time_us": time} for name, time in self.work],
             "roofline": self.roofline,
             "bytes": self.bytes,
             "peak_bytes": self.peak_bytes,
@@ -92,8 +99,7 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
     """Reduce a timeline to a report."""
     scale = machine.cycles_per_us
     core_us = timeline.makespan / scale
-    base_us = cost.task_overhead_us(machine, timeline.program.mixed)
-    task_us = core_us + base_us
+    whole_us = task_us(timeline)
     lanes = lane_usage(timeline)
     units = _units(lanes, machine, core_us)
     path = critical_path(timeline)
@@ -106,11 +112,11 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
     by_field = {name: cycles / scale for name, cycles in path.by_field.items()}
     for name, cycles in _launch_fields(machine, timeline.program.mixed).items():
         by_field[name] = by_field.get(name, 0.0) + cycles
-    evidence, assumed = _evidence(by_field, machine, task_us)
+    evidence, assumed = _evidence(by_field, machine, whole_us)
     return Report(
         core_us=core_us,
-        task_us=task_us,
-        event_us=cost.event_us(machine, task_us),
+        task_us=whole_us,
+        event_us=cost.event_us(machine, whole_us),
         cycles=timeline.makespan,
         cores=max((phase.streams for phase in timeline.program.phases), default=0),
         bound=bound,
@@ -118,6 +124,8 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
         units=units,
         breakdown=_breakdown(timeline, scale),
         critical_path=_path(path, scale),
+        mechanisms=list(by_mechanism(by_field).items()),
+        work=[(unit, time) for unit, time in work_by_unit(by_field, machine).items() if time > 1e-6],
         roofline=roofline,
         bytes=_bytes(timeline),
         peak_bytes=peak_bytes(timeline.program.kernel, Target.of(machine)),
@@ -125,6 +133,13 @@ def summarise(timeline: Timeline, machine: Machine) -> Report:
         assumed=assumed,
         operations=timeline.operations,
     )
+
+
+def task_us(timeline: Timeline) -> float:
+    """Core time and launch, microseconds."""
+    machine = timeline.program.machine
+    overhead = cost.task_overhead_us(machine, timeline.program.mixed)
+    return timeline.makespan / machine.cycles_per_us + overhead
 
 
 def _units(lanes: list[LaneUsage], machine: Machine, core_us: float) -> dict[str, UnitUsage]:

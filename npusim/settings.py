@@ -6,20 +6,18 @@ their controls from the fields, descriptions are help texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from npusim.errors import InputError, ProfileError, did_you_mean
 from npusim.gates import GATE_MODELS
+from npusim.ideals import idealise
 from npusim.inputs import KEY_CORRELATION
-from npusim.machine import LARGEST, Cost, Machine, Quantity, documented_only, override, rebuild
+from npusim.machine import Machine, documented_only, override
 from npusim.problem import Settings
 from npusim.profiles import load_machine
-
-Change = dict[str, Any] | None
-Rule = Callable[[str, Quantity[Any]], Change]
 
 
 class MachineSettings(Settings):
@@ -74,47 +72,6 @@ def _assignment(text: str) -> tuple[str, float]:
         raise InputError(f"--set {text}: {what}; write path.to.field=value") from None
 
 
-def _free(*parts: str) -> Rule:
-    """Zero every cost whose path starts with, or whose last step is, one of `parts`."""
-
-    def rule(path: str, number: Quantity[Any]) -> Change:
-        hit = any(path.startswith(part) or path.rsplit(".", 1)[-1] == part for part in parts)
-        return {**number.model_dump(), "value": 0, "source": "--ideal"} if hit else None
-
-    return rule
-
-
-def _ample(path: str, number: Quantity[Any]) -> Change:
-    """Pools wide enough that no transfer meets another."""
-    if path in ("memory.hbm_gb_per_s", "memory.l2_gb_per_s", "core.l1_port_bytes_per_cycle"):
-        return {**number.model_dump(), "value": min(number.value * 1e6, LARGEST), "source": "--ideal"}
-    return None
-
-
-IDEALS: dict[str, Rule] = {
-    "flags": _free("core.flags", "core.barriers"),
-    "issue": _free("core.scalar.issue_cycles"),
-    "contention": _ample,
-    "launch": _free("launch"),
-    "latency": _free("latency_cycles"),
-}
-"""What can be imagined away, and how."""
-
-
-def idealise(machine: Machine, names: list[str]) -> Machine:
-    """The machine with the named mechanisms free. InputError for an unknown name."""
-    for name in (name.strip() for name in names):
-        if name not in IDEALS:
-            raise InputError(f"--ideal: no mechanism {name!r}; {did_you_mean(name, IDEALS)}")
-        rule = IDEALS[name]
-
-        def change(path: str, number: Quantity[Any], rule: Rule = rule, name: str = name) -> Change:
-            return rule(path, number) if name == "contention" or isinstance(number, Cost) else None
-
-        machine = rebuild(machine, change)
-    return machine
-
-
 def _known_gates(name: str) -> str:
     if name not in GATE_MODELS:
         raise ValueError(f"unknown gate model {name!r}; {did_you_mean(name, GATE_MODELS)}")
@@ -162,6 +119,11 @@ class NumericsSettings(Settings):
 class EngineSettings(Settings):
     """How the timeline is made."""
 
+    what_if: bool = Field(
+        True,
+        description="time it again without the mechanism that costs most",
+        json_schema_extra={"off": "do not"},
+    )
     engine: Literal["reference"] = Field("reference", description="reference: the definition, in SimPy")
     exact: bool = Field(
         False, description="simulate every operation one by one (the reference engine always does)"

@@ -24,6 +24,7 @@ from npusim.simulate import EngineRun, simulate
 from npusim.tensors import TensorSource
 from npusim.trace import write_trace
 from npusim.triangles import TriangleSource
+from npusim.whatif import WhatIf, imagine
 
 Progress = Callable[[int], None]
 Announce = Callable[[Problem, Kernel], None]
@@ -31,7 +32,8 @@ Announce = Callable[[Problem, Kernel], None]
 
 TIMING_KEYS = (
     "time_us", "times", "cycles", "bound", "dominant_unit", "cores", "expected_error", "evidence", "units",
-    "waiting", "breakdown", "critical_path", "roofline", "bytes", "peak_bytes", "assumed",
+    "waiting", "breakdown", "critical_path", "mechanisms", "work", "roofline", "bytes", "peak_bytes",
+    "assumed",
 )  # fmt: skip
 """what a Report puts into the JSON; null where the kernel was not timed"""
 
@@ -91,6 +93,7 @@ class Result:
     report: Report | None
     engine: EngineRun | None
     numerics: Numerics | None
+    what_if: WhatIf | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of `npusim run`."""
@@ -103,6 +106,7 @@ class Result:
             "problem": self.entry.sizes_json(self.problem),
             "options": dict(self.kernel.settings),
             **timing,
+            "what_if": self.what_if.to_json() if self.what_if else None,
             "numerics": self.numerics.to_json() if self.numerics else None,
             "engine": self.engine.to_json() if self.engine else None,
         }
@@ -136,8 +140,9 @@ def run(
         data = source.draw(problem, numerics)
         data.check(kernel, computed=True)
     report, ran = time_program(program, engine, progress) if program else (None, None)
+    imagined = imagine(program, report, engine, progress) if program and report and engine.what_if else None
     found = compute(entry, data, options, target, numerics.output) if numerics.numerics and data else None
-    return Result(entry, kernel, machine, problem, report, ran, found)
+    return Result(entry, kernel, machine, problem, report, ran, found, imagined)
 
 
 def _build(
@@ -162,7 +167,7 @@ def check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
         refuse(numerics, ("output",), "writes what the kernel computes; drop --no-numerics")
         refuse(numerics, DRAWN, "nothing is computed; drop it, or --no-numerics")
     if not numerics.timing:
-        refuse(engine, ("trace",), "shows what is timed; drop --no-timing")
+        refuse(engine, ("trace", "what_if"), "is about what is timed; drop it, or --no-timing")
     if numerics.output:
         refuse(numerics, ("samples",), "--output computes all; drop one of the two")
     if not engine.trace:

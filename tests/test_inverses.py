@@ -367,7 +367,9 @@ def test_a_chunk_that_does_not_suit_the_algorithm_is_refused_with_the_remedy(alg
 
 
 def test_parameters_belong_to_their_algorithm():
-    with pytest.raises(InputError, match="--order: mxr has no such parameter; it takes --out-dtype, --slots"):
+    with pytest.raises(
+        InputError, match="--order: mxr has no such parameter; it takes --fractals, --out-dtype"
+    ):
         build("mxr", 64, order=3)
     with pytest.raises(InputError, match="--algorithm: tri-inverse has no 'mrx'; did you mean 'mxr'"):
         build("mrx", 64)

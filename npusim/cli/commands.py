@@ -165,7 +165,7 @@ def _print_json(data: dict[str, Any]) -> None:
     MachineSettings,
     NumericsSettings,
     EngineSettings,
-    without=frozenset({"algorithm", "output", "trace", "trace_iterations"}),
+    without=frozenset({"algorithm", "output", "trace", "trace_iterations", "what_if"}),
 )
 def compare(
     kernel: KernelNames,

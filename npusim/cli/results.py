@@ -20,13 +20,14 @@ from npusim.machine import Machine
 from npusim.report import Report, UnitUsage
 from npusim.simulate import EngineRun
 from npusim.study import Numerics, Result
+from npusim.whatif import WhatIf
 
 
 def result(console: Console, found: Result) -> None:
     """All tables of `npusim run`, the summary last."""
     if found.report:
         units(console, found.report)
-        mechanisms(console, found.report)
+        mechanisms(console, found.report, found.what_if)
     if found.numerics:
         ranges(console, found.numerics)
     summary(console, found)
@@ -53,14 +54,16 @@ def units(console: Console, report: Report) -> None:
     console.print(made)
 
 
-def mechanisms(console: Console, report: Report) -> None:
-    """Operations, critical path, roofline and bytes, and the numbers that nobody documents."""
+def mechanisms(console: Console, report: Report, imagined: WhatIf | None) -> None:
+    """Operations, critical path, what it would be worth to be rid of a mechanism, roofline and bytes, and the
+    numbers that nobody documents."""
     made = table("Operations (time on their unit, mean core)", "operation", "us", "of core", right=(1, 2))
     _rows(made, report.breakdown, report.core_us)
     console.print(made)
     made = table("Critical path (what the core time is made of)", "what", "us", "of core", right=(1, 2))
     _rows(made, report.critical_path, report.core_us)
     console.print(made)
+    ideals(console, report, imagined)
     limits = {"cube_us": "cube", "vector_us": "vector", "hbm_us": "HBM", "l2_us": "L2"}
     made = table(
         "Roofline (least time of each resource alone)", "resource", "us", "of core", "bytes", right=(1, 2)
@@ -84,6 +87,27 @@ def mechanisms(console: Console, report: Report) -> None:
         for name, share, kind in report.assumed:
             made.add_row(name, percent(share), kind)
         console.print(made)
+
+
+def ideals(console: Console, report: Report, imagined: WhatIf | None) -> None:
+    """What mechanisms and units carry of the task time, and the time without the largest mechanism."""
+    made = table("Mechanisms on the critical path", "what", "us", "of task", "were it free", right=(1, 2))
+    rows = [(name, time, name) for name, time in report.mechanisms]
+    rows += [(unit, time, f"work of {unit}") for unit, time in report.work]
+    for name, time, text in sorted(rows, key=lambda row: -row[1]):
+        said = _without(imagined) if imagined and imagined.name == name else ""
+        made.add_row(text, us(time), _share(time, report), said)
+    console.print(made)
+
+
+def _share(time: float, report: Report) -> str:
+    return percent(time / report.task_us if report.task_us else 0.0)
+
+
+def _without(imagined: WhatIf) -> str:
+    if imagined.time_us is None:
+        return "too long to simulate again here"
+    return f"{us(imagined.time_us)} us" + (f", {imagined.speedup:.2f}x" if imagined.speedup else "")
 
 
 def _rows(made: Table, rows: list[tuple[str, float]], whole: float) -> None:
