@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -105,15 +105,16 @@ def _foreign(path: str, when: str = "") -> Iterator[None]:
         failure.blame(line_in(path, error))
         raise failure from error
     finally:
-        sys.path.remove(str(folder))
+        with suppress(ValueError):  # the file may have changed the path itself
+            sys.path.remove(str(folder))
         _forget(folder, known)
 
 
 def _forget(folder: Path, known: set[str]) -> None:
     """Drop the modules of `folder` that are not `known`: another folder may have some of the same name."""
     for name in set(sys.modules) - known:
-        top = name.partition(".")[0]
-        beside = (folder / f"{top}.py").exists() or (folder / top).is_dir()
+        top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None)
+        beside = file and (Path(file) == folder / f"{top}.py" or Path(file).is_relative_to(folder / top))
         if beside and top not in BUILT_IN:
             del sys.modules[name]
 
