@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from npusim.graph import Access, Index, Items, Node, Operation, Phase, item_variable, tiles_of
+from npusim.graph import Access, Fault, Index, Items, Node, Operation, Phase, item_variable, tiles_of
 
 Extent = tuple[int, int]
 """least and largest value of a loop variable"""
 
 
-def bounds(phase: Phase) -> Iterator[str]:
+def bounds(phase: Phase) -> Iterator[Fault]:
     """What lies outside, and where."""
     yield from _nodes(phase.nodes, {})
 
 
-def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[str]:
+def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[Fault]:
     for node in nodes:
         if isinstance(node, Operation):
             yield from _operation(node, extents)
@@ -33,27 +33,28 @@ def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[s
             yield from _nodes(node.body, {**extents, node.var: (0, int(np.max(node.count)) - 1)})
 
 
-def _operation(op: Operation, extents: Mapping[str, Extent]) -> Iterator[str]:
+def _operation(op: Operation, extents: Mapping[str, Extent]) -> Iterator[Fault]:
     for view in tiles_of(op):
         rows, cols = view.tile.shape
         if not (_inside(view.row, view.rows, rows, extents) and _inside(view.col, view.cols, cols, extents)):
-            yield f"{op.name}: view {view} lies outside tile {view.tile.name} {[rows, cols]}"
+            yield op, f"{op.name}: view {view} lies outside tile {view.tile.name} {[rows, cols]}"
     for access in (end for end in (op.dst, *op.srcs) if isinstance(end, Access)):
-        yield from _access(op.name, access, extents)
+        yield from _access(op, access, extents)
 
 
-def _access(name: str, access: Access, extents: Mapping[str, Extent]) -> Iterator[str]:
+def _access(op: Operation, access: Access, extents: Mapping[str, Extent]) -> Iterator[Fault]:
     *axes, rows, cols = access.tensor.shape
     if len(access.lead) != len(axes):
         yield (
-            f"{name}: {access} has {len(access.lead)} leading indices; "
-            f"tensor {access.tensor.name} {list(access.tensor.shape)} takes {len(axes)}"
+            op,
+            f"{op.name}: {access} has {len(access.lead)} leading indices; "
+            f"tensor {access.tensor.name} {list(access.tensor.shape)} takes {len(axes)}",
         )
         return
     parts = [(index, 1, size) for index, size in zip(access.lead, axes, strict=True)]
     parts += [(access.row, access.rows, rows), (access.col, access.cols, cols)]
     if not all(_inside(start, size, limit, extents) for start, size, limit in parts):
-        yield f"{name}: {access} lies outside tensor {access.tensor.name} {list(access.tensor.shape)}"
+        yield op, f"{op.name}: {access} lies outside tensor {access.tensor.name} {list(access.tensor.shape)}"
 
 
 def _inside(start: Index, size: int, limit: int, extents: Mapping[str, Extent]) -> bool:

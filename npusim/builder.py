@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Real
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from npusim.arguments import one_of, positive, sizes, whole, wrong
 from npusim.dtypes import accumulator
 from npusim.dtypes import dtype as find_dtype
 from npusim.errors import GraphError, InputError, Unsupported, did_you_mean
@@ -38,7 +40,7 @@ from npusim.kernels import Algorithm, KernelEntry, Shapes
 from npusim.names import drop_names, needed
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Options, Problem, Target
-from npusim.writer import Operand, Version, Writer, copy_kind, view_of
+from npusim.writer import Operand, Version, Writer, access_of, copy_kind, view_of
 
 __all__ = [
     "Access",
@@ -110,22 +112,36 @@ class KernelBuilder(Writer):
         self, name: str, shape: Sequence[int], dtype: str, pitch: int | None = None, scale: float = 1.0
     ) -> Tensor:
         """An input in global memory; `pitch` elements from row to row where rows are not adjacent."""
-        return self._tensor(Tensor(name, tuple(shape), dtype, "input", pitch or shape[-1], scale))
+        return self._array(name, shape, dtype, "input", pitch, scale)
 
     def output(
         self, name: str, shape: Sequence[int], dtype: str, pitch: int | None = None, scale: float = 1.0
     ) -> Tensor:
         """An output in global memory."""
-        return self._tensor(Tensor(name, tuple(shape), dtype, "output", pitch or shape[-1], scale))
+        return self._array(name, shape, dtype, "output", pitch, scale)
 
     def workspace(self, name: str, shape: Sequence[int], dtype: str, pitch: int | None = None) -> Tensor:
         """An array in global memory that one phase stores and a later one loads."""
-        return self._tensor(Tensor(name, tuple(shape), dtype, "workspace", pitch or shape[-1]))
+        return self._array(name, shape, dtype, "workspace", pitch, 1.0)
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: str, scale: float = 1.0) -> Tensor:
         """A small matrix [rows, cols] the host prepares, read by every core."""
         array = np.atleast_2d(np.asarray(value, dtype=np.float64))
         return self._tensor(Tensor(name, array.shape, dtype, "constant", array.shape[-1], scale, array))
+
+    def _array(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: str,
+        role: Literal["input", "output", "workspace"],
+        pitch: int | None,
+        scale: float,
+    ) -> Tensor:
+        whole_shape, scale = sizes(f"tensor {name}", shape), positive(f"scale of tensor {name}", scale)
+        cols = whole_shape[-1]
+        apart = cols if pitch is None else whole(f"pitch of tensor {name}", pitch, cols)
+        return self._tensor(Tensor(name, whole_shape, dtype, role, apart, scale))
 
     def _tensor(self, tensor: Tensor) -> Tensor:
         if tensor.name in self._tensors:
@@ -141,6 +157,7 @@ class KernelBuilder(Writer):
         """A phase; between two phases stands a barrier over all cores."""
         if self._blocks:
             raise GraphError("phase", f"phase {name!r} is opened inside another one")
+        one_of("phase", f"phase {name!r}: nothing to run over called", over, ("group", "vector"))
         self._over = over
         self._open()
         yield
@@ -157,9 +174,13 @@ class KernelBuilder(Writer):
 
         `body` is called with the items of one trip; a ragged last trip is built by a second call.
         """
-        shape = tuple((name, size) for name, size in axes)
+        shape = tuple((name, whole(f"items of {name!r}", size, 0)) for name, size in axes)
         total = int(np.prod([size for _, size in shape], dtype=np.int64))
-        group = min(group, total)
+        group = min(whole("group", group, 1), total)
+        if isinstance(deal, tuple):
+            deal = (whole("the rows of a grid", deal[0], 1), whole("the columns of a grid", deal[1], 1))
+        else:
+            one_of("items", "they cannot be dealt", deal, ("cyclic", "contiguous"))
         full = self._block(lambda: body(self._trip(shape, group)))
         rest = total % group
         ragged = self._block(lambda: body(self._trip(shape, rest))) if rest else ()
@@ -188,6 +209,9 @@ class KernelBuilder(Writer):
 
         A table of counts has one per item around (in `cores`: per core) and peels trip by trip as well.
         """
+        count = whole("the count of a loop", count, 0) if np.ndim(count) == 0 else np.asarray(count)
+        if not isinstance(count, int) and count.dtype.kind not in "iu":
+            raise wrong(f"a table of counts must hold whole numbers, got {count.dtype}")
         head, tail = (1 if first else 0), (1 if last else 0)
         if first:
             self._loop(np.minimum(count, 1), first, 0)
@@ -216,14 +240,16 @@ class KernelBuilder(Writer):
         do), in which the other parts are zero: a ragged tile, or the first part of several.
         """
         target = view_of(dst)
-        source = self._detour(src, target.tile, self._route("GM", target.tile.level), None, label)
+        source = self._detour(access_of(src), target.tile, self._route("GM", target.tile.level), label)
         return self._write(copy_kind(source), target, (source,), label=label, fresh=fresh)
 
     def store(self, dst: Access, src: Operand, label: str = "", stream: bool = False) -> None:
         """Tile -> global memory, rounding to the tensor's dtype; by the machine's route."""
+        if access_of(dst).tensor.role not in ("output", "workspace"):
+            raise wrong(f"tensor {dst.tensor.name} is no output; declare what is stored with k.output(...)")
         source: View | Access = self._read(src)
         assert isinstance(source, View)
-        source = self._detour(source, dst.tensor, self._route(source.tile.level, "GM"), None, label)
+        source = self._detour(source, dst.tensor, self._route(source.tile.level, "GM"), label)
         self._emit(Operation(OpKind.store, dst, (source,), label=label, stream=stream))
 
     def move(
@@ -251,7 +277,7 @@ class KernelBuilder(Writer):
         start, end = source.tile.level, target.tile.level
         shared = self.target.same_memory(start, end)  # `finish` adds the route of what stays a copy
         stops = [] if shared else self._route(start, end)
-        last = self._detour(source, target.tile, stops, None, label)
+        last = self._detour(source, target.tile, stops, label)
         extra = {"transpose": (transpose,), "fractals": (fractals,)}
         return self._write(OpKind.move, target, (last,), into=into, label=label, fresh=fresh, **extra)  # type: ignore[arg-type]
 
@@ -289,6 +315,10 @@ class KernelBuilder(Writer):
         """dst = function(srcs) on the vector cores that hold dst; `scratch` is room it needs."""
         if function not in VECTOR:
             raise GraphError("function", f"no vector function {function!r}; {did_you_mean(function, VECTOR)}")
+        if imm is not None and not isinstance(imm, Real):
+            raise wrong(f"imm of {function} must be a number, got {imm!r}")
+        if scratch is not None and not isinstance(scratch, Tile):
+            raise wrong(f"scratch of {function} must be a tile, got {scratch!r}")
         into = VECTOR[function].accumulates
         reads = tuple(self._read(src) for src in srcs)
         return self._write(OpKind.vector, dst, reads, into, function, imm, scratch=scratch, label=label)

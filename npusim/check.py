@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import get_args
+
+import numpy as np
 
 from npusim.bounds import bounds
 from npusim.dtypes import accumulator, dtype
 from npusim.errors import GraphError, did_you_mean
 from npusim.graph import (
     Access,
+    Fault,
     Items,
     Kernel,
     Loop,
@@ -30,6 +33,8 @@ from npusim.ops import VECTOR, OpKind
 from npusim.problem import Target
 
 Shape = tuple[int, int]
+FRACTAL = 16
+"""rows and columns of a fractal"""
 
 _LEVELS: dict[OpKind, tuple[tuple[str, ...], ...]] = {
     OpKind.matmul: (("L0C",), ("L0A",), ("L0B",)),
@@ -44,30 +49,39 @@ def check(kernel: Kernel, target: Target | None = None) -> Kernel:
     are not looked at: numerics need neither.
     """
     for phase in kernel.phases:
+        place = f"{kernel.name}, phase {phase.name}"
         for rule, test in RULES.items():
-            for message in test(phase):
-                raise GraphError(rule, f"{kernel.name}, phase {phase.name}: {message}")
+            _refuse(rule, place, test(phase))
         if target is not None:
-            for message in levels(phase, target):
-                raise GraphError("level", f"{kernel.name}, phase {phase.name}: {message}")
+            _refuse("level", place, levels(phase, target))
             check_capacity(kernel, phase, target)
-    for message in use_before_definition(kernel):
-        raise GraphError("use before definition", f"{kernel.name}: {message}")
+    _refuse("use before definition", kernel.name, use_before_definition(kernel))
     return kernel
 
 
-def shapes(phase: Phase) -> Iterator[str]:
+def _refuse(rule: str, place: str, faults: Iterable[Fault]) -> None:
+    """Raise GraphError for the first fault, with the line of a user's file where one is to blame."""
+    for node, message in faults:
+        raise GraphError(rule, f"{place}: {message}", node.where)
+
+
+def shapes(phase: Phase) -> Iterator[Fault]:
     """Operands of an operation fit each other."""
     for op in operations(phase.nodes):
         problem = _shape_problem(op)
         if problem:
-            yield f"{op.name}: {problem}"
+            yield op, f"{op.name}: {problem}"
 
 
 def _shape_problem(op: Operation) -> str:
     """What does not fit, or ''. Shapes are [rows, cols]."""
     if op.dst is None or op.kind in (OpKind.wait, OpKind.barrier, OpKind.scalar):
         return ""
+    for src, mask in zip(op.srcs, op.fractals, strict=False):
+        wanted = tuple(-(-size // FRACTAL) for size in src.shape)
+        bools = isinstance(mask, np.ndarray) and mask.dtype.kind == "b"
+        if mask is not None and not (bools and mask.shape == wanted):
+            return f"the fractals of {_named(src)} must be an array of {list(wanted)} bools"
     dst, srcs = op.dst.shape, [src.shape for src in op.srcs]
     if op.kind is OpKind.matmul:
         a, b = srcs
@@ -110,39 +124,49 @@ def _named(end: View | Access | None) -> str:
     return f"tensor {end.tensor.name} {list(end.shape)}" if end else "nothing"
 
 
-def dtypes(phase: Phase) -> Iterator[str]:
+def dtypes(phase: Phase) -> Iterator[Fault]:
     """Products take two operands of one dtype and accumulate in that dtype's accumulator."""
     for op in operations(phase.nodes):
         if op.kind is OpKind.matmul:
             dst, a, b = (end.tile for end in (op.dst, *op.srcs) if isinstance(end, View))
             if a.dtype != b.dtype:
-                yield f"{op.name}: operands {a.name} ({a.dtype}) and {b.name} ({b.dtype}) differ in dtype"
+                yield op, f"{op.name}: operands {a.name} ({a.dtype}) and {b.name} ({b.dtype}) differ in dtype"
             wanted = accumulator(dtype(a.dtype)).name
             if dst.dtype != wanted:
-                yield f"{op.name}: accumulator {dst.name} is {dst.dtype}; {a.dtype} accumulates in {wanted}"
+                yield (
+                    op,
+                    f"{op.name}: accumulator {dst.name} is {dst.dtype}; {a.dtype} accumulates in {wanted}",
+                )
             if dtype(wanted).kind == "int" and abs(dst.scale - a.scale * b.scale) > 1e-12 * dst.scale:
-                yield f"{op.name}: accumulator {dst.name} has scale {dst.scale:g}, not {a.scale * b.scale:g}"
+                yield (
+                    op,
+                    f"{op.name}: accumulator {dst.name} has scale {dst.scale:g}, not {a.scale * b.scale:g}",
+                )
 
 
-def levels(phase: Phase, target: Target) -> Iterator[str]:
+def levels(phase: Phase, target: Target) -> Iterator[Fault]:
     """Operands lie at the levels, or at least in the memories, that their unit reads and writes."""
     for op in operations(phase.nodes):
         for view, allowed in zip((op.dst, *op.srcs), _LEVELS.get(op.kind, ()), strict=False):
             if isinstance(view, View) and not any(_lies(view.tile.level, at, target) for at in allowed):
                 yield (
+                    op,
                     f"{op.name}: tile {view.tile.name} is at {view.tile.level}; "
-                    f"a {op.kind} needs it at {' or '.join(allowed)} (use a move)"
+                    f"a {op.kind} needs it at {' or '.join(allowed)} (use a move)",
                 )
         for view in tiles_of(op):
             if phase.over == "vector" and not any(_lies(view.tile.level, at, target) for at in ("UB", "GM")):
-                yield f"{op.name}: tile {view.tile.name} is on the cube core, in a phase over vector cores"
+                yield (
+                    op,
+                    f"{op.name}: tile {view.tile.name} is on the cube core, in a phase over vector cores",
+                )
 
 
 def _lies(level: str, at: str, target: Target) -> bool:
     return level == at or target.same_memory(level, at)
 
 
-def places(phase: Phase) -> Iterator[str]:
+def places(phase: Phase) -> Iterator[Fault]:
     """The vector cores that compute a result hold all of its operands."""
     for op in operations(phase.nodes):
         if op.kind is not OpKind.vector or not isinstance(op.dst, View):
@@ -152,13 +176,15 @@ def places(phase: Phase) -> Iterator[str]:
             there = src.tile.place if isinstance(src, View) and src.tile.level == "UB" else here
             if there not in (here, "replicate"):
                 yield (
+                    op,
                     f"{op.name}: {_named(src)} is placed {there}, but the result "
-                    f"{op.dst.tile.name} {here}; give both the same place"
+                    f"{op.dst.tile.name} {here}; give both the same place",
                 )
             elif there == "rows" and phase.over == "group" and VECTOR[op.function].rule in _WHOLE:
                 yield (
+                    op,
                     f"{op.name}: every vector core needs all rows of {_named(src)}, "
-                    "which is placed rows; give it place='replicate'"
+                    "which is placed rows; give it place='replicate'",
                 )
 
 
@@ -166,28 +192,29 @@ _WHOLE = ("to_row", "from_row", "vecmat", "sweep", "blocks")
 """shape rules of the functions that go across rows, so that a share of the rows is not enough"""
 
 
-def deadlock(phase: Phase) -> Iterator[str]:
+def deadlock(phase: Phase) -> Iterator[Fault]:
     """A version is read while its slot still lives: later writes would wait for this read for ever."""
     for op in operations(phase.nodes):
         for view in tiles_of(op):
             if view.back >= view.tile.slots:
                 yield (
+                    op,
                     f"{op.name} reads tile {view.tile.name} {view.back} writes late, but it has "
                     f"{view.tile.slots} slot(s): the later write waits for this read, and this read "
-                    f"stands behind it; give it slots={view.back + 1}"
+                    f"stands behind it; give it slots={view.back + 1}",
                 )
 
 
-def empty_loops(phase: Phase) -> Iterator[str]:
+def empty_loops(phase: Phase) -> Iterator[Fault]:
     """Items that are none, or a loop without operations, say that something was forgotten."""
     for node in _loops(phase.nodes):
         if isinstance(node, Items):
             if node.total < 1:
-                yield "there are no items to deal; the problem is empty"
+                yield node, "there are no items to deal; the problem is empty"
             if not list(operations(node.body)):
-                yield f"the items {' x '.join(name for name, _ in node.axes)} have no operations"
+                yield node, f"the items {' x '.join(name for name, _ in node.axes)} have no operations"
         elif not list(operations(node.body)):
-            yield f"loop {node.var} has no operations"
+            yield node, f"loop {node.var} has no operations"
 
 
 def _loops(nodes: tuple[Node, ...]) -> Iterator[Loop | Items]:
@@ -199,39 +226,42 @@ def _loops(nodes: tuple[Node, ...]) -> Iterator[Loop | Items]:
             yield from _loops(node.ragged)
 
 
-def counts(phase: Phase) -> Iterator[str]:
+def counts(phase: Phase) -> Iterator[Fault]:
     """A table of trip counts has one count for each of the items around it, dealt one by one."""
     yield from _counts(phase.nodes, None)
 
 
-def _counts(nodes: tuple[Node, ...], items: Items | None) -> Iterator[str]:
+def _counts(nodes: tuple[Node, ...], items: Items | None) -> Iterator[Fault]:
     for node in nodes:
         if isinstance(node, Loop) and not isinstance(node.count, int):
             if items is None or items.group != 1:
-                yield f"loop {node.var} has a count per item; put it into items dealt one by one (group=1)"
+                yield (
+                    node,
+                    f"loop {node.var} has a count per item; put it into items dealt one by one (group=1)",
+                )
             elif not isinstance(items.deal, str):
-                yield f"loop {node.var} has a count per item, which items dealt on a grid cannot have"
+                yield node, f"loop {node.var} has a count per item, which items dealt on a grid cannot have"
             elif len(node.count) != items.total:
-                yield f"loop {node.var} has {len(node.count)} counts for {items.total} items"
+                yield node, f"loop {node.var} has {len(node.count)} counts for {items.total} items"
         if isinstance(node, (Loop, Items)):
             yield from _counts(node.body, node if isinstance(node, Items) else items)
 
 
-def items(phase: Phase) -> Iterator[str]:
+def items(phase: Phase) -> Iterator[Fault]:
     """Items are dealt to cores, so they stand at the top of a phase, not in a loop or in other items; on a
     grid they have two axes and come one by one."""
     for node in phase.nodes:
         grid = isinstance(node, Items) and not isinstance(node.deal, str)
         if isinstance(node, Items) and grid and (len(node.axes) != 2 or node.group != 1):
-            yield f"a grid deals two axes one by one, got {len(node.axes)} in groups of {node.group}"
+            yield node, f"a grid deals two axes one by one, got {len(node.axes)} in groups of {node.group}"
         if not isinstance(node, Operation):
             for inner in _loops(node.body):
                 if isinstance(inner, Items):
                     names = " x ".join(name for name, _ in inner.axes)
-                    yield f"the items {names} stand inside a loop or other items; put them at the top"
+                    yield inner, f"the items {names} stand inside a loop or other items; put them at the top"
 
 
-def order(phase: Phase) -> Iterator[str]:
+def order(phase: Phase) -> Iterator[Fault]:
     """Nothing orders a load behind a store to the same tensor: another phase, or a tile in GM, does."""
     stored = {
         op.dst.tensor
@@ -242,21 +272,22 @@ def order(phase: Phase) -> Iterator[str]:
         for src in op.srcs:
             if isinstance(src, Access) and src.tensor in stored:
                 yield (
+                    op,
                     f"{op.name} loads tensor {src.tensor.name}, which the same phase stores; nothing orders "
-                    "the two: load it in a later phase, or hand the data over in a tile at GM"
+                    "the two: load it in a later phase, or hand the data over in a tile at GM",
                 )
 
 
-def cores(phase: Phase) -> Iterator[str]:
+def cores(phase: Phase) -> Iterator[Fault]:
     """Waits, barriers and scalar work name cores and units that the graph knows."""
     places = get_args(Place)
     for op in operations(phase.nodes):
         place, _, scope = op.on.partition(":")
         known = [*places, *get_args(Unit)] if op.kind is OpKind.wait else places
         if op.on and place not in known:
-            yield f"{op.name} on {place!r}; {did_you_mean(place, known)}"
+            yield op, f"{op.name} on {place!r}; {did_you_mean(place, known)}"
         if scope and scope not in ("core", *get_args(Unit)):
-            yield f"{op.name} on {scope!r}; {did_you_mean(scope, ['core', *get_args(Unit)])}"
+            yield op, f"{op.name} on {scope!r}; {did_you_mean(scope, ['core', *get_args(Unit)])}"
         for src in op.srcs:
             if not isinstance(src, View):
                 continue
@@ -267,12 +298,15 @@ def cores(phase: Phase) -> Iterator[str]:
                 and op.on == "cube"
             ):
                 place = src.tile.place
-                yield f"{op.name}: {_named(src)} is in UB, which the cube core cannot read; give on={place!r}"
+                yield (
+                    op,
+                    f"{op.name}: {_named(src)} is in UB, which the cube core cannot read; give on={place!r}",
+                )
             if op.kind is OpKind.wait and phase.over == "vector" and op.on == "cube":
-                yield f"a wait on the cube core for {_named(src)}, in a phase over vector cores"
+                yield op, f"a wait on the cube core for {_named(src)}, in a phase over vector cores"
 
 
-def use_before_definition(kernel: Kernel) -> Iterator[str]:
+def use_before_definition(kernel: Kernel) -> Iterator[Fault]:
     """Every read of a tile follows a write of it in program order, phase after phase. What an item writes
     is its own: it is gone when the next item, or the rest of the phase, begins."""
     written: set[Tile] = set()
@@ -280,7 +314,7 @@ def use_before_definition(kernel: Kernel) -> Iterator[str]:
         yield from _undefined(phase.nodes, written)
 
 
-def _undefined(nodes: tuple[Node, ...], written: set[Tile]) -> Iterator[str]:
+def _undefined(nodes: tuple[Node, ...], written: set[Tile]) -> Iterator[Fault]:
     for op in nodes:
         if isinstance(op, Loop):
             yield from _undefined(op.body, written)
@@ -290,14 +324,14 @@ def _undefined(nodes: tuple[Node, ...], written: set[Tile]) -> Iterator[str]:
         else:
             for src in op.srcs:
                 if isinstance(src, View) and src.tile not in written:
-                    yield f"{op.name} reads tile {src.tile.name} before anything wrote it"
+                    yield op, f"{op.name} reads tile {src.tile.name} before anything wrote it"
             if isinstance(op.dst, View):
                 if op.into and op.kind is OpKind.matmul and op.dst.tile not in written:
-                    yield f"{op.name} adds to tile {op.dst.tile.name} before anything wrote it"
+                    yield op, f"{op.name} adds to tile {op.dst.tile.name} before anything wrote it"
                 written.add(op.dst.tile)
 
 
-RULES: dict[str, Callable[[Phase], Iterator[str]]] = {
+RULES: dict[str, Callable[[Phase], Iterator[Fault]]] = {
     "shape": shapes,
     "bounds": bounds,
     "dtype": dtypes,
@@ -369,6 +403,7 @@ def check_capacity(kernel: Kernel, phase: Phase, target: Target) -> None:
                 f"{kernel.name}, phase {phase.name}: the tiles at {memory} need {_kib(used)} of "
                 f"{_kib(limit)} (largest: {sizes})",
                 remedy="use smaller tiles or fewer slots",
+                where=largest[0].where,
             )
 
 

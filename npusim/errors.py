@@ -12,6 +12,17 @@ SHOWN = 16
 class NpusimError(Exception):
     """Bad input. The command line prints the message alone and exits with code 2."""
 
+    where = ""
+    """'path:line' in a user's own kernel, where that is to blame; stands before the message"""
+
+    def blame(self, where: str) -> None:
+        """Say that the line `where` is to blame; the first one named stays."""
+        self.where = self.where or where
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{self.where}: {message}" if self.where else message
+
 
 class ProfileError(NpusimError):
     """A machine profile that cannot be found, read or believed."""
@@ -20,9 +31,10 @@ class ProfileError(NpusimError):
 class GraphError(NpusimError):
     """A tile graph that breaks one of the named rules of `npusim.check`, and what to do about it."""
 
-    def __init__(self, rule: str, message: str, remedy: str = "") -> None:
+    def __init__(self, rule: str, message: str, where: str = "", remedy: str = "") -> None:
         super().__init__(f"{rule}: {message}" + (f"; {remedy}" if remedy else ""))
         self.rule, self.message = rule, message
+        self.blame(where)
 
 
 class InputError(NpusimError):

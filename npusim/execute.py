@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from npusim import dtypes
 from npusim.dtypes import dtype
-from npusim.errors import InputError
+from npusim.errors import InputError, NpusimError
 from npusim.graph import (
     Access,
     Bools,
@@ -138,7 +138,11 @@ class _Run:
     def nodes(self, nodes: tuple[Node, ...], env: dict[str, Any]) -> None:
         for node in nodes:
             if isinstance(node, Operation):
-                self.operation(node, env)
+                try:
+                    self.operation(node, env)
+                except NpusimError as error:
+                    error.blame(node.where)
+                    raise
             elif isinstance(node, Loop):
                 self.loop(node, env)
             else:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from npusim.arguments import whole
 from npusim.ops import OpKind
 
 Bools = npt.NDArray[np.bool_]
@@ -33,8 +34,8 @@ class Index:
     terms: tuple[tuple[str, int], ...] = ()
 
     def __add__(self, other: int | Index) -> Index:
-        if isinstance(other, int):
-            return Index(self.const + other, self.terms)
+        if not isinstance(other, Index):
+            return Index(self.const + whole("what is added to an index", other), self.terms)
         merged = dict(self.terms)
         for name, factor in other.terms:
             merged[name] = merged.get(name, 0) + factor
@@ -43,6 +44,7 @@ class Index:
     __radd__ = __add__
 
     def __mul__(self, factor: int) -> Index:
+        factor = whole("the factor of an index", factor)
         return Index(self.const * factor, tuple((n, f * factor) for n, f in self.terms))
 
     __rmul__ = __mul__
@@ -59,7 +61,7 @@ class Index:
 
 
 def as_index(value: int | Index) -> Index:
-    return value if isinstance(value, Index) else Index(value)
+    return value if isinstance(value, Index) else Index(whole("a position", value))
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ class Tensor:
             self,
             tuple(as_index(i) for i in lead),
             as_index(row),
-            self.shape[-2] if rows is None else rows,
+            self.shape[-2] if rows is None else whole("rows", rows),
             as_index(col),
-            self.shape[-1] if cols is None else cols,
+            self.shape[-1] if cols is None else whole("cols", cols),
         )
 
 
@@ -129,6 +131,8 @@ class Tile:
     place: Place = "cube"
     scale: float = 1.0
     """for integer dtypes: the value of one unit in the last place"""
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
     def view(
         self, row: int | Index = 0, rows: int | None = None, col: int | Index = 0, cols: int | None = None
@@ -137,9 +141,9 @@ class Tile:
         return View(
             self,
             as_index(row),
-            self.shape[0] if rows is None else rows,
+            self.shape[0] if rows is None else whole("rows", rows),
             as_index(col),
-            self.shape[1] if cols is None else cols,
+            self.shape[1] if cols is None else whole("cols", cols),
         )
 
 
@@ -191,6 +195,8 @@ class Operation:
     on: str = ""
     """core, unit or scope of a scalar, wait or barrier operation"""
     label: str = ""
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
     @property
     def name(self) -> str:
@@ -210,6 +216,8 @@ class Loop:
     var: str
     count: int | npt.NDArray[np.int64]
     body: tuple[Node, ...]
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +233,8 @@ class Items:
     deal: Deal
     body: tuple[Node, ...]
     ragged: tuple[Node, ...] = ()
+    where: str = ""
+    """'path:line' where a user's own kernel says so"""
 
     @property
     def total(self) -> int:
@@ -246,6 +256,8 @@ def item_variable(axis: str, j: int, group: int) -> str:
 
 
 Node = Operation | Loop | Items
+Fault = tuple[Node, str]
+"""what breaks a rule: the node to blame, and the message"""
 
 
 @dataclass(frozen=True, eq=False)

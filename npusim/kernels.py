@@ -111,7 +111,7 @@ class KernelEntry:
             remedy = self._remedy(self.algorithm(options.algorithm))
             if error.rule != "capacity" or not remedy:
                 raise
-            raise GraphError(error.rule, error.message, remedy) from None
+            raise GraphError(error.rule, error.message, error.where, remedy) from None
 
     def _remedy(self, algorithm: Algorithm) -> str:
         """What takes less room, among the options that there are; '' where there is none."""

@@ -20,6 +20,7 @@ from npusim.ops import VECTOR, OpKind
 from npusim.problem import Target
 from npusim.program import Flow, Instance, Lane, PhaseProgram, Program, Role, Trips, Use, on_grid
 from npusim.reuse import Reuse
+from npusim.where import blaming
 
 BYTE_FUNCTIONS = ("cast", "copy", "fill", "col_broadcast")
 """vector functions that take elements below 16 bits (PyPTO times arithmetic for 16 and 32 bits only)"""
@@ -100,9 +101,10 @@ class _PhaseLowering:
         items = [node for node in nodes if isinstance(node, Items)]
         grids = [node.deal[0] * node.deal[1] for node in items if not isinstance(node.deal, str)]
         if max(grids, default=0) > self.available:
-            raise Unsupported(
-                f"{self.kernel.name}: a grid of {max(grids)} core groups on a machine of {self.available}"
-            )
+            with blaming(items[0].where):
+                raise Unsupported(
+                    f"{self.kernel.name}: a grid of {max(grids)} core groups on a machine of {self.available}"
+                )
         trips = [-(-node.total // node.group) for node in items if isinstance(node.deal, str)]
         return max(min(self.available, max(trips, default=1)), *grids, 1)
 
@@ -160,13 +162,14 @@ class _PhaseLowering:
     def _operation(self, op: Operation) -> list[int]:
         """The instances of a tile operation, one per core that takes part."""
         numbers = []
-        for order, core in enumerate(self._cores_of(op)):
-            if not self._takes_part(op, core):
-                continue
-            instance = self._instance(op, core)
-            uses = tuple(self._uses(op, core, order))
-            numbers.append(len(self.instances))
-            self.instances.append(replace(instance, uses=uses, number=numbers[-1], operation=op))
+        with blaming(op.where):
+            for order, core in enumerate(self._cores_of(op)):
+                if not self._takes_part(op, core):
+                    continue
+                instance = self._instance(op, core)
+                uses = tuple(self._uses(op, core, order))
+                numbers.append(len(self.instances))
+                self.instances.append(replace(instance, uses=uses, number=numbers[-1], operation=op))
         return numbers
 
     def _cores_of(self, op: Operation) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from npusim.check import check
 from npusim.data import Computed, Data, Source
 from npusim.errors import InputError, Unsupported
 from npusim.files import check_targets, replacing
@@ -234,7 +235,7 @@ def compute(
     entry: KernelEntry, data: Data, options: Options, target: Target, output: str | None = None
 ) -> Numerics:
     """Execute the same graph on the data, or on a sample of them; write the results to `output`."""
-    found = data.compute(entry.build(data.sample, options, target))
+    found = data.compute(check(entry.build(data.sample, options, target)))
     if output:
         write_npz(output, found.outputs)
     return Numerics(found, data.origin)

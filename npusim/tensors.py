@@ -63,6 +63,11 @@ class Tensors(Data):
     def check(self, kernel: Kernel, computed: bool) -> None:
         """A file holds just the kernel's inputs, each in the shape of its tensor; all fits into memory."""
         if computed:
+            if not kernel.outputs:
+                raise InputError(
+                    f"{kernel.name}: nothing to compute: no tensor is an output; declare one with "
+                    "k.output(...), or give --no-numerics"
+                )
             check_room(self._bytes(kernel))
         if self.path is None:
             return

@@ -5,6 +5,7 @@ A sample of a problem's matrices is computed by a kernel that is built for just 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from npusim.data import Computed, Data
+from npusim.errors import InputError
 from npusim.execute import execute
 from npusim.graph import Kernel
 from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices, reference_inverse
@@ -46,13 +48,16 @@ class Triangles(Data):
         return self.batch.description
 
     def check(self, kernel: Kernel, computed: bool) -> None:
-        """Any kernel of this chunk takes them; all fits into memory."""
+        """Any built-in kernel of this chunk takes them, a user's own must have L and T; all fits into
+        memory."""
+        _check_tensors(kernel, self.whole)
         if computed:
             check_room(VALUE_BYTES * self.count * self.whole.chunk**2)
 
     def compute(self, kernel: Kernel) -> Computed:
         """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype."""
         L = self.batch.L
+        _check_tensors(kernel, self.sample)
         execution = execute(kernel, {"L": L.reshape(kernel.tensor("L").shape)})
         T = execution.outputs["T"].reshape(L.shape)
         stored = execution.inputs["L"].reshape(L.shape).astype(np.float64)
@@ -60,6 +65,18 @@ class Triangles(Data):
         return Computed(
             execution, {"T": errors}, {"T": T}, len(L), self.batch.total, piece=("matrix", "matrices")
         )
+
+
+def _check_tensors(kernel: Kernel, problem: Problem) -> None:
+    """InputError where `kernel` does not take every L of `problem`, or does not give a T for each."""
+    n = problem.chunk
+    for name, role in (("L", "input"), ("T", "output")):
+        wanted = f"an inverse needs an {role} {name} [chunks, heads, {n}, {n}] of {problem.total} matrices"
+        found = next((t for t in kernel.tensors if (t.name, t.role) == (name, role)), None)
+        if found is None:
+            raise InputError(f"{kernel.algorithm}: {wanted}; {kernel.name} has none")
+        if found.shape[-2:] != (n, n) or math.prod(found.shape) != problem.total * n * n:
+            raise InputError(f"{kernel.algorithm}: {wanted}; that of {kernel.name} is {list(found.shape)}")
 
 
 class TriangleSource:

@@ -7,12 +7,15 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import get_args
 
+from npusim.arguments import one_of, positive, sizes, whole, wrong
 from npusim.dtypes import dtype as find_dtype
 from npusim.errors import GraphError, Unsupported
 from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View
 from npusim.ops import OpKind
 from npusim.problem import Target
+from npusim.where import blaming, caller
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,26 @@ Operand = Tile | View | Version
 
 
 def view_of(operand: Tile | View) -> View:
-    return operand.view() if isinstance(operand, Tile) else operand
+    """The whole of a tile, or a view as it is. GraphError for anything else."""
+    if isinstance(operand, Tile):
+        return operand.view()
+    if not isinstance(operand, View):
+        raise wrong(f"a tile or a view of one is needed here, got {_called(operand)}")
+    return operand
+
+
+def access_of(operand: Access) -> Access:
+    """A place in a tensor. GraphError for anything else."""
+    if not isinstance(operand, Access):
+        raise wrong(f"a place in a tensor, x.at(...), is needed here, got {_called(operand)}")
+    return operand
+
+
+def _called(thing: object) -> str:
+    if isinstance(thing, Access):
+        return f"tensor {thing.tensor.name} (load it into a tile first)"
+    name = getattr(thing, "name", "")
+    return f"{type(thing).__name__.lower()} {name}" if name else repr(thing)
 
 
 def copy_kind(source: View | Access) -> OpKind:
@@ -68,9 +90,13 @@ class Writer:
         """
         if name in self._tiles:
             raise GraphError("name", f"tile {name!r} is declared twice; give each tile its own name")
+        one_of("level", f"tile {name}: no level", level, ("GM", *self.target.level_bytes))
+        rows, cols = sizes(f"tile {name}", shape, axes=2)
         find_dtype(dtype)
-        where: Place = place or ("rows" if level == "UB" else "cube")
-        tile = Tile(name, level, shape, dtype, slots, where, scale)
+        holder: Place = place or ("rows" if level == "UB" else "cube")
+        one_of("place", f"tile {name}: no place", holder, get_args(Place))
+        slots, scale = whole(f"slots of tile {name}", slots, 1), positive(f"scale of tile {name}", scale)
+        tile = Tile(name, level, (rows, cols), dtype, slots, holder, scale, caller())
         self._tiles[name] = tile
         return tile
 
@@ -99,7 +125,7 @@ class Writer:
     def _emit(self, node: Node) -> None:
         if not self._blocks:
             raise GraphError("phase", "operations stand outside a phase; open one with k.phase(...)")
-        self._blocks[-1].append(node)
+        self._blocks[-1].append(replace(node, where=caller()))
 
     # --- writing and reading ---------------------------------------------------------------------
 
@@ -184,25 +210,24 @@ class Writer:
         try:
             stops = self._route(start, end)
         except Unsupported as error:
-            raise Unsupported(
-                f"tile {dst.tile.name} needs a copy of tile {source.tile.name}; {error}"
-            ) from None
+            text = f"tile {dst.tile.name} needs a copy of tile {source.tile.name}; {error}"
+            with blaming(op.where):
+                raise Unsupported(text) from None
         self._open()  # in a workspace that no name stands for
-        last = self._detour(source, dst.tile, stops, None, op.label, "shared ")
-        return *self._close(), replace(op, srcs=(last,))
+        last = self._detour(source, dst.tile, stops, op.label, "shared ")
+        return *(replace(node, where=op.where) for node in self._close()), replace(op, srcs=(last,))
 
     def _detour(
         self,
         source: View | Access,
         goal: Tile | Tensor,
         stops: list[str],
-        route: Tile | None,
         label: str,
         prefix: str = "",
     ) -> View | Access:
         """Copy `source` over the levels `stops` on its way to `goal`; rounding is done by the first copy."""
         for stop in stops:
-            via = route or self._workspace(source, goal, stop, prefix)
+            via = self._workspace(source, goal, stop, prefix)
             self._write(copy_kind(source), via, (source,), label=label and f"{label} (out)")
             source = via.view()
         return source

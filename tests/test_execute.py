@@ -242,15 +242,14 @@ def test_a_move_to_a_finer_scale_counts_what_it_saturates():
     k = builder("int8")
     x = k.input("x", (16, 16), "int8", scale=1.0)
     coarse, fine = (
-        k.tile(n, "L1", (16, 16), "int8", scale=s) for n, s in (("coarse", 1.0), ("fine", 2.0**-6))
+        k.tile(n, "UB", (16, 16), "int8", place="replicate", scale=s)
+        for n, s in (("coarse", 1.0), ("fine", 2.0**-6))
     )
     y = k.output("y", (16, 16), "fp32")
-    room = k.tile("room", "UB", (16, 16), "int8", place="replicate", scale=2.0**-6)
     with k.phase("p"):
         k.load(coarse, x.at())
         k.move(fine, coarse, transpose=True, route=k.tile("via", "GM", (16, 16), "int8"), label="finer")
-        k.move(room, fine, route=k.tile("out", "GM", (16, 16), "int8", scale=2.0**-6))
-        k.store(y.at(), room)
+        k.store(y.at(), fine)
     found = execute(k.finish(), {"x": np.full((16, 16), 100.0)})
     assert {r.name: r.saturated for r in found.ranges if r.saturated} == {"finer": 256}
     np.testing.assert_array_equal(found.outputs["y"], 127 / 64)

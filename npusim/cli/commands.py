@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from npusim import __version__
 from npusim.cli import profile
 from npusim.cli.fields import Json, plain, split, takes
+from npusim.cli.kernels import find_kernel, find_kernels
 from npusim.errors import InputError, Unsupported, did_you_mean
 from npusim.files import check_targets
 from npusim.graph import Kernel
@@ -29,7 +30,16 @@ app = typer.Typer(
 )
 app.add_typer(profile.app, name="profile")
 
-KernelName = Annotated[str, typer.Argument(help="Kernel name (see: npusim list kernels).", metavar="KERNEL")]
+KernelName = Annotated[
+    str,
+    typer.Argument(help="Kernel name (see: npusim list kernels), or FILE.py:FUNCTION.", metavar="KERNEL"),
+]
+KernelNames = Annotated[
+    str,
+    typer.Argument(
+        help="Kernel name (see: npusim list kernels), or FILE.py:FUNCTION,FUNCTION..", metavar="KERNEL"
+    ),
+]
 
 Algorithms = Annotated[
     str | None,
@@ -55,14 +65,6 @@ def root(
     ] = False,
 ) -> None:
     """How long a tile algorithm takes on an NPU, why, and how wrong its result is."""
-
-
-def find_kernel(name: str) -> Any:
-    from algorithms import REGISTRY
-
-    if name not in REGISTRY:
-        raise InputError(f"no kernel {name!r}; {did_you_mean(name, REGISTRY)}")
-    return REGISTRY[name]
 
 
 @app.command("list")
@@ -98,7 +100,7 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
-    entry = find_kernel(kernel)
+    entry = find_kernel(kernel, options.algorithm)
     entry.check_sizes(problem)
     _refuse_sizes(problem, numerics.inputs)
     if not numerics.timing:
@@ -115,7 +117,8 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
             entry, problem, options, machine, numerics, engine, tick, None if as_json else announce
         )
     if as_json:
-        _print_json(result.to_json() | {"settings": _settings(*chosen[2:])})
+        asked = {} if kernel == result.kernel.name else {"kernel": kernel}  # a graph may differ
+        _print_json(result.to_json() | {"settings": asked | _settings(*chosen[2:])})
     else:
         results.result(console, result)
         if numerics.output and result.numerics:
@@ -151,7 +154,7 @@ def _print_json(data: dict[str, Any]) -> None:
     without=frozenset({"algorithm", "output", "trace", "trace_iterations", "what_if"}),
 )
 def compare(
-    kernel: KernelName,
+    kernel: KernelNames,
     algorithms: Algorithms = None,
     profiles: Profiles = None,
     as_json: Json = False,
@@ -165,12 +168,13 @@ def compare(
     problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
-    entry = find_kernel(kernel)
+    asked = None if algorithms is None else _names("--algorithms", algorithms)
+    entry = find_kernels(kernel, asked or [])
     entry.check_sizes(problem)
     _refuse_sizes(problem, numerics.inputs)
     if not numerics.timing:
         refuse_costs(machines)
-    names = list(entry.algorithms) if algorithms is None else _names("--algorithms", algorithms)
+    names = asked or list(entry.algorithms)
     for name in names:
         if name not in entry.algorithms:
             near = did_you_mean(name, entry.algorithms)
@@ -220,7 +224,7 @@ def show(
 
     problem, options, machines = split(given, Problem, Options, MachineSettings)
     machine = machines.machine()
-    entry = find_kernel(kernel)
+    entry = find_kernel(kernel, options.algorithm)
     entry.check_sizes(problem)
     _refuse_sizes(problem)
     with entry.advising(options):

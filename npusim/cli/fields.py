@@ -66,7 +66,8 @@ def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     flags = [flag, *([str(extra["option"])] if "option" in extra else [])]
     if kind is bool:
-        flags = {True: [f"--no-{name}"], False: [flag]}.get(default, [f"{flag}/--no-{name}"])
+        off = "--no-" + name.replace("_", "-")
+        flags = {True: [off], False: [flag]}.get(default, [f"{flag}/{off}"])
         text = str(extra.get("off", f"do not {text}")) if default is True else text
     elif default not in (None, ()) and "[default" not in text:
         text += f" [default: {default}]"

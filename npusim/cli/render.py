@@ -130,7 +130,8 @@ def _sizes(entry: KernelEntry, problem: Problem, path: str | None) -> str:
 
 
 def _named_sizes(entry: KernelEntry, problem: Problem) -> list[str]:
-    return [f"{name} {getattr(problem, name)}" for name in entry.sizes]
+    sizes = ((name, getattr(problem, name)) for name in entry.sizes)
+    return [f"{name} {size}" for name, size in sizes if size is not None]
 
 
 def _triangles(problem: Problem) -> list[str]:

@@ -1,0 +1,50 @@
+"""Where in a file of a user's own something was written: 'my_kernel.py:14'."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from npusim.errors import NpusimError
+
+BUILDER = ("npusim.builder", "npusim.writer")
+"""the modules through which a kernel is written: whoever calls them wrote it"""
+BUILT_IN = ("npusim", "algorithms")
+"""the packages whose lines are of no use to the user of a kernel"""
+
+
+def caller() -> str:
+    """'path:line' of the call of the builder that is under way; '' where a built-in kernel makes it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and _module(frame) in BUILDER:
+        frame = frame.f_back
+    if frame is None or _module(frame).partition(".")[0] in BUILT_IN:
+        return ""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def line_in(path: str, error: BaseException) -> str:
+    """'path:line' of the innermost call in `path` that `error` came through; `path` where there is none."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}:{error.lineno}"
+    lines = [
+        line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == path
+    ]
+    return f"{path}:{lines[-1]}" if lines else path
+
+
+@contextmanager
+def blaming(where: str) -> Iterator[None]:
+    """Errors raised inside are due to the line `where` of a user's file, unless they name one already."""
+    try:
+        yield
+    except NpusimError as error:
+        error.blame(where)
+        raise
