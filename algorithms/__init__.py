@@ -34,6 +34,7 @@ REGISTRY: dict[str, KernelEntry] = {
         },
         sizes=("chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "cu_seqlens", "matrices"),
         data="triangles",
+        baselines=("forward-substitution", "blocked-substitution", "mxr"),
     ),
     "matmul": KernelEntry(
         "matmul",

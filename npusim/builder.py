@@ -300,7 +300,7 @@ class KernelBuilder(Writer):
         if accumulate and fresh:
             raise GraphError("version", f"{label or 'matmul'}: what is added to cannot be fresh")
         return self._write(
-            OpKind.matmul, dst, sources, into=accumulate, fractals=fractals, label=label, fresh=fresh
+            OpKind.matmul, dst, sources, adds=accumulate, fractals=fractals, label=label, fresh=fresh
         )
 
     def vector(

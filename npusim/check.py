@@ -326,7 +326,7 @@ def _undefined(nodes: tuple[Node, ...], written: set[Tile]) -> Iterator[Fault]:
                 if isinstance(src, View) and src.tile not in written:
                     yield op, f"{op.name} reads tile {src.tile.name} before anything wrote it"
             if isinstance(op.dst, View):
-                if op.into and op.kind is OpKind.matmul and op.dst.tile not in written:
+                if op.adds and op.dst.tile not in written:
                     yield op, f"{op.name} adds to tile {op.dst.tile.name} before anything wrote it"
                 written.add(op.dst.tile)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from npusim.errors import GraphError, InputError, NpusimError, Unsupported
@@ -19,13 +19,20 @@ ERRORS = ("relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "n
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration: its result, or why it could not be had. `speedup` is against the first row."""
+    """One configuration: its result, or why it could not be had. `speedup` is against the first row,
+    `speedups` against each baseline of the kernel that is compared on the same profile. `algorithm` is
+    ALGORITHM, or ALGORITHM:VARIANT where a variant was named."""
 
     algorithm: str
     profile: str
     result: Result | None = None
     reason: str = ""
     speedup: float | None = None
+    speedups: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def time_us(self) -> float | None:
+        return self.result.report.task_us if self.result and self.result.report else None
 
     @property
     def why(self) -> str:
@@ -42,8 +49,9 @@ class Row:
             "variant": self.result.kernel.variant if self.result else None,
             "profile": self.profile,
             "options": dict(self.result.kernel.settings) if self.result else None,
-            "time_us": report.task_us if report else None,
+            "time_us": self.time_us,
             "speedup": self.speedup,
+            "speedups": dict(self.speedups),
             "bound": report.bound if report else None,
             "dominant_unit": report.dominant_unit if report else None,
             "utilisation": report.units[report.dominant_unit].utilisation if report else None,
@@ -90,15 +98,18 @@ def compare(
     rows = [_ran(row, prepared, numerics, engine, progress) if prepared else row for row, prepared in ready]
     if not any(row.result for row in rows):
         raise _nothing(rows)
-    return _speedups(rows)
+    return _against_baselines(entry, _speedups(rows))
 
 
 def _own(entry: KernelEntry, name: str, options: Options) -> Options:
-    """Of the options, those that algorithm `name` knows."""
-    algorithm = entry.algorithm(name)
+    """Of the options, those that ALGORITHM or ALGORITHM:VARIANT knows."""
+    algorithm, named = entry.named(name)
+    if named and options.variant:
+        raise InputError(f"--variant: {name} names its own; drop one of the two")
     own = {k: v for k, v in options.model_dump().items() if k in algorithm.parameters}
-    variant = options.variant if options.variant in algorithm.variants else None
-    return Options(**{**own, "algorithm": name, "variant": variant})
+    variant = options.variant if options.variant in algorithm.variants else named
+    known = name if name in entry.algorithms else algorithm.name
+    return Options(**{**own, "algorithm": known, "variant": variant})
 
 
 def _ran(
@@ -123,23 +134,30 @@ def _nothing(rows: list[Row]) -> NpusimError:
 
 
 def _check_known(entry: KernelEntry, algorithms: list[str], options: Options) -> None:
-    chosen = [entry.algorithm(name) for name in algorithms]
+    chosen = [entry.named(name)[0] for name in algorithms]
     variants = {variant for algorithm in chosen for variant in algorithm.variants}
     if options.variant is not None and options.variant not in variants:
         raise InputError(
             f"--variant: none of these has {options.variant!r}; known: {', '.join(sorted(variants))}"
         )
-    for field, value in options.model_dump(exclude={"algorithm", "variant"}, exclude_none=True).items():
-        if not any(field in algorithm.parameters for algorithm in chosen):
+    for name, value in options.model_dump(exclude={"algorithm", "variant"}, exclude_none=True).items():
+        if not any(name in algorithm.parameters for algorithm in chosen):
             raise InputError(
-                f"--{field.replace('_', '-')}: none of {', '.join(algorithms)} takes it, got {value}"
+                f"--{name.replace('_', '-')}: none of {', '.join(algorithms)} takes it, got {value}"
             )
 
 
 def _speedups(rows: list[Row]) -> list[Row]:
-    times = [row.result.report.task_us if row.result and row.result.report else None for row in rows]
-    base = times[0] if times else None
-    return [
-        replace(row, speedup=base / time) if base and time else row
-        for row, time in zip(rows, times, strict=True)
-    ]
+    base = rows[0].time_us if rows else None
+    return [replace(row, speedup=base / row.time_us) if base and row.time_us else row for row in rows]
+
+
+def _against_baselines(entry: KernelEntry, rows: list[Row]) -> list[Row]:
+    """The speed-ups against the baselines of the kernel in their default variants."""
+    times = {(row.algorithm, row.profile): row.time_us for row in rows if row.time_us}
+
+    def ratios(row: Row) -> dict[str, float]:
+        base = {name: times.get((name, row.profile)) for name in entry.baselines}
+        return {name: time / row.time_us for name, time in base.items() if time and row.time_us}
+
+    return [replace(row, speedups=ratios(row)) for row in rows]

@@ -218,7 +218,7 @@ class _Run:
         a, b = (x if mask is None else x * _elements(mask, x) for x, mask in zip((a, b), masks, strict=True))
         operands = op.srcs[0]
         assert isinstance(operands, View)
-        onto = self.read(op.dst, env) if op.into else None
+        onto = self.read(op.dst, env) if op.adds else None
         return dtypes.matmul(a, b, dtype(operands.tile.dtype), onto)
 
     def vector(self, op: Operation, env: dict[str, Any]) -> tuple[Array, int]:

@@ -185,6 +185,8 @@ class Operation:
     function: str = ""
     immediate: float | None = None
     into: bool = False
+    adds: bool = False
+    """a product that is added to what stands there"""
     stream: bool = False
     """starts with its source's producer and ends no earlier, instead of waiting for it"""
     transpose: tuple[bool, ...] = ()

@@ -61,6 +61,8 @@ class KernelEntry:
     sizes: tuple[str, ...]
     data: Literal["triangles", "tensors"] = "tensors"
     infer: Callable[[Shapes], dict[str, int]] | None = None
+    baselines: tuple[str, ...] = ()
+    """algorithms that the others are held against, wherever they are compared together"""
 
     def algorithm(self, name: str | None) -> Algorithm:
         """The algorithm called `name`, or the default. InputError, with the nearest, if unknown."""
@@ -71,6 +73,17 @@ class KernelEntry:
                 f"--algorithm: {self.name} has no {name!r}; {did_you_mean(name, self.algorithms)}"
             )
         return self.algorithms[name]
+
+    def named(self, name: str) -> tuple[Algorithm, str | None]:
+        """What ALGORITHM or ALGORITHM:VARIANT names. InputError, with the nearest, if unknown."""
+        plain, colon, variant = name.partition(":")
+        if name in self.algorithms or not colon:
+            return self.algorithm(name), None
+        algorithm = self.algorithm(plain)
+        if variant not in algorithm.variants:
+            near = did_you_mean(variant, algorithm.variants)
+            raise InputError(f"--algorithms: {plain} has no variant {variant!r}; {near}")
+        return algorithm, variant
 
     def check_sizes(self, problem: Problem) -> None:
         """InputError for a size that was given and that this kernel does not have."""

@@ -93,12 +93,12 @@ def _items(items: Items) -> str:
 def _operation(op: Operation) -> str:
     if op.kind in (OpKind.wait, OpKind.barrier):
         return f"{op.kind} {' '.join(str(src) for src in op.srcs)} on {op.on}".replace("  ", " ")
-    arrow = "<~" if op.stream else "+=" if op.into and op.kind is OpKind.matmul else "<-"
+    arrow = "<~" if op.stream else "+=" if op.adds else "<-"
     what = op.function or str(op.kind)
     parts = [str(src) + _mask(op, i) for i, src in enumerate(op.srcs)]
     if op.immediate is not None:
         parts.append(f"{op.immediate:g}")
-    into = " (into)" if op.into and op.kind is not OpKind.matmul else ""
+    into = " (into)" if op.into and not op.adds else ""
     if isinstance(op.dst, View) and not (op.into or op.dst.whole):
         into = " (fresh)"
     label = f"  '{op.label}'" if op.label else ""

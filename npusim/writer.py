@@ -142,18 +142,29 @@ class Writer:
         scratch: Tile | None = None,
         label: str = "",
         fresh: bool = False,
+        adds: bool = False,
     ) -> Version:
         """Emit a write; a partial one, or one that reads its own destination, keeps the version unless it is
         `fresh`."""
         target = view_of(dst)
         own = any(isinstance(src, View) and src.tile is target.tile and not src.back for src in srcs)
-        keeps = not fresh and (into or own or not target.whole)
+        keeps = not fresh and (into or adds or own or not target.whole)
         if not keeps:
             self._writes[target.tile] += 1
             self._block_writes[target.tile, self._block_ids[-1] if self._block_ids else 0] += 1
         self._emit(
             Operation(
-                kind, target, srcs, function, immediate, keeps, False, transpose, fractals, scratch, "", label
+                kind,
+                target,
+                srcs,
+                function,
+                immediate,
+                into=keeps,
+                adds=adds,
+                transpose=transpose,
+                fractals=fractals,
+                scratch=scratch,
+                label=label,
             )
         )
         return self._version(target.tile)

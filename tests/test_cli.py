@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from algorithms import REGISTRY
 from npusim import __version__
 from npusim.inputs import delta_matrix, reference_inverse
 from npusim.machine import quantities
@@ -363,10 +364,45 @@ def test_compare_puts_all_into_one_table(cli, monkeypatch):
 @pytest.mark.parametrize("width", [80, 100])
 def test_compare_stands_upright_where_it_does_not_fit(cli, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
-    made = cli("compare", SMALL[0], *SMALL[3:], "--profiles", "toy,hexagon-class")
+    made = cli("compare", *SMALL, "--algorithms", "forward-substitution,masked-neumann")
     assert made.code == 0 and all(len(line) <= width for line in made.out.splitlines())
-    for whole in ("forward-substitution", "masked-neumann", "hexagon-class", "speed-up", "6 of 6"):
+    for whole in ("forward-substitution", "masked-neumann", "dominant unit", "speed-up", "6 of 6"):
         assert whole in made.out, whole
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_of_many_compare_shows_the_columns_that_there_is_room_for_in_one_table(cli, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    made = cli("compare", SMALL[0], *SMALL[3:], "--profiles", "toy,ascend-910b2")
+    assert made.code == 0 and all(len(line) <= width for line in made.out.splitlines())
+    assert made.out.count("speed-up") == 1 and "vs forward" in made.out and "rel. error" in made.out
+    for name in REGISTRY["tri-inverse"].algorithms:
+        assert sum(line.startswith(f" {name} ") for line in made.out.splitlines()) == 2, "once a profile"
+    assert "no room for " in made.out and "widen the terminal, or --json" in made.out
+
+
+def test_compare_holds_every_row_against_the_baselines_of_its_own_profile(cli):
+    """The default variant of a baseline is the baseline; a named variant is one more row."""
+    names = "doubling,mxr,mxr:textbook,blocked-substitution"
+    asked = ("compare", SMALL[0], *SMALL[3:], "--profiles", "toy,ascend-910b2", "--algorithms", names)
+    rows = data(cli(*asked, "--no-numerics", "--json"))["rows"]
+    times = {(row["algorithm"], row["profile"]): row["time_us"] for row in rows}
+    assert len(times) == len(rows) == 8
+    for row in rows:
+        for base in ("mxr", "blocked-substitution"):
+            assert row["speedups"][base] == times[base, row["profile"]] / row["time_us"]
+        assert "forward-substitution" not in row["speedups"], "it is not compared"
+    variants = {(row["algorithm"], row["profile"]): row["variant"] for row in rows}
+    assert variants["mxr", "ascend-910b2"] == "published"
+    assert variants["mxr:textbook", "ascend-910b2"] == "textbook"
+
+
+def test_compare_refuses_a_variant_that_there_is_not(cli):
+    asked = ("compare", *SMALL, "--algorithms")
+    refused(
+        cli(*asked, "mxr:textbok"), "--algorithms: mxr has no variant 'textbok'; did you mean 'textbook'?"
+    )
+    refused(cli(*asked, "mxr:textbook", "--variant", "published"), "mxr:textbook names its own; drop one")
 
 
 def test_compare_json_measures_speed_against_the_first(cli):

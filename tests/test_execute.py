@@ -255,6 +255,29 @@ def test_a_move_to_a_finer_scale_counts_what_it_saturates():
     np.testing.assert_array_equal(found.outputs["y"], 127 / 64)
 
 
+@pytest.mark.parametrize(("accumulate", "want"), [(False, 3.0), (True, 3.0 + 5.0)])
+def test_a_product_into_a_part_replaces_it_unless_it_is_added(accumulate, want):
+    """The rest of the accumulator stays as it was."""
+    k = builder("fp16")
+    l1 = [k.tile(f"l1.{i}", "L1", (16, 16), "fp16") for i in range(3)]
+    a, b = k.tile("a", "L0A", (16, 16), "fp16"), k.tile("b", "L0B", (16, 16), "fp16")
+    c = k.tile("c", "L0C", (16, 32), "fp32")
+    y = k.output("y", (16, 32), "fp32")
+    with k.phase("p"):
+        for tile, name in zip(l1, ("one", "five", "three"), strict=True):
+            k.load(tile, k.input(name, (16, 16), "fp16").at())
+        k.move(a, l1[0])
+        k.move(b, l1[1])
+        k.matmul(c.view(0, 16, 0, 16), a, b, fresh=True)
+        k.matmul(c.view(0, 16, 16, 16), a, b)
+        k.move(b, l1[2])
+        k.matmul(c.view(0, 16, 16, 16), a, b, accumulate=accumulate)
+        k.store(y.at(), c)
+    given = {name: x * np.eye(16) for name, x in (("one", 1.0), ("five", 5.0), ("three", 3.0))}
+    found = execute(k.finish(), given).outputs["y"]
+    np.testing.assert_array_equal(found, np.hstack([5 * np.eye(16), want * np.eye(16)]))
+
+
 def test_an_accumulator_keeps_what_its_operands_cannot_say():
     """2048 + 1 is lost in fp16 and kept in fp32; 2^24 + 1 is lost in fp32 and kept in int32."""
     k = builder("fp16")

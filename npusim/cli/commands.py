@@ -43,7 +43,9 @@ KernelNames = Annotated[
 
 Algorithms = Annotated[
     str | None,
-    typer.Option(help=plain("Algorithms a,b,c, the baseline first [default: all]."), metavar="NAMES"),
+    typer.Option(
+        help=plain("Algorithms a,b,c or a:variant, the baseline first [default: all]."), metavar="NAMES"
+    ),
 ]
 Profiles = Annotated[
     str | None,
@@ -176,9 +178,10 @@ def compare(
         refuse_costs(machines)
     names = asked or list(entry.algorithms)
     for name in names:
-        if name not in entry.algorithms:
+        if name.partition(":")[0] not in entry.algorithms and name not in entry.algorithms:
             near = did_you_mean(name, entry.algorithms)
             raise InputError(f"--algorithms: {entry.name} has no {name!r}; {near}")
+        entry.named(name)
     if profiles is not None:
         refuse(machines, ("profile",), "the machines are those of --profiles; drop one of the two")
     places = [machines.profile] if profiles is None else _names("--profiles", profiles)

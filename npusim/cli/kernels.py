@@ -31,7 +31,11 @@ def find_kernels(name: str, algorithms: Iterable[str] = ()) -> KernelEntry:
     if name not in known and not is_own(name):
         raise InputError(f"no kernel {name!r}; {did_you_mean(name, known)}")
     entry = known[name] if name in known else own_kernel(name)
-    own = {choice: own_algorithm(choice) for choice in algorithms if is_own(choice)}
+    own = {
+        choice: own_algorithm(choice)
+        for choice in algorithms
+        if is_own(choice) and choice.partition(":")[0] not in entry.algorithms  # else ALGORITHM:VARIANT
+    }
     return replace(entry, algorithms={**entry.algorithms, **own}) if own else entry
 
 

@@ -154,9 +154,13 @@ def _matrices(count: int) -> str:
 def exactness(kernel: Kernel, chunk: int) -> str:
     """How much of a truncated series is exact, where that is not all of it; '' otherwise."""
     order, steps = kernel.settings.get("order"), kernel.settings.get("steps")
-    if not isinstance(order, int) or not isinstance(steps, int) or order * steps >= chunk:
+    block = kernel.settings.get("block", chunk)
+    if not (isinstance(order, int) and isinstance(steps, int) and isinstance(block, int)):
         return ""
-    return f"exact on {order * steps} of {chunk} sub-diagonals"
+    if order * steps >= block:
+        return ""
+    blocks = "" if block == chunk else f" of each block of {block}"
+    return f"exact on {order * steps} of {block} sub-diagonals{blocks}"
 
 
 def named(settings: Mapping[str, object]) -> list[str]:

@@ -1,4 +1,5 @@
-"""What people see of a comparison: one table, upright where it does not fit, and what is missing from it."""
+"""What people see of a comparison: one table, with fewer columns where they do not fit, and what is missing
+from it."""
 
 from __future__ import annotations
 
@@ -13,25 +14,37 @@ FIGURES = (
     "time us", "speed-up", "rel. error", "worst", "SNR dB", "worst dB", "not finite", "taken on",
 )  # fmt: skip
 """the columns of a comparison that are aligned right"""
+LEAST = ("taken on", "worst dB", "worst", "dominant unit", "bound", "SNR dB", "variant", "not finite")
+"""the columns that are left out first where there is no room for all"""
+UPRIGHT = 3
+"""configurations that are shown as columns where their rows do not fit"""
 
 
 def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
     """The one table of `npusim compare`, and the reasons of what is missing from it.
 
-    A row per configuration where that fits the width, otherwise a column per configuration.
+    A row per configuration, with as many columns as fit the width; of two or three, a column per
+    configuration where not all fit.
     """
     done = [row for row in rows if row.result]
     profiles = {row.profile for row in rows}
     title = entry.name + (f" on {next(iter(profiles))}" if len(profiles) == 1 else "")
-    columns = [_comparison_row(row, len(profiles) == 1) for row in done]
+    bases = [
+        name
+        for name in entry.baselines
+        if any(name in row.speedups and row.algorithm != name for row in done)
+    ]
+    if bases and rows[0].algorithm == bases[0] and len(profiles) == 1:
+        bases = bases[1:]  # that column is the speed-up against the first row
+    columns = [_comparison_row(row, len(profiles) == 1, bases) for row in done]
     if columns:
-        wide = table(title, *columns[0], right=[n for n, c in enumerate(columns[0]) if c in FIGURES])
-        for column in columns:
-            wide.add_row(*column.values())
+        wide = _table(title, columns, list(columns[0]))
         if _width(console, wide) <= console.width:
             console.print(wide)
-        else:
+        elif len(columns) <= UPRIGHT:
             _upright(console, title, columns)
+        else:
+            _fewer(console, title, columns)
     for line in _chosen(done):
         console.print(line, style="dim")
     for row in rows:
@@ -63,6 +76,26 @@ def _width(console: Console, made: Table) -> int:
     return console.measure(made, options=console.options.update(width=10_000)).maximum
 
 
+def _fewer(console: Console, title: str, columns: list[dict[str, str]]) -> None:
+    """The columns that matter most, as many as there is room for, and where the others are."""
+    names = list(columns[0])
+    for name in [name for name in LEAST if name in names]:
+        if _width(console, _table(title, columns, names)) <= console.width:
+            break
+        names.remove(name)
+    console.print(_table(title, columns, names))
+    left = [name for name in columns[0] if name not in names]
+    console.print(f"no room for {', '.join(left)}: widen the terminal, or --json", style="dim")
+
+
+def _table(title: str, columns: list[dict[str, str]], names: list[str]) -> Table:
+    right = [n for n, name in enumerate(names) if name in FIGURES or name.startswith("vs ")]
+    made = table(title, *names, right=right)
+    for column in columns:
+        made.add_row(*(column[name] for name in names))
+    return made
+
+
 def _upright(console: Console, title: str, columns: list[dict[str, str]]) -> None:
     """A column per configuration, as many side by side as there is room for."""
     while columns:
@@ -83,7 +116,7 @@ def _upright_table(title: str, columns: list[dict[str, str]]) -> Table:
     return made
 
 
-def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
+def _comparison_row(row: Row, one_profile: bool, baselines: list[str]) -> dict[str, str]:
     assert row.result
     report, numerics = row.result.report, row.result.numerics
     cells = {"algorithm": row.algorithm, "variant": row.result.kernel.variant}
@@ -92,7 +125,8 @@ def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
     if report:
         top = report.units[report.dominant_unit].utilisation
         cells |= {
-            "time us": us(report.task_us), "speed-up": f"{row.speedup:.2f}x" if row.speedup else "-",
+            "time us": us(report.task_us), "speed-up": _times(row.speedup),
+            **{f"vs {name.partition('-')[0]}": _times(row.speedups.get(name)) for name in baselines},
             "bound": report.bound, "dominant unit": f"{report.dominant_unit} {percent(top)}",
         }  # fmt: skip
     if numerics:
@@ -103,3 +137,7 @@ def _comparison_row(row: Row, one_profile: bool) -> dict[str, str]:
             "not finite": str(errors.nonfinite), "taken on": f"{computed.samples} of {computed.total}",
         }  # fmt: skip
     return cells
+
+
+def _times(speedup: float | None) -> str:
+    return f"{speedup:.2f}x" if speedup else "-"
