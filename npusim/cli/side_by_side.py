@@ -77,14 +77,21 @@ def _width(console: Console, made: Table) -> int:
 
 
 def _fewer(console: Console, title: str, columns: list[dict[str, str]]) -> None:
-    """The columns that matter most, as many as there is room for, and where the others are."""
+    """The columns that matter most, as many as there is room for, and where the others are. A table for each
+    profile where its column does not fit."""
     names = list(columns[0])
-    for name in [name for name in LEAST if name in names]:
+    against = [name for name in names if name.startswith("vs ")]
+    for name in [name for name in (*LEAST, "profile", *against) if name in names]:
         if _width(console, _table(title, columns, names)) <= console.width:
             break
         names.remove(name)
-    console.print(_table(title, columns, names))
-    left = [name for name in columns[0] if name not in names]
+    if "profile" in columns[0] and "profile" not in names:
+        for profile in dict.fromkeys(column["profile"] for column in columns):
+            own = [column for column in columns if column["profile"] == profile]
+            console.print(_table(f"{title} on {profile}", own, names))
+    else:
+        console.print(_table(title, columns, names))
+    left = [name for name in columns[0] if name not in names and name != "profile"]
     console.print(f"no room for {', '.join(left)}: widen the terminal, or --json", style="dim")
 
 
