@@ -209,18 +209,18 @@ class Options(Settings):
         None, description="order of the products in the correction: doubling, horner or naive"
     )
     mask_edge: Literal["exclusive", "inclusive"] | None = Field(
-        None, description="the mask keeps sub-diagonals 0..N-1 (exclusive of N, the default) or 0..N"
+        None, description="exclusive: the mask keeps sub-diagonals 0..N-1; inclusive: 0..N"
     )
     mask_on: Literal["vector", "start", "kkt"] | None = Field(
         None,
-        description="where the masked start is formed: vector = from the series, between the products; "
-        "start = by the vector unit before them; kkt = by the stage that makes L",
+        description="where the masked start is formed: vector, between the products; start, by the vector "
+        "unit before them; kkt, by the stage that makes L",
     )
     block: PositiveInt | None = Field(
         None, le=LARGEST_CHUNK, description="edge of the diagonal blocks that are inverted first"
     )
     iterations: PositiveInt | None = Field(
-        None, le=64, description="newton-schulz: iterations [default: until it is exact]"
+        None, le=64, description="newton-schulz: iterations [default: as many as are exact]"
     )
     fractals: bool | None = Field(
         None, description="leave out products and copies of 16x16 fractals that are zero"

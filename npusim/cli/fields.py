@@ -22,6 +22,8 @@ PANELS: dict[type[Settings], str] = {
     EngineSettings: "Engine",
 }
 
+LONGEST_CHOICES = 14
+"""letters of choices that a help text shows in the column of values; beyond, the description names them"""
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
 
 
@@ -111,7 +113,8 @@ def _base(annotation: Any) -> Any:
 def _metavar(field: FieldInfo) -> str | None:
     kind = _base(field.annotation)
     if get_origin(kind) is Literal:
-        return "|".join(get_args(kind)) if len(get_args(kind)) < 3 else "NAME"
+        choices = "|".join(get_args(kind))
+        return choices if len(choices) <= LONGEST_CHOICES else "NAME"
     return {int: "N", float: "X", str: "TEXT", bool: ""}.get(kind, "TEXT")
 
 
