@@ -99,11 +99,7 @@ def test_inverses_come_within_a_quarter_of_silicon(
 
 
 def test_blocked_substitution_as_compiled_comes_within_a_quarter_of_silicon():
-    """16 sequences of 8192 tokens, 16 heads, chunk 64 on 910B2: 12179.945 us (kernel_bench_L8192.json). Time
-    is linear in the sequences, of which one and two are simulated."""
+    """16 sequences of 8192 tokens, 16 heads, chunk 64 on 910B2 (kernel_bench_L8192.json)."""
     options = Options(algorithm="blocked-substitution", variant="triton")
-    one, two = (
-        event_us(Problem(chunk=64, batch=batch, seq_len=8192, heads=16), options, "ascend-910b2")
-        for batch in (1, 2)
-    )
-    assert one + 15 * (two - one) == pytest.approx(12179.945, rel=0.25)
+    problem = Problem(chunk=64, batch=16, seq_len=8192, heads=16)
+    assert event_us(problem, options, "ascend-910b2") == pytest.approx(12179.945, rel=0.25)
