@@ -26,7 +26,7 @@ from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Ti
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph: masks on the vector cores, products on the cube."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     check_power_of_two(problem.chunk, "block-recursion")
     inverse = Inverse.begin(problem, options, target, "block-recursion", variant, out="fp32")
     BlockRecursion(inverse, target).emit()

@@ -22,6 +22,7 @@ from npusim.builder import (
     Item,
     Kernel,
     Options,
+    Place,
     Problem,
     Target,
     Tile,
@@ -35,27 +36,24 @@ ELEMENTS = 4096
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. On Ascend the default is the kernel that production would use at this chunk; Triton's
-    needs a cube with fp32."""
-    triton = problem.chunk <= 64 and "fp32" in target.cube_dtypes
-    production = "triton" if triton else "tilelang" if problem.chunk == 128 else "textbook"
-    variant = ALGORITHM.variant(options, target, production)
-    if variant != "textbook":
-        for name in ("block", "slots", "fractals"):
-            if getattr(options, name) is not None:
-                raise Unsupported(
-                    f"--{name}: the {variant} kernel of blocked-substitution is compiled without such a "
-                    "choice; drop it, or use --variant textbook"
-                )
+    """The tile graph."""
+    variant = ALGORITHM.variant(problem, options, target)
     out = problem.dtype if variant == "tilelang" else "fp32"
     inverse = Inverse.begin(problem, options, target, "blocked-substitution", variant, out=out)
     if variant == "triton":
         Triton(inverse).emit()
     elif variant == "tilelang":
-        TileLang(inverse).emit()
+        TileLang(inverse, target).emit()
     else:
         Textbook(inverse, target).emit()
     return inverse.k.finish()
+
+
+def production(problem: Problem, target: Target) -> str:
+    """The kernel that production would use at this chunk; Triton's needs a cube with fp32."""
+    if problem.chunk in (16, 32, 64) and "fp32" in target.cube_dtypes:
+        return "triton"
+    return "tilelang" if problem.chunk == 128 else "textbook"
 
 
 class Textbook:
@@ -84,20 +82,20 @@ class Textbook:
         if self.count > 1:
             self._cube_tiles(target)
 
-    def _vector_tiles(self, place: str, lane: int) -> dict[str, Tile]:
+    def _vector_tiles(self, place: Place, lane: int) -> dict[str, Tile]:
         n, b, inverse = self.n, self.size, self.inverse
         tall = (self.each * n, b)
         shapes: dict[str, tuple[tuple[int, int], str, float, int]] = {
             "L": (tall, inverse.dtype, inverse.scale, self.deep),
             "X": (tall, self.working, 1.0, 1),
             "out": (tall, inverse.T.dtype, inverse.T.scale, self.deep),
-            "scratch": (tall, self.working, 1.0, 1),
+            "scratch": (tall, self.working, 1.0, 2),  # products before and after they are transposed
             "zero": ((b, n), inverse.T.dtype, inverse.T.scale, 1),
             "T": (tall, inverse.dtype, inverse.scale, self.deep),
             "-T": (tall, inverse.dtype, inverse.scale, self.deep),
         }
         return {
-            name: self.k.tile(f"{name} on core {lane}", "UB", shape, dtype, slots, place, scale)  # type: ignore[arg-type]
+            name: self.k.tile(f"{name} on core {lane}", "UB", shape, dtype, slots, place, scale)
             for name, (shape, dtype, scale, slots) in shapes.items()
         }
 
@@ -111,6 +109,8 @@ class Textbook:
         self.M, self.T = inverse.operand("L", "L1", self.slots), inverse.operand("T", "L1", self.slots)
         self.minus = inverse.operand("-T_ii", "L1", self.slots, (n, b))
         self.P = inverse.operand("L T", "L1", 1, (b, n))
+        if not self.structured:
+            self.zero = self.k.constant("zeros", np.zeros((n, n)), inverse.dtype, inverse.scale)
         self.a = inverse.operand("a", "L0A", 2, (b, n))
         self.b = inverse.operand("b", "L0B", deep, (self.panel, n))
         self.cP = inverse.accumulator("L T in L0C", 1, (b, n))
@@ -172,9 +172,12 @@ class Textbook:
         k, b = self.k, self.size
         k.load(self.M, self.inverse.L.at(*item), label="load L")
         k.move(self.minus, tiles["-T"].view(place * self.n, self.n), label="-T_ii to L1")
+        if not self.structured:  # the fractals above the diagonal are multiplied, too
+            k.load(self.T, self.zero.at(), label="clear T")
         for i in range(self.count):
             spot = self.T.view(i * b, b, i * b, b)
-            k.move(spot, self.block(tiles["T"], place, i), label="T_ii to L1", fresh=i == 0)
+            fresh = i == 0 and self.structured
+            k.move(spot, self.block(tiles["T"], place, i), label="T_ii to L1", fresh=fresh)
         for i in range(1, self.count):
             self.row(i, item)
 
@@ -225,4 +228,6 @@ ALGORITHM = Algorithm(
         "textbook": "blocks of --block on the vector cores while the cube merges block rows",
     },
     parameters=frozenset({"block", "slots", "fractals", "out_dtype"}),
+    textbook_only=frozenset({"block", "slots", "fractals"}),
+    on_ascend=production,
 )

@@ -8,7 +8,8 @@ nothing overlaps between programs.
   C = 128   the vector cores first negate what lies below the diagonal blocks, then solve two blocks each in
             turn; the cube merges the first pair while the second is solved, and then the two pairs
 A result that another core needs is written twice here, to the workspace and to T, where the kernel reads its
-own output back.
+own output back. Not modelled: the dispatch of each program. At C = 64 the quarter above the diagonal is
+stored as zeros, which its caller may do instead.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from collections.abc import Callable
 import numpy as np
 
 from algorithms.tri_inverse import Inverse, Shape
-from npusim.builder import Item, Operand, Place, Tensor, Tile, Unsupported, View
+from npusim.builder import Item, Operand, Place, Target, Tensor, Tile, Unsupported, View
 
 BLOCK = 32
-CORES: tuple[Place, Place] = ("first", "second")
 
 
 class Solver:
@@ -62,17 +62,22 @@ class Solver:
 class TileLang:
     """The three kernels: a solver on each vector core, and products that go through global memory."""
 
-    def __init__(self, inverse: Inverse) -> None:
+    def __init__(self, inverse: Inverse, target: Target) -> None:
         if inverse.n not in (32, 64, 128):
             raise Unsupported(
                 "--chunk: the tilelang kernel of blocked-substitution takes 32, 64 and 128; "
-                f"got {inverse.n}, use --variant triton or textbook"
+                f"got {inverse.n}, use --variant textbook"
             )
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
         self.k.settings["block"] = BLOCK
         working = "fp64" if inverse.dtype == "fp64" else "fp32"
         eye = self.k.constant("I", np.eye(BLOCK), working)
-        places = CORES[:1] if self.n == BLOCK else CORES
+        if self.n > BLOCK and target.vector_cores == 1:
+            raise Unsupported(
+                "--variant: the tilelang kernel of blocked-substitution needs two vector cores a group; "
+                "use --variant textbook"
+            )
+        places: tuple[Place, ...] = ("first",) if self.n == BLOCK else ("first", "second")
         self.solvers = [Solver(inverse, place, eye) for place in places]
         self.made: dict[str, Tile] = {}
 
@@ -116,14 +121,16 @@ class TileLang:
             k.load(solver.eye, solver.identity.at(), label="load I")
             self.negate(item, solver, f"-A{2 * i + 1}{2 * i}", (2 * i + 1) * BLOCK, 2 * i * BLOCK, BLOCK, 0)
             self.negate(item, solver, "-A of 64", (2 + i) * BLOCK, 0, 2 * BLOCK, i * BLOCK)
-            self.zeros(item, solver, 2 * i * BLOCK, (2 * i + 1) * BLOCK, BLOCK)
+            zero = self.zeros(item, solver, 2 * i * BLOCK, (2 * i + 1) * BLOCK, BLOCK)
+            above = self.memory(f"pair {i}", 2 * BLOCK).view(0, BLOCK, BLOCK, BLOCK)
+            k.move(above, zero, label="zeros to memory", fresh=True)
             self.zeros(item, solver, i * BLOCK, 2 * BLOCK, 2 * BLOCK)
         for pair in range(2):
             for i, solver in enumerate(self.solvers):
                 solver.block(item, 2 * pair + i)
                 solver.store(item, 2 * pair + i)
                 spot = self.memory(f"pair {pair}", 2 * BLOCK).view(i * BLOCK, BLOCK, i * BLOCK, BLOCK)
-                k.move(spot, solver.operand, label="T_ii to memory", fresh=i == 0)
+                k.move(spot, solver.operand, label="T_ii to memory")
         for pair in range(2):
             block = self.memory(f"pair {pair}", 2 * BLOCK)
             half = self.product(
@@ -168,7 +175,7 @@ class TileLang:
         k.vector("muls", part, part, imm=-1.0, label="-A")
         k.move(self.memory(name, width).view(at, BLOCK), part, label="-A to memory", fresh=at == 0)
 
-    def zeros(self, item: Item, solver: Solver, row: int, col: int, width: int) -> None:
+    def zeros(self, item: Item, solver: Solver, row: int, col: int, width: int) -> Tile:
         """Zeros into 32 rows of the output, above its diagonal."""
         T, here = self.inverse.T, (BLOCK, width)
         zero = self.tile(
@@ -176,6 +183,7 @@ class TileLang:
         )
         self.k.vector("fill", zero, imm=0.0, label="zeros")
         self.k.store(T.at(*item, row=row, rows=BLOCK, col=col, cols=width), zero, label="store zeros")
+        return zero
 
     def multiplied(self, name: str, left: Operand, right: Operand, size: int) -> Tile:
         """left right, in its accumulator; operands come to L1 from wherever they are."""

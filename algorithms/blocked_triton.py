@@ -2,20 +2,21 @@
 
 Source: structure of solve_tril in vllm-ascend and sgl-kernel-npu (two launches), read in their code:
   1. vector cores only: a program takes 1216 tokens of one head in two tasks of 38 blocks of 16 x 16, solves
-     them row by row in fp32 and stores the inverses [heads, tokens, 16].
+     them row by row in fp32 and stores the inverses [tokens, heads, 16].
   2. one matrix per program, products in fp32 on the cube: blocks of 16 are merged to 32, then 64, by
      T21 = -(T22 A21) T11. Every operand is masked, converted and assembled by a vector core and reaches the
      cube through global memory; every product comes back the same way. Programs do not overlap.
-Not modelled: the launch between the two (a barrier over all cores stands for it), a clearing of the output
-where the caller asks for one. That one vector core of the two does a program's work, and that the products
-of a level, which do not need each other, are sent to the cube together, is inferred, not read: one by one, a
-matrix would take 1.6 times what was measured.
+Not modelled: the dispatch of each program; the launch between the two kernels (a barrier over all cores
+stands for it); a clearing of the output where the caller asks for one (at C = 32 the zero quarter is stored
+here instead). Inferred, not read: that one vector core of the two does a program's work; that the products of
+a level, which do not need each other, are sent to the cube together. One by one, a matrix would take 1.6
+times what was measured.
 """
 
 from __future__ import annotations
 
 from algorithms.tri_inverse import FRACTAL, Inverse
-from npusim.builder import Access, Index, Item, Tensor, Tile, Unsupported, accumulator_of
+from npusim.builder import Access, Index, Item, Place, Tensor, Tile, Unsupported, accumulator_of
 
 BLOCKS, TASKS = 38, 2
 """16-blocks of a task, and tasks of a program: 2 x 38 x 16 = 1216 tokens"""
@@ -28,7 +29,7 @@ class Triton:
         if inverse.n not in (16, 32, 64):
             raise Unsupported(
                 "--chunk: the triton kernel of blocked-substitution takes 16, 32 and 64; "
-                f"got {inverse.n}, use --variant tilelang or textbook"
+                f"got {inverse.n}, use --variant textbook"
             )
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
         self.working = "fp64" if inverse.dtype == "fp64" else "fp32"
@@ -126,9 +127,9 @@ class Merge:
     def tile(self, name: str, level: str, size: int, dtype: str | None = None, scale: float = 1.0) -> Tile:
         """The tile of this name, the same in every program."""
         if name not in self.made:
-            place = "first" if level == "UB" else "cube"
+            place: Place = "first" if level == "UB" else "cube"
             kind = dtype or self.working
-            self.made[name] = self.k.tile(name, level, (size, size), kind, 1, place, scale)  # type: ignore[arg-type]
+            self.made[name] = self.k.tile(name, level, (size, size), kind, 1, place, scale)
         return self.made[name]
 
     def program(self, item: Item, solved: Tensor) -> None:

@@ -7,7 +7,8 @@ C(C-1)/2 dependent steps, each of which reads x[k] on the scalar unit before the
 
 `tcuscan` has the structure of the measured kernel (huawei-csl/pytorch-tcuscan, tri_inv_col_sweep): one
 matrix on a vector core, the result cleared, and all C steps for every column, also where x is zero; the
-scalar unit keeps x in UB besides (read, write, read, convert and negate).
+scalar unit keeps x in UB besides (read, write, read, convert and negate). Where there are more matrices than
+vector cores, each core takes several here, one after the other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ WORKING = {"fp64": "fp64", "fp32": "fp32", "fp16": "fp16"}
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph; vector cores only."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     working = WORKING.get(problem.dtype, "fp32")
     inverse = Inverse.begin(problem, options, target, "column-sweep", variant, out=working)
     k, n = inverse.k, inverse.n
@@ -42,7 +43,8 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
         k.load(loaded, inverse.L.at(*item), label="load L")
         if L is not loaded:
             k.vector("cast", L, loaded, label=f"L in {working}")
-        k.vector("fill", T, imm=0.0, label="clear T")
+        if variant == "tcuscan":
+            k.vector("fill", T, imm=0.0, label="clear T")
         for i in range(n):
             k.vector("unit", T.view(i, 1), imm=i, label="x = e_i")
             if variant == "tcuscan":

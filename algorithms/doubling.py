@@ -14,7 +14,7 @@ from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph; cube core only."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     inverse = Inverse.begin(problem, options, target, "doubling", variant, out="fp32")
     Doubling(inverse, target).emit()
     return inverse.k.finish()

@@ -16,7 +16,7 @@ IN_PLACE = {"fp64", "fp32", "fp16", "bf16"}
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph; vector cores only. Substitution runs in fp32 (fp64 for fp64 operands)."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     inverse = Inverse.begin(problem, options, target, "forward-substitution", variant, out="fp32")
     k, n = inverse.k, inverse.n
     working = "fp64" if problem.dtype == "fp64" else "fp32"

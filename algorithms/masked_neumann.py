@@ -11,26 +11,15 @@ into the accumulator. The paper publishes no schedule, and not whether its mask 
 are parameters. Chunks above 64 are split into blocks of 64, which are merged in pairs as 2 x 2 inverses,
   T21 = -T22 L21 T11.
 All operands are lower triangular, and only fractals that can be non-zero are multiplied. Where the masked
-start comes from (`--mask-on`): algorithms/masked_start.py.
+start comes from (`--mask-on`): algorithms/masked_start.py; the merge: algorithms/merge.py.
 """
 
 from __future__ import annotations
 
 from algorithms.masked_start import FromLoads, FromSeries
-from algorithms.tri_inverse import Bools, Inverse, Products, diagonal_blocks, fitting, lower_triangle
-from npusim.builder import (
-    Access,
-    Algorithm,
-    Item,
-    Kernel,
-    Options,
-    Problem,
-    Target,
-    Tile,
-    Unsupported,
-    View,
-    bytes_of,
-)
+from algorithms.merge import Merge
+from algorithms.tri_inverse import Inverse, Products
+from npusim.builder import Access, Algorithm, Item, Kernel, Options, Problem, Target, Tile, Unsupported
 
 DEFAULTS = {16: (4, 4), 32: (4, 3), 64: (3, 8), 128: (8, 16), 256: (16, 16)}
 """Block -> (N, S). The paper's for 32 and 64, which chunks above 64 are split into. N=3, S=8 fails on whole
@@ -41,7 +30,7 @@ SPLIT = 64
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph: products on the cube, masks on the vector cores."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     inverse = Inverse.begin(problem, options, target, "masked-neumann", variant, out="fp32")
     MaskedNeumann(inverse, target).emit()
     return inverse.k.finish()
@@ -225,81 +214,6 @@ class MaskedNeumann:
             self.merge.keep(block, tile)
         into = self.inverse.T.at(*item, row=at, rows=size, col=at, cols=size)
         self.k.store(into, tile, label="store T")
-
-
-class Merge:
-    """Diagonal blocks of T, kept in L1, merged in pairs: T21 = -T22 L21 T11, -L21 by an identity product.
-
-    Blocks above the diagonal are stored as zeros by the vector cores.
-    """
-
-    def __init__(self, products: Products, target: Target) -> None:
-        self.inverse, self.k, self.size = products.inverse, products.k, products.n
-        self.structured = products.structured
-        self.n, half = self.inverse.n, self.inverse.n // 2
-        operand, square = self.inverse.operand, (half, half)
-        self.T = operand("T in L1", "L1")
-        self.minus = {
-            size: operand(f"-I of {size}", "L1", 1, (size, size)) for size in self.sizes if size > self.size
-        } | {self.size: products.minus_I}
-        self.L, self.A, self.H = (operand(name, "L1", 1, square) for name in ("L21", "A21", "T22 A21"))
-        deep = fitting(target, "L0A", 3 * half * half * bytes_of(self.inverse.dtype), 2)
-        self.a, self.b = operand("a of T21", "L0A", deep, square), operand("b of T21", "L0B", deep, square)
-        self.c = self.inverse.accumulator("T21 in L0C", 1, square)
-        out = self.inverse.T
-        self.zero = self.k.tile("zeros", "UB", (self.size, half), out.dtype, 1, "rows", out.scale)
-
-    @property
-    def sizes(self) -> list[int]:
-        """Blocks that are merged in pairs, the smallest first."""
-        return [size for size in (16, 32, 64, 128) if self.size <= size < self.n]
-
-    def constants(self) -> None:
-        self.k.vector("fill", self.zero, imm=0.0, label="zeros")
-        for size, tile in self.minus.items():
-            if size > self.size:
-                source = self.inverse.identity(f"-I of {size} for all", -1.0, size)
-                self.k.load(tile, source.at(), label=f"load {tile.name}")
-
-    def keep(self, block: int, tile: Tile) -> None:
-        at, size = block * self.size, self.size
-        self.k.move(self.T.view(at, size, at, size), tile, label="exit T_ii", fresh=block == 0)
-
-    def matrix(self, item: Item) -> None:
-        """All pairs of one matrix, whose diagonal blocks are there."""
-        for size in self.sizes:
-            for row in range(size, self.n, 2 * size):
-                self.pair(item, row, size)
-
-    def pair(self, item: Item, row: int, size: int) -> None:
-        """The blocks of `size` at `row` and just before it."""
-        k, T, col = self.k, self.inverse.T, row - size
-        L, A, H, c = (tile.view(0, size, 0, size) for tile in (self.L, self.A, self.H, self.c))
-        lower, diagonal = lower_triangle(size), diagonal_blocks(size, 16)
-        k.load(
-            L, self.inverse.L.at(*item, row=row, rows=size, col=col, cols=size), label="load L21", fresh=True
-        )
-        self.product(self.minus[size].view(), L, diagonal, None, "A21 = -I L21")
-        k.move(A, c, label="exit A21", fresh=True)
-        self.product(self.T.view(row, size, row, size), A, lower, None, "T22 A21")
-        k.move(H, c, label="exit T22 A21", fresh=True)
-        self.product(H, self.T.view(col, size, col, size), None, lower, "T22 A21 T11")
-        if 2 * size < self.n:
-            k.move(self.T.view(row, size, col, size), c, label="exit T21")
-        k.store(T.at(*item, row=row, rows=size, col=col, cols=size), c, label="store T21")
-        for at in range(0, size, self.size):
-            above = T.at(*item, row=col + at, rows=self.size, col=row, cols=size)
-            k.store(above, self.zero.view(0, self.size, 0, size), label="store zeros")
-
-    def product(self, left: View, right: View, a: Bools | None, b: Bools | None, label: str) -> None:
-        """left right in `c`."""
-        k, size = self.k, left.rows
-        ends = [tile.view(0, size, 0, size) for tile in (self.a, self.b)]
-        k.move(ends[0], left, label="L1 to L0A", fresh=True)
-        k.move(ends[1], right, label="L1 to L0B", fresh=True)
-        masks = (a, b) if self.structured else (None, None)
-        c = self.c.view(0, size, 0, size)
-        k.matmul(c, ends[0], ends[1], fractals=masks, label=label, fresh=True)
 
 
 ALGORITHM = Algorithm(

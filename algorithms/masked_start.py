@@ -97,6 +97,11 @@ class FromLoads(_Start):
     def constants(self) -> None:
         self.band(self.first, "minus the band", range(1, self.order), -1.0)
         self.band(self.eye, "identity in UB", range(1), 1.0)
+        for tiles in self.work.values():  # what the windows below do not reach stays zero
+            for tile in tiles.values():
+                self.k.vector("fill", tile, imm=0.0, label="zeros")
+        for raw in self.loaded.values() if self.working != self.dtype else ():
+            self.k.vector("fill", raw, imm=0.0, label="zeros")
         for d, mask in self.masks.items():
             self.band(mask, f"minus sub-diagonal {d}", range(d, d + 1), -1.0)
 
@@ -130,6 +135,8 @@ class FromLoads(_Start):
             *source.lead, row=source.row, rows=n, col=source.col + shift, cols=n - shift
         )
         into = dst if self.working == self.dtype else raw
-        self.k.load(into.view(0, n, 0, n - shift), window, label="load L, shifted", fresh=True)
+        if into is raw and shift:
+            self.k.vector("fill", raw, imm=0.0, label="zeros")
+        self.k.load(into.view(0, n, 0, n - shift), window, label="load L, shifted")
         if into is raw:
             self.k.vector("cast", dst, raw, label="L in fp16")

@@ -110,7 +110,7 @@ def _smaller(t: Tiling, options: Options) -> Iterator[Tiling]:
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph of C = A B; cube core only."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     t = tiling(problem, options, target)
     product = Product(
         KernelBuilder("matmul", target, problem.dtype, ALGORITHM.name, variant), problem, options, t

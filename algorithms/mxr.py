@@ -6,19 +6,20 @@ and MBH. With D the diagonal fractals of M = L:
   recursion  X <- Xo + Xe - Xo M Xe for diagonal blocks of 16, 32, .. (Xe even, Xo odd blocks)
 The `published` variant has the structure of the hand-written Ascend kernel (huawei-csl/megagdn-pto,
 kernel_tri_inv_rec_unroll): identity and negation are products too, L0 and accumulators single-buffered.
-`accumulator-kept` is the second variant of huawei-csl/pto-kernels PR #238.
+`accumulator-kept` is the second variant of huawei-csl/pto-kernels PR #238. Not modelled: the scalar work on
+the addresses of the tiles, and the issue slots of the flags that pipes set and wait for.
 """
 
 from __future__ import annotations
 
 from algorithms.block_recursion import merge_fractals
 from algorithms.tri_inverse import FRACTAL, Inverse, Products, check_power_of_two, diagonal_blocks
-from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile, Unsupported
+from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph of MXR; cube core only."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     check_power_of_two(problem.chunk, "mxr")
     inverse = Inverse.begin(problem, options, target, "mxr", variant, out="fp32")
     if variant == "textbook":
@@ -36,11 +37,6 @@ class Published:
 
     def __init__(self, inverse: Inverse, target: Target, kept: bool = False) -> None:
         self.inverse, self.k, self.n, self.kept = inverse, inverse.k, inverse.n, kept
-        for name, why in (("slots", "single buffers"), ("fractals", "its blocks picked out by fractals")):
-            if getattr(inverse.options, name) is not None:
-                raise Unsupported(
-                    f"--{name}: the published mxr has {why}; drop it, or use --variant textbook"
-                )
         total = inverse.problem.total
         blocks = min(target.groups, total)
         # matrices a pass: as many as keep all cores busy, up to 4
@@ -167,8 +163,8 @@ class Published:
 
 
 class Textbook:
-    """The least products: 6 + 2 log2(n/16) and three with the identity; X stays in its accumulator,
-    empty fractals are neither copied nor multiplied, L0 is double-buffered."""
+    """The least products: 6 + 2 log2(n/16) and three with the identity; X stays in its accumulator, empty
+    fractals are not multiplied, L0 is double-buffered."""
 
     def __init__(self, inverse: Inverse, target: Target) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
@@ -222,4 +218,5 @@ ALGORITHM = Algorithm(
         "textbook": "accumulators kept, empty fractals skipped, L0 double-buffered",
     },
     parameters=frozenset({"slots", "fractals", "out_dtype"}),
+    textbook_only=frozenset({"slots", "fractals"}),
 )

@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 
 from algorithms.tri_inverse import Inverse, Products
-from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Unsupported
+from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph; cube core only."""
-    variant = ALGORITHM.variant(options, target)
+    variant = ALGORITHM.variant(problem, options, target)
     inverse = Inverse.begin(problem, options, target, "newton-schulz", variant, out="fp32")
     if variant == "published":
         Published(inverse).emit()
@@ -34,12 +34,6 @@ class Published:
 
     def __init__(self, inverse: Inverse) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
-        for name in ("slots", "fractals"):
-            if getattr(inverse.options, name) is not None:
-                raise Unsupported(
-                    f"--{name}: the published newton-schulz has single buffers and whole products; drop it, "
-                    "or use --variant textbook"
-                )
         self.iterations = inverse.options.iterations or max(2 * math.ceil(math.log2(self.n)), 12)
         self.k.settings["iterations"] = self.iterations
         operand, accumulator = inverse.operand, inverse.accumulator
@@ -139,4 +133,5 @@ ALGORITHM = Algorithm(
         "textbook": "from I - L, two products an iteration, X kept in its accumulator",
     },
     parameters=frozenset({"iterations", "slots", "fractals", "out_dtype"}),
+    textbook_only=frozenset({"slots", "fractals"}),
 )

@@ -94,8 +94,11 @@ class Inverse:
 
 
 class Products:
-    """Products of square operands in L1, through L0 tiles that are double-buffered where they fit, on the
-    fractals that can be non-zero (`--no-fractals`: every operand is copied and multiplied whole).
+    """Products of square operands in L1, through L0 tiles that are double-buffered where they fit.
+
+    Operands are copied whole, and multiplied on the fractals that can be non-zero, as one product with one
+    start-up. `--no-fractals`: they are multiplied whole; where a step takes certain blocks only, these are
+    copied fractal by fractal over zeros.
 
     `I` and `minus_I` lie in L1 once `load` is called, inside a phase.
     """

@@ -73,7 +73,8 @@ def compare(
     progress: Callable[[int], None] | None = None,
     announce: Callable[[], None] | None = None,
 ) -> list[Row]:
-    """Run every algorithm on every machine. What a machine or algorithm cannot do becomes a reason.
+    """Run every algorithm on every machine. What a machine or algorithm cannot do becomes a reason, and so does
+    a mistake in a user's own kernel.
 
     A parameter or variant goes to the algorithms that know it; one that none knows is an InputError.
     NpusimError where nothing at all can be done. `announce` is called before the work begins.
@@ -89,7 +90,9 @@ def compare(
             row, chosen = Row(name, machine.name), _own(entry, name, options)
             try:
                 ready.append((row, prepare(entry, problem, chosen, machine, numerics, data)))
-            except (GraphError, Unsupported) as error:
+            except NpusimError as error:
+                if not (error.where or isinstance(error, (GraphError, Unsupported))):
+                    raise
                 ready.append((replace(row, reason=str(error)), None))
     if not any(prepared for _, prepared in ready):
         raise _nothing([row for row, _ in ready])

@@ -72,6 +72,8 @@ def vector(machine: Machine, function: str, rows: int, cols: int, inner: int, by
     latency: Terms = ()
     for position, step in enumerate(steps):
         if isinstance(step, HandOver):
+            for field, cycles in latency:
+                _add(terms, field, cycles)
             latency = ()
             _add_hand_over(machine, step, terms)
         else:
@@ -83,7 +85,8 @@ def vector(machine: Machine, function: str, rows: int, cols: int, inner: int, by
 def _add_instruction(
     machine: Machine, item: Instruction, bytes_each: float, terms: dict[str, float], last: bool
 ) -> Terms:
-    """Add an instruction's occupancy to `terms`; return the latency its result still needs."""
+    """Add an instruction's occupancy to `terms`; return the latency that its result still needs and that is
+    not charged yet."""
     unit = machine.core.vector
     if item.function not in unit.functions:
         raise Unsupported(f"{machine.name}: the vector unit has no {item.function}")
@@ -100,6 +103,8 @@ def _add_instruction(
     hidden = item.count - 1 if last else item.count
     if item.dependent:
         _add(terms, f"{field}.latency_cycles", hidden * latency)
+        if not last:
+            return ()
     return ((f"{field}.latency_cycles", latency),)
 
 

@@ -35,6 +35,8 @@ from npusim.graph import (
 from npusim.ops import VECTOR, OpKind
 
 Array = npt.NDArray[Any]
+UNWRITTEN = 0.0
+"""the value of what nothing wrote; tests set it to NaN, to see that nothing depends on it"""
 BLOCK_BYTES = 1 << 26
 """memory that the tiles of one block of items may take together, about"""
 
@@ -85,7 +87,7 @@ def execute(kernel: Kernel, inputs: Mapping[str, Array], samples: int | None = N
     memory: dict[Tensor, Array] = {}
     for tensor in kernel.tensors:
         if tensor.role in ("output", "workspace"):
-            memory[tensor] = np.zeros(tensor.shape, dtype(tensor.dtype).carrier)
+            memory[tensor] = np.full(tensor.shape, UNWRITTEN, dtype(tensor.dtype).carrier)
             continue
         value = tensor.value if tensor.role == "constant" else inputs.get(tensor.name)
         if value is None or tuple(value.shape) != tensor.shape:
@@ -215,7 +217,10 @@ class _Run:
         assert isinstance(op.dst, View)
         a, b = (self.read(src, env) for src in op.srcs if isinstance(src, View))
         masks = op.fractals or (None, None)
-        a, b = (x if mask is None else x * _elements(mask, x) for x, mask in zip((a, b), masks, strict=True))
+        a, b = (
+            x if mask is None else np.where(_elements(mask, x), x, x.dtype.type(0))
+            for x, mask in zip((a, b), masks, strict=True)
+        )
         operands = op.srcs[0]
         assert isinstance(operands, View)
         onto = self.read(op.dst, env) if op.adds else None
@@ -300,10 +305,10 @@ class _Run:
                 versions.append(value)
             return
         shape = (max(self.batch, len(value)), *dst.tile.shape)
-        before = versions[-1] if versions else np.zeros((1, 1, 1), value.dtype)
-        whole = np.broadcast_to(before if op.into else 0.0, shape).astype(value.dtype)
+        before = versions[-1] if versions else np.full((1, 1, 1), UNWRITTEN, value.dtype)
+        whole = np.broadcast_to(before if op.into else UNWRITTEN, shape).astype(value.dtype)
         window = (slice(None), *_window(dst, env))
-        taken: Any = True if mask is None else _elements(mask, value).astype(bool)
+        taken: Any = True if mask is None else _elements(mask, value)
         whole[window] = np.where(taken, value, whole[window])
         if self.active is not None:  # items that have finished keep what they have
             whole = np.where(self.active[:, None, None], whole, before)
@@ -347,6 +352,6 @@ def _window(view: View, env: dict[str, Any]) -> tuple[slice, slice]:
 
 
 def _elements(mask: Bools, like: Array) -> Array:
-    """A fractal mask as a 0/1 matrix over elements, in the dtype of `like`."""
+    """A fractal mask as a mask over the elements of `like`."""
     edge = like.shape[-1] // mask.shape[-1]
-    return np.kron(mask, np.ones((edge, edge))).astype(like.dtype)
+    return np.kron(mask, np.ones((edge, edge), dtype=bool))

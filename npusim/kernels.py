@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from npusim.errors import GraphError, InputError, did_you_mean
+from npusim.errors import GraphError, InputError, Unsupported, did_you_mean
 from npusim.graph import Kernel
 from npusim.problem import Options, Problem, Target
 
@@ -29,13 +29,18 @@ class Algorithm:
     variants: Mapping[str, str]
     """name -> meaning; the first is the default on Ascend, the last the clean textbook form"""
     parameters: frozenset[str] = frozenset()
+    textbook_only: frozenset[str] = frozenset()
+    """those of them that the variants with a measured structure leave no choice of"""
+    on_ascend: Callable[[Problem, Target], str] | None = None
+    """the default on Ascend, where that depends on the sizes"""
 
-    def variant(self, options: Options, target: Target, on_ascend: str | None = None) -> str:
-        """The variant asked for, or this family's default; `on_ascend` where that depends on the sizes.
-        InputError for an unknown one."""
+    def variant(self, problem: Problem, options: Options, target: Target) -> str:
+        """The variant asked for, or this family's default. InputError for an unknown one."""
         names = list(self.variants)
         if options.variant is None:
-            return (on_ascend or names[0]) if target.family == "ascend" else names[-1]
+            if target.family != "ascend":
+                return names[-1]
+            return self.on_ascend(problem, target) if self.on_ascend else names[0]
         if options.variant not in names:
             raise InputError(
                 f"--variant: {self.name} has no {options.variant!r}; {did_you_mean(options.variant, names)}"
@@ -113,21 +118,34 @@ class KernelEntry:
                 raise InputError(
                     f"--{field.replace('_', '-')}: {algorithm.name} has no such parameter; it takes {takes}"
                 )
+        variant = algorithm.variant(problem, options, target)
+        for field in sorted(algorithm.textbook_only):
+            if variant != "textbook" and getattr(options, field) is not None:
+                raise Unsupported(
+                    f"--{field.replace('_', '-')}: {algorithm.name} {variant} is built as measured and has "
+                    "no such choice; drop it, or use --variant textbook"
+                )
         return algorithm.build(problem, options, target)
 
     @contextmanager
-    def advising(self, options: Options) -> Iterator[None]:
-        """Where a kernel of this entry takes too much room, the error names the options that lower it."""
+    def advising(self, problem: Problem, options: Options, target: Target) -> Iterator[None]:
+        """Where a built-in kernel takes too much room, the error names the options that lower it."""
         try:
             yield
         except GraphError as error:
-            remedy = self._remedy(self.algorithm(options.algorithm))
+            remedy = "" if error.where else self._remedy(problem, options, target)
             if error.rule != "capacity" or not remedy:
                 raise
-            raise GraphError(error.rule, error.message, error.where, remedy) from None
+            raise GraphError(error.rule, error.message, remedy=remedy) from None
 
-    def _remedy(self, algorithm: Algorithm) -> str:
+    def _remedy(self, problem: Problem, options: Options, target: Target) -> str:
         """What takes less room, among the options that there are; '' where there is none."""
-        known = [name for name in TAKES_ROOM if name in self.sizes or name in algorithm.parameters]
+        algorithm = self.algorithm(options.algorithm)
+        taken = algorithm.parameters
+        if algorithm.variant(problem, options, target) != "textbook":
+            taken -= algorithm.textbook_only
+        if options.slots == 1:
+            taken -= {"slots"}
+        known = [name for name in TAKES_ROOM if name in self.sizes or name in taken]
         *others, last = [f"--{name.replace('_', '-')}" for name in known] or [""]
         return "lower " + (f"{', '.join(others)} or {last}" if others else last) if last else ""

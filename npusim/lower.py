@@ -226,6 +226,11 @@ class _PhaseLowering:
         }  # fmt: skip
         if place not in places:
             raise Unsupported(f"{self.kernel.name}: no place {place!r}; known: {', '.join(places)}")
+        if not places[place]:
+            raise Unsupported(
+                f"{self.kernel.name}: {self.machine.name} has {self.vector_cores} vector core(s) a group, "
+                f"and none for what is placed {place!r}"
+            )
         return places[place]
 
     def _uses(self, op: Operation, core: int, order: int) -> Iterable[tuple[int, Use, int]]:

@@ -131,7 +131,7 @@ class EngineSettings(Settings):
     what_if: bool = Field(
         True,
         description="time it again without the mechanism that costs most",
-        json_schema_extra={"off": "do not"},
+        json_schema_extra={"off": "do not time it again without what costs most"},
     )
     engine: Literal["reference"] = Field("reference", description="reference: the definition, in SimPy")
     exact: bool = Field(

@@ -157,8 +157,9 @@ def prepare(
     """All that comes before the work: what is wrong is said here. `data` are those of `find_data`."""
     if data:
         problem = data.whole
-    kernel = _build(entry, problem, options, Target.of(machine), numerics.inputs)
-    with entry.advising(options):
+    target = Target.of(machine)
+    kernel = _build(entry, problem, options, target, numerics.inputs)
+    with entry.advising(problem, options, target):
         program = lower(kernel, machine) if numerics.timing else None
     if data:
         data.check(kernel, numerics.numerics)

@@ -180,7 +180,9 @@ def _guarded(path: str, function: str, found: Callable[..., Any], algorithm: Alg
     """`found` with its errors named, and its kernel called after the algorithm."""
 
     def build(problem: Problem, options: Options, target: Target) -> Kernel:
-        algorithm.variant(options, target)  # an unknown one is refused here: `found` need not look at it
+        algorithm.variant(
+            problem, options, target
+        )  # an unknown one is refused here: `found` need not look at it
         with _foreign(path):
             kernel = found(problem, options, target)
         if not isinstance(kernel, Kernel):

@@ -203,9 +203,12 @@ def compare(
 
 
 def _names(option: str, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise InputError(f"{option}: must not be empty, got {text!r}")
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"{option}: a name is empty in {text!r}; separate names by one comma")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{option}: {name} is named twice; keep one")
     return names
 
 
@@ -227,11 +230,12 @@ def show(
 
     problem, options, machines = split(given, Problem, Options, MachineSettings)
     machine = machines.machine()
+    target = Target.of(machine)
     entry = find_kernel(kernel, options.algorithm)
     entry.check_sizes(problem)
     _refuse_sizes(problem)
-    with entry.advising(options):
-        graph = check(entry.build(problem, options, Target.of(machine)), Target.of(machine))
+    with entry.advising(problem, options, target):
+        graph = check(entry.build(problem, options, target), target)
     try:
         text = kernel_text(graph, machine if costs else None)
     except Unsupported as error:

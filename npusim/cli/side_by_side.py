@@ -11,10 +11,19 @@ from npusim.comparison import Row
 from npusim.kernels import KernelEntry
 
 FIGURES = (
-    "time us", "speed-up", "rel. error", "worst", "SNR dB", "worst dB", "not finite", "taken on",
+    "time us", "speed-up", "rel. error", "worst", "mean SNR dB", "worst SNR dB", "not finite", "taken on",
 )  # fmt: skip
 """the columns of a comparison that are aligned right"""
-LEAST = ("taken on", "worst dB", "worst", "dominant unit", "bound", "SNR dB", "variant", "not finite")
+LEAST = (
+    "taken on",
+    "mean SNR dB",
+    "worst",
+    "worst SNR dB",
+    "dominant unit",
+    "bound",
+    "variant",
+    "not finite",
+)
 """the columns that are left out first where there is no room for all"""
 UPRIGHT = 3
 """configurations that are shown as columns where their rows do not fit"""
@@ -140,7 +149,7 @@ def _comparison_row(row: Row, one_profile: bool, baselines: list[str]) -> dict[s
         errors, computed = numerics.errors, numerics.computed
         cells |= {
             "rel. error": error(errors.relative_error), "worst": error(errors.worst_relative_error),
-            "SNR dB": decibel(errors.snr_db), "worst dB": decibel(errors.worst_snr_db),
+            "mean SNR dB": decibel(errors.snr_db), "worst SNR dB": decibel(errors.worst_snr_db),
             "not finite": str(errors.nonfinite), "taken on": f"{computed.samples} of {computed.total}",
         }  # fmt: skip
     return cells
