@@ -73,8 +73,8 @@ def compare(
     progress: Callable[[int], None] | None = None,
     announce: Callable[[], None] | None = None,
 ) -> list[Row]:
-    """Run every algorithm on every machine. What a machine or algorithm cannot do becomes a reason, and so does
-    a mistake in a user's own kernel.
+    """Run every algorithm on every machine. What a machine or algorithm cannot do becomes a reason, and so
+    does a mistake in a user's own kernel.
 
     A parameter or variant goes to the algorithms that know it; one that none knows is an InputError.
     NpusimError where nothing at all can be done. `announce` is called before the work begins.

@@ -196,7 +196,10 @@ class _Walk:
             return -1, "end"
         earlier = np.flatnonzero(t.phase == phase - 1)
         last = int(earlier[np.argmax(t.done[earlier])])
-        yield Stretch("barrier", "core.barriers.all_cores_cycles", moment - float(t.done[last]))
+        gap = moment - float(t.done[last])
+        barrier = min(gap, self.program.barrier_cycles)
+        yield Stretch("barrier", "core.barriers.all_cores_cycles", barrier)
+        yield Stretch("dispatch of cores", "launch.dispatch_us", gap - barrier)
         yield from self._latency(last)
         return last, "end"
 

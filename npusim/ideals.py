@@ -61,16 +61,32 @@ def work_by_unit(by_field: Mapping[str, float], machine: Machine) -> dict[str, f
     """What the units' own work takes of times by profile field: all that no mechanism covers."""
     taken: dict[str, float] = {}
     for field, time in by_field.items():
-        unit = _unit_of(field, machine)
-        if unit and not any(ideal.covers(field) for ideal in IDEALS.values()):
+        if unit := worker(field, machine):
             taken[unit] = taken.get(unit, 0.0) + time
     return dict(sorted(taken.items(), key=lambda item: -item[1]))
 
 
-def _unit_of(field: str, machine: Machine) -> str:
-    """The unit whose work a profile field describes; '' for what rounding left over."""
+SCALAR = "scalar units"
+"""whose own work is counted together"""
+
+
+def worker(field: str, machine: Machine) -> str:
+    """The unit whose work a profile field describes; '' for a field of a mechanism, and for what rounding
+    left over."""
+    if any(ideal.covers(field) for ideal in IDEALS.values()):
+        return ""
     group, _, rest = field.partition(".")
     if group == "paths":
         return machine.paths[rest.split(".")[0]].unit
-    units = {"cube": "aic_mac", "vector": "aiv_vec", "scalar": "scalar units"}
+    units = {"cube": "aic_mac", "vector": "aiv_vec", "scalar": SCALAR}
     return units.get(rest.split(".")[0], "")
+
+
+def without_scalar_work(machine: Machine) -> Machine:
+    """The machine whose scalar units read, write and compute in no time."""
+
+    def change(path: str, number: Quantity[Any]) -> dict[str, Any] | None:
+        own = worker(path, machine) == SCALAR and isinstance(number, Cost)
+        return {**number.model_dump(), "value": 0, "source": "what if"} if own else None
+
+    return rebuild(machine, change)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from npusim.ideals import idealise
+from npusim.ideals import IDEALS, SCALAR, idealise, without_scalar_work, worker
 from npusim.lower import lower
-from npusim.program import Instance, PhaseProgram, Program
+from npusim.machine import Machine
+from npusim.program import GRID, Instance, PhaseProgram, Program, on_grid
 from npusim.report import Report, task_us
 from npusim.settings import EngineSettings
 from npusim.simulate import simulate
@@ -45,32 +46,35 @@ def imagine(
 ) -> WhatIf | None:
     """Time a kernel without what dominates it: a mechanism, or the work of one unit. None where nothing costs
     anything."""
-    units = [(name, time) for name, time in report.work if name in program.machine.units]
-    name, cost = max([*report.mechanisms, *units], key=lambda item: item[1])
+    name, cost = max([*report.mechanisms, *report.work], key=lambda item: item[1])
     if cost <= 0:
         return None
     if report.operations > MOST_OPERATIONS:
         return WhatIf(name, cost, None, None)
-    if name in program.machine.units:
-        freed = without_work(program, name)
-    else:
-        freed = lower(program.kernel, idealise(program.machine, [name]))
-    time = task_us(simulate(freed, engine.engine, progress)[0])
+    time = task_us(simulate(without(program, name), engine.engine, progress)[0])
     return WhatIf(name, cost, time, report.task_us / time if time else None)
 
 
-def without_work(program: Program, unit: str) -> Program:
-    """The program with all work of `unit` done in no time; its latencies stay."""
-
-    def free(phase: PhaseProgram) -> PhaseProgram:
-        made = (
-            _free(instance) if phase.lanes[instance.lane].unit == unit else instance
-            for instance in phase.instances
-        )
-        return replace(phase, instances=tuple(made))
-
-    return replace(program, phases=tuple(free(phase) for phase in program.phases))
+def without(program: Program, name: str) -> Program:
+    """The program without a mechanism, or without the work of a unit."""
+    if name in IDEALS:
+        return lower(program.kernel, idealise(program.machine, [name]))
+    if name == SCALAR:
+        return lower(program.kernel, without_scalar_work(program.machine))
+    return replace(program, phases=tuple(_freed(phase, name, program.machine) for phase in program.phases))
 
 
-def _free(instance: Instance) -> Instance:
-    return replace(instance, cost=replace(instance.cost, occupancy=0.0, terms=()), flows=())
+def _freed(phase: PhaseProgram, unit: str, machine: Machine) -> PhaseProgram:
+    """The phase with all work of `unit` done in no time. What other mechanisms put into its operations stays:
+    latencies between dependent instructions, hand-overs, the pace of issue, and the sharing of memory."""
+
+    def free(instance: Instance) -> Instance:
+        if phase.lanes[instance.lane].unit != unit:
+            return instance
+        cost = instance.cost
+        terms = tuple((field, cycles) for field, cycles in cost.terms if worker(field, machine) != unit)
+        least = 1 / GRID if instance.flows else 0.0  # a rate of its own that limits nothing
+        occupancy = max(on_grid(sum(cycles for _, cycles in terms)), least)
+        return replace(instance, cost=replace(cost, occupancy=occupancy, terms=terms))
+
+    return replace(phase, instances=tuple(free(instance) for instance in phase.instances))

@@ -399,6 +399,29 @@ def test_compare_holds_every_row_against_the_baselines_of_its_own_profile(cli):
     assert variants["mxr:textbook", "ascend-910b2"] == "textbook"
 
 
+def test_compare_does_not_time_anything_twice(cli, monkeypatch):
+    def never(*_):
+        raise AssertionError("compare imagines nothing")
+
+    monkeypatch.setattr("npusim.study.imagine", never)
+    assert cli("compare", *SMALL, "--algorithms", "mxr", "--no-numerics").code == 0
+
+
+def test_compare_marks_results_of_unlike_formats(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    asked = ("compare", *SMALL, "--no-numerics", "--algorithms")
+    mixed = cli(*asked, "mxr,column-sweep").out
+    assert re.search(r"mxr .* fp32 *$", mixed, re.M) and re.search(r"column-sweep .* fp16 *$", mixed, re.M)
+    assert " out " not in cli(*asked, "mxr,doubling").out.replace("out_dtype", "")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [("mxr,,doubling", "a name is empty"), ("mxr,mxr", "named twice")]
+)
+def test_compare_refuses_names_that_say_nothing(cli, names, said):
+    refused(cli("compare", *SMALL, "--algorithms", names), f"--algorithms: {said}" if "is" in said else said)
+
+
 def test_compare_refuses_a_variant_that_there_is_not(cli):
     asked = ("compare", *SMALL, "--algorithms")
     refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from npusim import cost
 from npusim.errors import Unsupported
 from npusim.machine import Machine, override, quantities
-from npusim.ops import VECTOR
+from npusim.ops import VECTOR, HandOver, Instruction, VectorOp
 from npusim.profiles import load_machine
 
 PROFILES = ("toy", "ascend-910b2", "ascend-310p3", "hexagon-class")
@@ -129,6 +130,49 @@ def test_a_row_broadcast_hands_over_between_scalar_and_vector_unit_for_every_row
 def test_a_column_broadcast_is_one_copy_per_row():
     found = cost.vector(profile(), "col_broadcast", 64, 128, 1, 4)
     assert (found.occupancy, found.instructions) == (64 * 2, 64)
+
+
+TURN = 10 + 10
+"""the flags to the scalar unit and back"""
+STEPWISE = [
+    # 7 axpys of a repeat under a mask (two settings), each led by a scalar read and a negation, each waiting
+    # for the one before
+    ("sweep", (1, 8), 7 * (TURN + 10 + 1) + 7 * (1 + 2 * 10) + 6 * 10, 7, 10),
+    # 8 turns of two reads, a write and two computations, the last without an axpy behind it
+    ("sweep_kept", (1, 8), 8 * (TURN + 2 * 10 + 10 + 2) + 7 * (1 + 2 * 10) + 7 * 10, 7, 0),
+    # a fill, its latency, and a scalar write
+    ("unit", (1, 64), 1 + 10 + TURN + 10, 1, 0),
+    # 38 blocks of 16 x 16: rows of 10 repeats, arrays of 152; negate, broadcast, multiply, transpose, 15
+    # adds, add, 38 copies of a row; 20 results are waited for
+    ("block_row_step", (608, 16), 10 + 3 * 152 + 15 * 10 + 10 + 38 + 20 * 10, 58, 10),
+    ("minus_lower", (608, 16), 3 * 152 + 2 * 10, 3, 10),
+    ("plus_identity", (608, 16), 3 * 152 + 2 * 10, 3, 10),
+    # six operations of 4 repeats on the indices, then the conversion
+    ("masked_cast", (16, 16), 6 * 4 + 4 + 6 * 10, 7, 10),
+]
+
+
+@pytest.mark.parametrize(("function", "shape", "occupancy", "count", "latency"), STEPWISE)
+def test_functions_of_substitution_cost_what_their_instructions_and_hand_overs_do(
+    function, shape, occupancy, count, latency
+):
+    found = cost.vector(profile(), function, *shape, shape[0], 4)
+    assert (found.occupancy, found.instructions, found.latency) == (occupancy, count, latency)
+
+
+def test_a_long_sweep_takes_more_repeats():
+    """Rows of k fp32 values are ceil(k / 64) repeats."""
+    short, long = (cost.vector(profile(), "sweep", 1, n, n, 4).occupancy for n in (64, 128))
+    steps = 64 * (TURN + 11 + 2 * 10 + 10)
+    assert long - short == steps + sum(-(-k // 64) for k in range(64, 128))
+
+
+def test_a_hand_over_waits_for_the_result_before_it(monkeypatch):
+    """An add of a repeat with a latency of 10, then two flags and a scalar read."""
+    made = VectorOp("", 1, "same", np.add, expand=lambda *_: [Instruction("add", 1, 64), HandOver(reads=1)])
+    monkeypatch.setitem(VECTOR, "add and read", made)
+    found = cost.vector(profile(), "add and read", 1, 64, 1, 4)
+    assert (found.occupancy, found.latency) == (1 + 10 + TURN + 10, 0)
 
 
 def test_a_function_that_the_unit_lacks_is_refused():

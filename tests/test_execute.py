@@ -141,6 +141,29 @@ def test_the_plain_table_knows_every_function():
         assert softened(function)
 
 
+def test_a_sweep_rounds_after_every_step():
+    """x M = e_last in fp16, element by element; rounding once at the end would give another result."""
+    M = np.tril(values(48, 48, seed=3), -1).astype(np.float16).astype(np.float64)
+    x = np.eye(1, 48, 47)[0].astype(np.float16)
+    for k in range(47, 0, -1):
+        step = x[:k].astype(np.float32) - np.float32(x[k]) * M[k, :k].astype(np.float32)
+        with np.errstate(all="ignore"):
+            x[:k] = step.astype(np.float16)
+    k = builder("fp16")
+    matrix = k.tile("M", "UB", (48, 48), "fp16", place="replicate")
+    row = k.tile("x", "UB", (1, 48), "fp16", place="replicate")
+    out = k.output("y", (1, 48), "fp16")
+    with k.phase("p"):
+        k.load(matrix, k.input("M", (48, 48), "fp16").at())
+        k.vector("unit", row, imm=47)
+        k.vector("sweep", row, matrix)
+        k.store(out.at(), row)
+    found = execute(k.finish(), {"M": M}).outputs["y"]
+    np.testing.assert_array_equal(found[0], x.astype(np.float32))
+    exact = np.linalg.solve((M + np.eye(48)).T, np.eye(1, 48, 47)[0])
+    assert (found[0] != exact.astype(np.float16)).any()
+
+
 def test_narrow_operands_are_computed_in_fp32_and_rounded_once():
     """a * a + a in fp16 would round twice; each instruction rounds its own result."""
     k, x = builder("fp16"), values(6, 8)

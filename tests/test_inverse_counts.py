@@ -11,9 +11,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
-from test_inverses import CHUNKS, NEUMANN, build, fractal_products, per_matrix
+from test_inverses import CHUNKS, ENTRY, NEUMANN, build, fractal_products, per_matrix, profile
 
+from npusim.builder import Options, Problem, Target
 from npusim.graph import Items, Kernel, Operation, View, operations
 from npusim.ops import VECTOR, HandOver, Instruction, OpKind
 
@@ -97,6 +99,51 @@ def test_blocked_substitution_multiplies_as_many_fractals_as_fla(chunk, count):
     assert len(products(ops)) == 2 * (m - 1)
 
 
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_of_lower_triangles_just_the_fractals_that_meet_are_multiplied(chunk):
+    """Fractals (i, k) and (k, j) for i >= k >= j: m(m + 1)(m + 2) / 6 of m^3."""
+    m = chunk // 16
+    ops = products(per_matrix(build("newton-schulz", chunk, 1, "fp16", variant="textbook")))
+    assert {fractal_products(op) for op in ops} == {m * (m + 1) * (m + 2) // 6}
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_doubling_multiplies_the_fractals_that_a_power_of_a_full_triangle_fills(chunk):
+    """Held against the powers themselves: L of ones, whose power p fills all sub-diagonals from p on."""
+    ones = np.tril(np.ones((chunk, chunk)), -1)
+    triangle = np.tri(chunk // 16)
+
+    def filled(power: int) -> np.ndarray:
+        found = np.linalg.matrix_power(ones, power).reshape(chunk // 16, 16, chunk // 16, 16)
+        return (found != 0).any(axis=(1, 3)).astype(int)
+
+    want, power = [int((triangle @ triangle).sum())], 2
+    while power < chunk:
+        want.append(int((triangle @ filled(power)).sum()))
+        if 2 * power < chunk:
+            want.append(int((filled(power) @ filled(power)).sum()))
+        power *= 2
+    ops = products(per_matrix(build("doubling", chunk, 1, "fp16", variant="textbook")))
+    assert [fractal_products(op) for op in ops] == want
+
+
+def test_the_blocks_of_the_recursion_are_the_fractals_that_are_multiplied():
+    """Blocks of s = 1 .. 8 lie on the diagonal: m products. From 16 up n / 2s pairs: a lower triangle of s
+    times a full block, which is times a lower triangle again."""
+    for algorithm, small in (("mxr", 6), ("block-recursion", 6)):
+        ops = products(per_matrix(build(algorithm, 128, 1, "fp16", variant="textbook")))
+        counts = [fractal_products(op) for op in ops]
+        assert counts[:small] == [8] * small
+        pairs = [(128 // 2 // s, s // 16) for s in (16, 32, 64)]
+        assert counts[small:] == [p * b**3 for p, b in pairs for _ in "ab"]
+
+
+def test_operands_wait_in_double_buffers_where_they_fit():
+    for chunk, dtype, slots in ((64, "fp16", 2), (128, "fp16", 2), (128, "fp32", 1)):
+        kernel = build("doubling", chunk, 4, dtype, variant="textbook")
+        assert {t.slots for t in kernel.tiles if t.level in ("L0A", "L0B")} == {slots}
+
+
 @pytest.mark.parametrize("chunk", [64, 128])
 def test_structure_lets_about_half_of_the_fractal_products_be_left_out(chunk):
     whole = (chunk // 16) ** 3
@@ -135,8 +182,15 @@ def test_the_measured_column_sweep_takes_all_steps_of_all_columns():
     axpys = [step for step in found if isinstance(step, Instruction) and step.function == "axpy"]
     assert len(axpys) == 4032
     assert all(step.rows * step.cols * 2 <= 256 for step in axpys), "one repeat each"
+    assert sum(turn.alus for turn in turns) == 2 * 4096
     assert sum(turn.reads for turn in turns) == 2 * 4096
     assert sum(turn.writes for turn in turns) == 4096 + 64
+
+
+def test_only_the_measured_column_sweep_clears_its_result():
+    for variant, times in (("tcuscan", 1), ("textbook", 0)):
+        ops = per_matrix(build("column-sweep", 64, 1, "fp16", variant=variant))
+        assert sum(op.name == "clear T" for op in ops) == times
 
 
 def test_vector_algorithms_deal_their_matrices_to_the_vector_cores():
@@ -168,6 +222,36 @@ def test_triton_solves_38_blocks_of_16_at_once_in_15_row_steps():
     assert repeats / 2 == pytest.approx(10.5e3, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shape", "full", "rest"),
+    [
+        ({"batch": 2, "seq_len": 8192, "heads": 3}, (2, 3), 6, 14),
+        ({"cu_seqlens": (0, 4096, 16384), "heads": 3}, (1, 3), 13, 9),
+        ({"matrices": 40}, (1, 1), 2, 2),
+        ({"matrices": 19}, (1, 1), 1, 0),
+    ],
+)
+def test_triton_programs_take_1216_tokens_of_one_sequence_and_head(sizes, shape, full, rest):
+    """19 chunks of 64 a program, and a shorter one where a sequence ends; sequences of unequal length count
+    as one."""
+    problem = Problem(chunk=64, **sizes)
+    options = Options(algorithm="blocked-substitution", variant="triton")
+    solve = ENTRY.build(problem, options, Target.of(profile("ascend-910b2"))).phases[0]
+    whole, *last = [node for node in solve.nodes if isinstance(node, Items)]
+    assert whole.axes == (("sequence", shape[0]), ("head", shape[1]), ("program", full))
+    assert [node.axes for node in last] == ([whole.axes[:2]] if rest else [])
+    loads = [sum(op.name == "load L_ii" for op in operations(node.body)) for node in (whole, *last)]
+    assert loads == [76, *([4 * rest] if rest else [])]
+
+
+def test_triton_masks_every_operand_and_ends_a_program_before_the_next():
+    ops = phases(build("blocked-substitution", 64, 8, "fp16", variant="triton"))["merge"]
+    assert sum(op.name == "mask and convert" for op in ops) == 4 + 2 + 1
+    assert ops[-1].kind is OpKind.barrier and ops[-1].on == "first:core"
+    order = [op.name for op in ops if op.kind is OpKind.matmul or op.name == "back to UB"]
+    assert order[:4] == ["T A of 16, 0", "T A of 16, 1", "back to UB", "back to UB"], "a level goes together"
+
+
 @pytest.mark.parametrize(("chunk", "sizes"), [(32, {16: 2}), (64, {16: 4, 32: 2})])
 def test_triton_merges_by_products_whose_operands_and_results_cross_memory(chunk, sizes):
     """Two crossings a product, each of which the other kind of core waits for: 12 a matrix of 64."""
@@ -184,6 +268,26 @@ def test_tilelang_has_the_products_and_row_steps_of_its_kernel(chunk, sizes):
     ops = phases(build("blocked-substitution", chunk, 8, "fp16", variant="tilelang"))["inverse"]
     assert Counter(op.srcs[0].rows for op in ops if op.kind is OpKind.matmul) == sizes
     assert sum(op.name == "row step" for op in ops) == 30 * chunk // 32
+
+
+@pytest.mark.parametrize(
+    ("chunk", "ways", "barriers", "stores"),
+    [
+        (32, {}, 1, 1),
+        # both blocks, the product and the result cross memory; zeros and three blocks are stored
+        (64, {"UB->GM": 2, "GM->L1": 3, "L0C->GM": 2, "GM->UB": 1}, 4, 4),
+        # four -A and two zeros go out with the four blocks; 12 operands come in; three halves and two
+        # corners go out
+        (128, {"UB->GM": 4 + 2 + 4, "GM->L1": 12, "L0C->GM": 5}, 8, 4 + 4 + 3),
+    ],
+)
+def test_tilelang_hands_everything_over_through_memory_and_waits_for_it(chunk, ways, barriers, stores):
+    ops = phases(build("blocked-substitution", chunk, 8, "fp16", variant="tilelang"))["inverse"]
+    found = Counter(way(op) for op in ops if op.kind is OpKind.move and "GM" in way(op))
+    assert found == ways
+    assert sum(op.kind is OpKind.barrier for op in ops) == barriers
+    assert sum(op.kind is OpKind.store for op in ops) == stores
+    assert sum(op.name == "load I" for op in ops) == (1 if chunk == 32 else 2), "every program loads it"
 
 
 # --- mxr and newton-schulz as published ----------------------------------------------------------------

@@ -16,6 +16,7 @@ from npusim.engine.reference import simulate
 from npusim.execute import Execution, execute
 from npusim.graph import Items, Operation, View, operations
 from npusim.lower import lower
+from npusim.machine import override
 from npusim.metrics import compare
 from npusim.ops import OpKind
 from npusim.profiles import load_machine
@@ -284,15 +285,37 @@ def test_bf16_runs_and_is_as_coarse_as_its_mantissa(algorithm, chunk):
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
 @pytest.mark.parametrize("algorithm", ["forward-substitution", "mxr", "masked-neumann"])
 def test_integer_operands_run_and_report_what_saturates(algorithm, dtype):
-    """Small matrices stay inside the range; with L of 10 in every place something must saturate."""
-    small = np.tril(np.full((2, 32, 32), 0.01), -1)
-    found = inverse(build(algorithm, 32, 2, dtype), small)
+    """L in multiples of 1/16, which both formats hold, stays inside the range and is inverted to about two
+    units; with L of 100 in every place something must saturate."""
+    sparse = np.random.default_rng(1).integers(-4, 5, (2, 32, 32)) * (lower_triangular(2, 32) > 0.14)
+    small = np.tril(sparse, -1) / 16
+    full = {"order": 4, "steps": 8} if algorithm == "masked-neumann" else {}
+    kernel = build(algorithm, 32, 2, dtype, **full)
+    found = inverse(kernel, small)
     assert found.saturated == 0
-    step = 2.0**-6 if dtype == "int8" else 2.0**-11
-    assert np.abs(found.outputs["T"][:, 0] - truth(small)).max() < 16 * step
+    unit = kernel.tensor("L").scale
+    assert unit == (2.0**-5 if dtype == "int8" else 2.0**-10)
+    np.testing.assert_array_equal(found.inputs["L"][:, 0], small)
+    assert 8 * unit < np.abs(truth(small) - np.eye(32)).max() < 2
+    assert np.abs(found.outputs["T"][:, 0] - truth(small)).max() < 3 * unit
     huge = inverse(build(algorithm, 32, 2, dtype), np.tril(np.full((2, 32, 32), 100.0), -1))
     bad = [r for r in huge.ranges if r.saturated or r.nonfinite]
     assert bad or algorithm == "forward-substitution", "its sums are taken in fp32"
+
+
+@pytest.mark.parametrize("dtype", ["fp64", "int8"])
+@pytest.mark.parametrize("chunk", [32, 64, 128, 256])
+@pytest.mark.parametrize(("algorithm", "variant"), VARIANTS)
+def test_nothing_depends_on_what_nothing_wrote(monkeypatch, algorithm, variant, chunk, dtype):
+    """Memory that no operation wrote holds NaN here: zeros are not to be had for nothing."""
+    monkeypatch.setattr("npusim.execute.UNWRITTEN", float("nan"))
+    takes = ENTRY.algorithms[algorithm].parameters
+    ways = [{}, {"fractals": False}, {"mask_on": "start"}, {"block": 16}, {"block": 16, "fractals": False}]
+    for how in ways:
+        textbook = variant == "textbook" or not (set(how) & {"fractals", "block"})
+        if set(how) <= takes and textbook and taken({"variant": variant}, chunk):
+            kernel = build(algorithm, chunk, 3, dtype, variant=variant, **how)
+            assert np.isfinite(result(kernel, lower_triangular(3, chunk))).all(), how
 
 
 FP32_ERRORS = [
@@ -421,6 +444,34 @@ def test_chunks_of_128_fit_every_machine(machine):
 def test_a_chunk_that_does_not_suit_the_algorithm_is_refused_with_the_remedy(algorithm, chunk, message):
     with pytest.raises(Unsupported, match=message):
         build(algorithm, chunk, dtype="fp16")
+
+
+@pytest.mark.parametrize("chunk", [48, 80, 96])
+def test_on_ascend_blocked_substitution_is_the_kernel_that_takes_the_chunk(chunk):
+    assert build("blocked-substitution", chunk).variant == "textbook"
+    for size, variant in ((16, "triton"), (64, "triton"), (128, "tilelang"), (256, "textbook")):
+        assert build("blocked-substitution", size).variant == variant
+    assert build("blocked-substitution", 64, machine="ascend-310p3").variant == "textbook", "no fp32 there"
+
+
+def test_measured_structures_leave_no_choice_of_what_was_built():
+    with pytest.raises(
+        Unsupported, match=r"--slots: mxr published is built as measured .* --variant textbook"
+    ):
+        build("mxr", 64, variant="published", slots=2)
+    with pytest.raises(Unsupported, match="--block: blocked-substitution triton is built as measured"):
+        build("blocked-substitution", 64, block=32)
+
+
+def test_what_needs_two_vector_cores_is_refused_where_there_is_one():
+    one = override(profile("ascend-910b2"), {"core.vector_cores": 1})
+    problem = Problem(chunk=64, matrices=24)
+    options = Options(algorithm="blocked-substitution", variant="tilelang")
+    with pytest.raises(Unsupported, match="needs two vector cores a group; use --variant textbook"):
+        ENTRY.build(problem, options, Target.of(one))
+    two = ENTRY.build(problem, options, Target.of(profile("ascend-910b2")))
+    with pytest.raises(Unsupported, match=r"has 1 vector core\(s\) a group, and none for .* 'second'"):
+        lower(two, one)
 
 
 def test_parameters_belong_to_their_algorithm():

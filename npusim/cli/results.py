@@ -91,7 +91,10 @@ def mechanisms(console: Console, report: Report, imagined: WhatIf | None) -> Non
 
 def ideals(console: Console, report: Report, imagined: WhatIf | None) -> None:
     """What mechanisms and units carry of the task time, and the time without the largest mechanism."""
-    made = table("Mechanisms on the critical path", "what", "us", "of task", "were it free", right=(1, 2))
+    made = table(
+        "Mechanisms on the critical path (timed again without the largest)",
+        "what", "us", "of task", "were it free", right=(1, 2),
+    )  # fmt: skip
     rows = [(name, time, name) for name, time in report.mechanisms]
     rows += [(unit, time, f"work of {unit}") for unit, time in report.work]
     for name, time, text in sorted(rows, key=lambda row: -row[1]):
@@ -148,6 +151,8 @@ def summary(console: Console, found: Result) -> None:
         made.add_row("event time", f"{us(report.event_us)} us", _event(report, found.machine))
         top = report.units[report.dominant_unit]
         made.add_row("bound", report.bound, _bound(report, top))
+        if found.what_if:
+            made.add_row("costs most", *_largest(found.what_if, report))
         shares = ", ".join(
             f"{kind} {percent(share)}" for kind, share in report.evidence.items() if share > 5e-4
         )
@@ -160,6 +165,13 @@ def summary(console: Console, found: Result) -> None:
     if exact:
         made.add_row("series", exact, "N*S of C: the rest is an approximation")
     console.print(made)
+
+
+def _largest(imagined: WhatIf, report: Report) -> tuple[str, str]:
+    """The mechanism or unit that carries most of the critical path, and what it would buy to be rid of it."""
+    work = "work of " if any(imagined.name == unit for unit, _ in report.work) else ""
+    share = _share(imagined.path_us, report)
+    return f"{work}{imagined.name}", f"{share} of the critical path; were it free: {_without(imagined)}"
 
 
 def _bound(report: Report, top: UnitUsage) -> str:

@@ -21,6 +21,7 @@ LEAST = (
     "worst SNR dB",
     "dominant unit",
     "bound",
+    "out",
     "variant",
     "not finite",
 )
@@ -43,9 +44,12 @@ def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
         for name in entry.baselines
         if any(name in row.speedups and row.algorithm != name for row in done)
     ]
-    if bases and rows[0].algorithm == bases[0] and len(profiles) == 1:
-        bases = bases[1:]  # that column is the speed-up against the first row
+    if len(profiles) == 1:  # the speed-up column is against the first row
+        bases = [name for name in bases if name != rows[0].algorithm]
     columns = [_comparison_row(row, len(profiles) == 1, bases) for row in done]
+    formats = [str(row.result.kernel.settings.get("out_dtype", "")) for row in done if row.result]
+    if len(set(formats)) > 1:
+        columns = [{**column, "out": text} for column, text in zip(columns, formats, strict=True)]
     if columns:
         wide = _table(title, columns, list(columns[0]))
         if _width(console, wide) <= console.width:
