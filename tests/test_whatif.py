@@ -103,8 +103,7 @@ def test_waiting_for_the_dispatch_of_a_core_in_a_later_phase_is_launch():
     machine = override(load_machine("ascend-910b2"), {"launch.dispatch_us": 20.0})
     report, _ = time_program(program("blocked-substitution", "triton", machine), EngineSettings())
     carried = dict(report.mechanisms)
-    last = 20.0 * 23 - report.units["aiv_vec"].slowest_core_us
-    assert carried["launch"] > last, "the last core starts its second phase only then"
+    assert carried["launch"] > 400 > 10 * carried["flags"], "the last core starts after 460 us"
 
 
 def test_a_column_sweep_is_dominated_by_the_hand_overs_between_vector_and_scalar_unit():
