@@ -143,12 +143,11 @@ def test_the_plain_table_knows_every_function():
 
 def test_a_sweep_rounds_after_every_step():
     """x M = e_last in fp16, element by element; rounding once at the end would give another result."""
-    M = np.tril(values(48, 48, seed=3), -1).astype(np.float16).astype(np.float64)
+    M = np.tril(0.2 * values(48, 48, seed=3), -1).astype(np.float16).astype(np.float64)
     x = np.eye(1, 48, 47)[0].astype(np.float16)
     for k in range(47, 0, -1):
         step = x[:k].astype(np.float32) - np.float32(x[k]) * M[k, :k].astype(np.float32)
-        with np.errstate(all="ignore"):
-            x[:k] = step.astype(np.float16)
+        x[:k] = step.astype(np.float16)
     k = builder("fp16")
     matrix = k.tile("M", "UB", (48, 48), "fp16", place="replicate")
     row = k.tile("x", "UB", (1, 48), "fp16", place="replicate")
