@@ -303,6 +303,8 @@ class Kernel:
     tiles: tuple[Tile, ...]
     phases: tuple[Phase, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
+    """the file of a user's own kernel"""
 
     def tensor(self, name: str) -> Tensor:
         return next(tensor for tensor in self.tensors if tensor.name == name)
