@@ -57,6 +57,8 @@ def finite(what: str, value: Any) -> float:
 def matrix(what: str, values: Any) -> npt.NDArray[np.float64]:
     """Finite numbers [rows, cols]; a row of them, or one alone, is a matrix of one row."""
     try:
+        if np.iscomplexobj(values):  # numpy drops what is imaginary, and only warns
+            raise TypeError
         array = np.atleast_2d(np.array(values, dtype=np.float64))
     except (TypeError, ValueError):
         raise wrong(f"{what} must be a matrix of numbers, got {values!r}") from None

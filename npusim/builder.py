@@ -294,7 +294,7 @@ class KernelBuilder(Writer):
         shared = self.target.same_memory(start, end)  # `finish` adds the route of what stays a copy
         stops = [] if shared else self._route(start, end)
         last = self._detour(source, target.tile, stops, label)
-        extra = {"transpose": (transpose,), "fractals": (fractals,)}
+        extra = {"transpose": (bool(transpose),), "fractals": (fractals,)}
         return self._write(OpKind.move, target, (last,), into=into, label=label, fresh=fresh, **extra)  # type: ignore[arg-type]
 
     def matmul(
@@ -368,6 +368,8 @@ class KernelBuilder(Writer):
                 "phase", f"finish() stands inside phase {self._phase!r}; move it out of the with block"
             )
         settings = settings_of(self.settings)
+        text("the name of a kernel", self.name), find_dtype(self.dtype)
+        text("the variant of a kernel", self.variant, empty=True)
         phases: list[Phase] = []
         for place, phase in enumerate(self._phases):
             later = needed(node for after in self._phases[place + 1 :] for node in after.nodes)

@@ -64,7 +64,8 @@ INDEX = {
     for code in (
         "i == 0", "0 == i", "i != 0", "i == None", "i in (0, 1)", "bool(i)", "not i", "i and 1", "i // 2",
         "4 // i", "i % 2", "5 % i", "i / 2", "divmod(i, 2)", "i < 2", "2 < i", "i >= 1", "range(i)", "int(i)",
-        "float(i)", "round(i)", "[1, 2][i]", "i ** 2", "i & 1", "min(i, 3)", "k.loop(i, print)", "x.at(rows=i)",
+        "float(i)", "round(i)", "[1, 2][i]", "i ** 2", "i & 1", "min(i, 3)", "k.loop(i, print)",
+        "x.at(rows=i)", "np.int64(0) == i", "np.arange(4) == i", "{0: 1}[0] if i else 2",
     )
 }  # fmt: skip
 BUILDER = {
@@ -130,7 +131,8 @@ BUILDER = {
     ),
     "an index of a view after its loop": (
         12,
-        "k.loop(2, lambda i: (k.load(t, x.at()), kept.append(i)))\n        k.load(t.view(row=kept[0]), x.at())",
+        "k.loop(2, lambda i: (k.load(t, x.at()), kept.append(i)))\n"
+        "        k.load(t.view(row=kept[0]), x.at())",
         "bounds: copy, phase p: load t: index i1 is used outside its loop",
     ),
     "a tensor of another": (
@@ -233,6 +235,21 @@ BUILDER = {
         11,
         "k.constant('c', 'abc', 'fp16')",
         "argument: constant c must be a matrix of numbers, got 'abc'",
+    ),
+    "a complex constant": (
+        11,
+        "k.constant('c', [1j], 'fp16')",
+        "argument: constant c must be a matrix of numb",
+    ),
+    "a variant that is no text": (
+        14,
+        "k.load(t, x.at())\n        k.store(y.at(), t)\n    k.variant = 3\n    return k.finish()",
+        "argument: the variant of a kernel must be text, got 3",
+    ),
+    "a turn that is an array": (
+        11,
+        "k.move(t, t, transpose=np.ones(3))",
+        "ValueError: The truth value of an array with more than one element is ambiguous",
     ),
     "a deep constant": (
         11,
