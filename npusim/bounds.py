@@ -34,12 +34,26 @@ def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[F
 
 
 def _operation(op: Operation, extents: Mapping[str, Extent]) -> Iterator[Fault]:
+    for index in _starts(op):
+        for name, _ in index.terms:
+            if name not in extents:
+                yield op, f"{op.name}: index {index} is used outside its loop or items; use it in their body"
+                return
     for view in tiles_of(op):
         rows, cols = view.tile.shape
         if not (_inside(view.row, view.rows, rows, extents) and _inside(view.col, view.cols, cols, extents)):
             yield op, f"{op.name}: view {view} lies outside tile {view.tile.name} {[rows, cols]}"
     for access in (end for end in (op.dst, *op.srcs) if isinstance(end, Access)):
         yield from _access(op, access, extents)
+
+
+def _starts(op: Operation) -> Iterator[Index]:
+    """Every index that an operation uses."""
+    for view in tiles_of(op):
+        yield from (view.row, view.col)
+    for end in (op.dst, *op.srcs):
+        if isinstance(end, Access):
+            yield from (*end.lead, end.row, end.col)
 
 
 def _access(op: Operation, access: Access, extents: Mapping[str, Extent]) -> Iterator[Fault]:

@@ -7,19 +7,31 @@ version, and which version a handle still names. This is the one module that alg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from numbers import Real
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from npusim.arguments import one_of, positive, sizes, whole, wrong
+from npusim.arguments import (
+    axes_of,
+    finite,
+    matrix,
+    one_of,
+    positive,
+    settings_of,
+    sizes,
+    table,
+    text,
+    whole,
+    wrong,
+)
 from npusim.dtypes import accumulator
 from npusim.dtypes import dtype as find_dtype
-from npusim.errors import GraphError, InputError, Unsupported, did_you_mean
+from npusim.errors import GraphError, InputError, Unsupported
 from npusim.graph import (
     Access,
     Bools,
@@ -98,12 +110,12 @@ class KernelBuilder(Writer):
 
     def __init__(self, name: str, target: Target, dtype: str, algorithm: str = "", variant: str = "") -> None:
         super().__init__(name, target)
-        self.dtype = dtype
+        self.dtype = find_dtype(dtype).name
         self.algorithm, self.variant = algorithm, variant
         self.settings: dict[str, object] = {}
-        self._tensors: dict[str, Tensor] = {}
         self._phases: list[Phase] = []
         self._loops = 0
+        self._phase = ""
         self._over: Literal["group", "vector"] = "group"
 
     # --- what exists -------------------------------------------------------------------------
@@ -126,7 +138,8 @@ class KernelBuilder(Writer):
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: str, scale: float = 1.0) -> Tensor:
         """A small matrix [rows, cols] the host prepares, read by every core."""
-        array = np.atleast_2d(np.asarray(value, dtype=np.float64))
+        text("the name of a tensor", name)
+        array, scale = matrix(f"constant {name}", value), positive(f"scale of constant {name}", scale)
         return self._tensor(Tensor(name, array.shape, dtype, "constant", array.shape[-1], scale, array))
 
     def _array(
@@ -138,6 +151,7 @@ class KernelBuilder(Writer):
         pitch: int | None,
         scale: float,
     ) -> Tensor:
+        text("the name of a tensor", name)
         whole_shape, scale = sizes(f"tensor {name}", shape), positive(f"scale of tensor {name}", scale)
         cols = whole_shape[-1]
         apart = cols if pitch is None else whole(f"pitch of tensor {name}", pitch, cols)
@@ -157,6 +171,7 @@ class KernelBuilder(Writer):
         """A phase; between two phases stands a barrier over all cores."""
         if self._blocks:
             raise GraphError("phase", f"phase {name!r} is opened inside another one")
+        self._phase = text("the name of a phase", name)
         one_of("phase", f"phase {name!r}: nothing to run over called", over, ("group", "vector"))
         self._over = over
         self._open()
@@ -174,10 +189,12 @@ class KernelBuilder(Writer):
 
         `body` is called with the items of one trip; a ragged last trip is built by a second call.
         """
-        shape = tuple((name, whole(f"items of {name!r}", size, 0)) for name, size in axes)
-        total = int(np.prod([size for _, size in shape], dtype=np.int64))
+        shape = axes_of(axes)
+        total = math.prod(size for _, size in shape)
         group = min(whole("group", group, 1), total)
         if isinstance(deal, tuple):
+            if len(deal) != 2:
+                raise wrong(f"a grid has rows and columns, deal=(rows, columns), got {deal!r}")
             deal = (whole("the rows of a grid", deal[0], 1), whole("the columns of a grid", deal[1], 1))
         else:
             one_of("items", "they cannot be dealt", deal, ("cyclic", "contiguous"))
@@ -209,9 +226,8 @@ class KernelBuilder(Writer):
 
         A table of counts has one per item around (in `cores`: per core) and peels trip by trip as well.
         """
-        count = whole("the count of a loop", count, 0) if np.ndim(count) == 0 else np.asarray(count)
-        if not isinstance(count, int) and count.dtype.kind not in "iu":
-            raise wrong(f"a table of counts must hold whole numbers, got {count.dtype}")
+        one = not isinstance(count, (Sequence, np.ndarray)) or np.ndim(count) == 0
+        count = whole("the count of a loop", count, 0) if one else table("a table of counts", count)
         head, tail = (1 if first else 0), (1 if last else 0)
         if first:
             self._loop(np.minimum(count, 1), first, 0)
@@ -278,7 +294,7 @@ class KernelBuilder(Writer):
         shared = self.target.same_memory(start, end)  # `finish` adds the route of what stays a copy
         stops = [] if shared else self._route(start, end)
         last = self._detour(source, target.tile, stops, label)
-        extra = {"transpose": (transpose,), "fractals": (fractals,)}
+        extra = {"transpose": (bool(transpose),), "fractals": (fractals,)}
         return self._write(OpKind.move, target, (last,), into=into, label=label, fresh=fresh, **extra)  # type: ignore[arg-type]
 
     def matmul(
@@ -297,6 +313,8 @@ class KernelBuilder(Writer):
         into a part of an accumulator keeps the rest of it; `fresh` as for `load`.
         """
         sources = (self._read(a), self._read(b))
+        if not isinstance(fractals, (tuple, list)) or len(fractals) != 2:
+            raise wrong(f"the fractals of a product are a pair, (of a, of b), got {fractals!r}")
         if accumulate and fresh:
             raise GraphError("version", f"{label or 'matmul'}: what is added to cannot be fresh")
         return self._write(
@@ -313,10 +331,9 @@ class KernelBuilder(Writer):
         label: str = "",
     ) -> Version:
         """dst = function(srcs) on the vector cores that hold dst; `scratch` is room it needs."""
-        if function not in VECTOR:
-            raise GraphError("function", f"no vector function {function!r}; {did_you_mean(function, VECTOR)}")
-        if imm is not None and not isinstance(imm, Real):
-            raise wrong(f"imm of {function} must be a number, got {imm!r}")
+        one_of("function", "no vector function", function, VECTOR)
+        if imm is not None:
+            finite(f"imm of {function}", imm)
         if scratch is not None and not isinstance(scratch, Tile):
             raise wrong(f"scratch of {function} must be a tile, got {scratch!r}")
         into = VECTOR[function].accumulates
@@ -326,6 +343,8 @@ class KernelBuilder(Writer):
     def scalar(self, function: str, *srcs: Operand, on: Place = "cube", label: str = "") -> None:
         """Work of a scalar unit: 'read' of a vector result stops it until the result is there, 'write'
         of an element keeps the tile's version, 'alu' touches no tile. It costs time and has no values."""
+        text("the scalar function", function)
+        text(f"on of scalar {function}", on)
         reads = tuple(self._read(src) for src in srcs)
         dst, reads = (reads[0], ()) if function == "write" and reads else (None, reads)
         into = dst is not None
@@ -335,14 +354,22 @@ class KernelBuilder(Writer):
         """Wait until `tile` is ready: on a place ('cube', 'rows', 'first', ..) the scalar units of those
         cores stop; on a unit ('aic_mac') only that unit's queue does. Later writes of the tile wait for
         the wait, so a wait on another unit is an empty round trip between the two."""
-        self._emit(Operation(OpKind.wait, None, (self._read(tile),), on=on))
+        self._emit(Operation(OpKind.wait, None, (self._read(tile),), on=text("on of a wait", on)))
 
     def barrier(self, scope: str, on: Place) -> None:
         """Stop the scalar unit of the cores `on` until `scope` (a unit, or 'core') runs empty."""
-        self._emit(Operation(OpKind.barrier, None, (), on=f"{on}:{scope}"))
+        place = text("on of a barrier", on)
+        self._emit(Operation(OpKind.barrier, None, (), on=f"{place}:{text('the scope of a barrier', scope)}"))
 
     def finish(self) -> Kernel:
         """The finished graph; `npusim.check` holds it against the rules."""
+        if self._blocks:
+            raise GraphError(
+                "phase", f"finish() stands inside phase {self._phase!r}; move it out of the with block"
+            )
+        settings = settings_of(self.settings)
+        text("the name of a kernel", self.name), find_dtype(self.dtype)
+        text("the variant of a kernel", self.variant, empty=True)
         phases: list[Phase] = []
         for place, phase in enumerate(self._phases):
             later = needed(node for after in self._phases[place + 1 :] for node in after.nodes)
@@ -350,5 +377,5 @@ class KernelBuilder(Writer):
             phases.append(replace(phase, nodes=nodes))
         return Kernel(
             self.name, self.algorithm, self.variant, self.dtype,
-            tuple(self._tensors.values()), tuple(self._tiles.values()), tuple(phases), self.settings,
+            tuple(self._tensors.values()), tuple(self._tiles.values()), tuple(phases), settings,
         )  # fmt: skip

@@ -154,6 +154,8 @@ def levels(phase: Phase, target: Target) -> Iterator[Fault]:
                     f"{op.name}: tile {view.tile.name} is at {view.tile.level}; "
                     f"a {op.kind} needs it at {' or '.join(allowed)} (use a move)",
                 )
+        if op.scratch is not None and not _lies(op.scratch.level, "UB", target):
+            yield op, f"{op.name}: scratch tile {op.scratch.name} is at {op.scratch.level}; it must be at UB"
         for view in tiles_of(op):
             if phase.over == "vector" and not any(_lies(view.tile.level, at, target) for at in ("UB", "GM")):
                 yield (

@@ -64,6 +64,10 @@ class Data(ABC):
         is to be `computed`, where that takes more memory than there is."""
 
     @abstractmethod
+    def check_sample(self, kernel: Kernel) -> None:
+        """Raise InputError where `kernel`, built for `sample`, cannot compute it."""
+
+    @abstractmethod
     def compute(self, kernel: Kernel) -> Computed:
         """Execute `kernel`, built for `sample`, and compare its outputs with the truth in float64."""
 

@@ -80,6 +80,8 @@ DTYPES: dict[str, Dtype] = {
 
 def dtype(name: str) -> Dtype:
     """The dtype called `name`. InputError, with the nearest names, for an unknown one."""
+    if not isinstance(name, str):
+        raise InputError(f"unknown dtype {name!r}: a dtype is named by text, such as 'fp16'")
     try:
         return DTYPES[name]
     except KeyError:

@@ -19,6 +19,10 @@ class NpusimError(Exception):
         """Say that the line `where` is to blame; the first one named stays."""
         self.where = self.where or where
 
+    def add(self, remark: str) -> None:
+        """Put a remark behind the message."""
+        self.args = (f"{super().__str__()} {remark}",)
+
     def __str__(self) -> str:
         message = super().__str__()
         return f"{self.where}: {message}" if self.where else message

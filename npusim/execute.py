@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from npusim import dtypes
 from npusim.dtypes import dtype
-from npusim.errors import InputError, NpusimError
+from npusim.errors import InputError
 from npusim.graph import (
     Access,
     Bools,
@@ -33,6 +33,7 @@ from npusim.graph import (
     tiles_of,
 )
 from npusim.ops import VECTOR, OpKind
+from npusim.where import blaming
 
 Array = npt.NDArray[Any]
 UNWRITTEN = 0.0
@@ -140,11 +141,8 @@ class _Run:
     def nodes(self, nodes: tuple[Node, ...], env: dict[str, Any]) -> None:
         for node in nodes:
             if isinstance(node, Operation):
-                try:
+                with blaming(node.where):
                     self.operation(node, env)
-                except NpusimError as error:
-                    error.blame(node.where)
-                    raise
             elif isinstance(node, Loop):
                 self.loop(node, env)
             else:

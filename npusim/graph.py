@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from npusim.arguments import whole
+from npusim.arguments import whole, wrong
 from npusim.ops import OpKind
 
 Bools = npt.NDArray[np.bool_]
@@ -28,10 +28,30 @@ the first axis and i div r of the second."""
 
 @dataclass(frozen=True)
 class Index:
-    """An affine expression of loop variables: const + sum(factor * variable)."""
+    """An affine expression of loop variables: const + sum(factor * variable).
+
+    It is no number while the graph is built, once for all trips: what asks for its value is a GraphError.
+    """
 
     const: int = 0
     terms: tuple[tuple[str, int], ...] = ()
+
+    def _unknown(self, *_: Any) -> Any:
+        raise wrong(
+            f"index {self} is not known while the graph is built: it can only be added to and multiplied; "
+            "use first= or last= of k.loop, or a table of counts"
+        )
+
+    __bool__ = __int__ = __float__ = __index__ = __round__ = _unknown
+    __lt__ = __le__ = __gt__ = __ge__ = _unknown
+    __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __mod__ = __rmod__ = _unknown
+    __divmod__ = __rdivmod__ = __pow__ = __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _unknown
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two expressions are the same; nothing else can be told of an index."""
+        if not isinstance(other, Index):
+            self._unknown()
+        return isinstance(other, Index) and (self.const, self.terms) == (other.const, other.terms)
 
     def __add__(self, other: int | Index) -> Index:
         if not isinstance(other, Index):
@@ -283,6 +303,8 @@ class Kernel:
     tiles: tuple[Tile, ...]
     phases: tuple[Phase, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
+    """the file of a user's own kernel"""
 
     def tensor(self, name: str) -> Tensor:
         return next(tensor for tensor in self.tensors if tensor.name == name)

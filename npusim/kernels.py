@@ -73,6 +73,11 @@ class KernelEntry:
         """The algorithm called `name`, or the default. InputError, with the nearest, if unknown."""
         if name is None:
             return next(iter(self.algorithms.values()))
+        plain, _, variant = name.partition(":")
+        if name not in self.algorithms and plain in self.algorithms:
+            raise InputError(
+                f"--algorithm: {name} names a variant; give --algorithm {plain} --variant {variant or 'NAME'}"
+            )
         if name not in self.algorithms:
             raise InputError(
                 f"--algorithm: {self.name} has no {name!r}; {did_you_mean(name, self.algorithms)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from npusim.check import check
 from npusim.data import Computed, Data, Source
-from npusim.errors import InputError, Unsupported
+from npusim.errors import InputError, NpusimError, Unsupported
 from npusim.files import check_targets, replacing
 from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
@@ -25,6 +25,7 @@ from npusim.tensors import TensorSource
 from npusim.trace import write_trace
 from npusim.triangles import TriangleSource
 from npusim.whatif import WhatIf, imagine
+from npusim.where import netting
 
 Progress = Callable[[int], None]
 Announce = Callable[[Problem, Kernel], None]
@@ -123,18 +124,26 @@ class Prepared:
     options: Options
     program: Program | None
     data: Data | None
+    sample: Kernel | None
+    """the kernel that computes the data, or the sample of them"""
 
     def result(
         self, numerics: NumericsSettings, engine: EngineSettings, progress: Progress | None = None
     ) -> Result:
         """Time and compute it, as the settings ask."""
+        with netting(self.kernel.where):
+            return self._result(numerics, engine, progress)
+
+    def _result(
+        self, numerics: NumericsSettings, engine: EngineSettings, progress: Progress | None
+    ) -> Result:
         report, ran = time_program(self.program, engine, progress) if self.program else (None, None)
         imagined = None
         if self.program and report and engine.what_if:
             imagined = imagine(self.program, report, engine, progress)
-        found, target = None, Target.of(self.machine)
-        if numerics.numerics and self.data:
-            found = compute(self.entry, self.data, self.options, target, numerics.output)
+        found = None
+        if self.sample and self.data:
+            found = compute(self.data, self.sample, numerics.output)
         return Result(self.entry, self.kernel, self.machine, self.problem, report, ran, found, imagined)
 
 
@@ -159,11 +168,12 @@ def prepare(
         problem = data.whole
     target = Target.of(machine)
     kernel = _build(entry, problem, options, target, numerics.inputs)
-    with entry.advising(problem, options, target):
+    with entry.advising(problem, options, target), netting(kernel.where):
         program = lower(kernel, machine) if numerics.timing else None
     if data:
         data.check(kernel, numerics.numerics)
-    return Prepared(entry, kernel, machine, problem, options, program, data)
+    sample = _sample(entry, data, options, target) if data and numerics.numerics else None
+    return Prepared(entry, kernel, machine, problem, options, program, data, sample)
 
 
 def run(
@@ -200,6 +210,18 @@ def _build(
         raise Unsupported(f"{path}: array L: matrices of {n} x {n}: {reason}") from None
 
 
+def _sample(entry: KernelEntry, data: Data, options: Options, target: Target) -> Kernel:
+    """The kernel that computes. Where it takes other sizes than the one that is timed, a mistake says so."""
+    try:
+        kernel = check(entry.build(data.sample, options, target))
+        data.check_sample(kernel)
+    except NpusimError as error:
+        if data.sample.shape != data.whole.shape:
+            error.add(f"(built for the sample that is computed, of shape {data.sample.shape})")
+        raise
+    return kernel
+
+
 def check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
     """Refuse now what would fail after minutes of simulation, or would be passed over in silence."""
     if not (numerics.timing or numerics.numerics):
@@ -232,11 +254,9 @@ def time_program(
     return summarise(timeline, program.machine), ran
 
 
-def compute(
-    entry: KernelEntry, data: Data, options: Options, target: Target, output: str | None = None
-) -> Numerics:
+def compute(data: Data, kernel: Kernel, output: str | None = None) -> Numerics:
     """Execute the same graph on the data, or on a sample of them; write the results to `output`."""
-    found = data.compute(check(entry.build(data.sample, options, target)))
+    found = data.compute(kernel)
     if output:
         write_npz(output, found.outputs)
     return Numerics(found, data.origin)

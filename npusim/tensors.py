@@ -85,6 +85,9 @@ class Tensors(Data):
         for name, array in self.arrays.items():
             _check_array(f"{self.path}: array {name}", array, wanted[name].shape)
 
+    def check_sample(self, kernel: Kernel) -> None:
+        """The sample are items of the same kernel."""
+
     def _bytes(self, kernel: Kernel) -> float:
         """Memory that it takes to compute `kernel`, about."""
         total = sum(node.total for phase in kernel.phases for node in phase.nodes if isinstance(node, Items))

@@ -54,10 +54,12 @@ class Triangles(Data):
         if computed:
             check_room(VALUE_BYTES * self.count * self.whole.chunk**2)
 
+    def check_sample(self, kernel: Kernel) -> None:
+        _check_tensors(kernel, self.sample)
+
     def compute(self, kernel: Kernel) -> Computed:
         """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype."""
         L = self.batch.L
-        _check_tensors(kernel, self.sample)
         execution = execute(kernel, {"L": L.reshape(kernel.tensor("L").shape)})
         T = execution.outputs["T"].reshape(L.shape)
         stored = execution.inputs["L"].reshape(L.shape).astype(np.float64)

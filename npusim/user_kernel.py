@@ -6,22 +6,20 @@ wrong in the file is one InputError (or the builder's own error) that names the 
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from npusim.check import check
-from npusim.errors import InputError, NpusimError, did_you_mean
+from npusim.errors import InputError, did_you_mean
 from npusim.graph import Access, Kernel, operations
 from npusim.kernels import Algorithm, Build, KernelEntry
 from npusim.problem import Options, Problem, Target
-from npusim.where import BUILT_IN, line_in
+from npusim.user_file import UserFile
+from npusim.where import netting
 
 FORM = "FILE.py:FUNCTION"
 CHOICE = ("algorithm", "variant")
@@ -33,28 +31,44 @@ def is_own(name: str) -> bool:
     return ":" in name or name.endswith(".py")
 
 
-def own_kernel(name: str) -> KernelEntry:
+Files = dict[Path, UserFile]
+"""the files of a command, so that each is loaded once"""
+
+
+def own_kernel(name: str, files: Files) -> KernelEntry:
     """The kernel FILE.py:FUNCTION[,FUNCTION..], whose algorithms are these functions of one file."""
     path, functions = _parts(name)
-    module = _load(path)
-    algorithms = [_algorithm(path, function, module, function) for function in functions]
-    meaning = _first_line(module) or f"{'functions' if functions[1:] else 'function'} {', '.join(functions)}"
+    file = _load(path, files)
+    algorithms = [_algorithm(file, function, function) for function in functions]
+    meaning = (
+        _first_line(file.module) or f"{'functions' if functions[1:] else 'function'} {', '.join(functions)}"
+    )
     sizes = tuple(field for field in Problem.model_fields if field != "dtype")
     return KernelEntry(path, meaning, {one.name: one for one in algorithms}, sizes)
 
 
-def own_algorithm(name: str) -> Algorithm:
+def own_algorithm(name: str, files: Files) -> Algorithm:
     """FILE.py:FUNCTION as an algorithm of a built-in kernel, called as it was named."""
     path, functions = _parts(name)
     if len(functions) > 1:
         raise InputError(f"{name}: several functions of a file; name each of them {FORM}")
-    return _algorithm(path, functions[0], _load(path), name)
+    return _algorithm(_load(path, files), functions[0], name)
+
+
+def _load(path: str, files: Files) -> UserFile:
+    place = Path(path).resolve()
+    if place not in files:
+        files[place] = UserFile(path)
+    return files[place]
 
 
 def _parts(name: str) -> tuple[str, list[str]]:
     """Path and functions of FILE.py:FUNCTION[,FUNCTION..]; the file exists. InputError otherwise."""
     path, _, listed = name.rpartition(":") if ":" in name else (name, "", "")
     functions = list(dict.fromkeys(part.strip() for part in listed.split(",") if part.strip()))
+    if ".py:" in path:
+        first = path.partition(".py:")[0] + ".py"
+        raise InputError(f"{name}: several functions are those of one file: {first}:f,g")
     if not path.endswith(".py"):
         raise InputError(f"{name}: {path!r} is no .py file; a kernel of your own is {FORM}")
     if Path(path).is_dir():
@@ -66,72 +80,12 @@ def _parts(name: str) -> tuple[str, list[str]]:
     return path, functions
 
 
-# --- loading -------------------------------------------------------------------------------------
-
-
-def _load(path: str) -> ModuleType:
-    """Run the file as a module. Its text is compiled afresh, so that nothing is left beside it."""
-    spec = importlib.util.spec_from_file_location(f"kernel file {Path(path).resolve()}", path)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    module.__file__ = path
-    sys.modules[spec.name] = module  # where dataclasses look up the names of annotations
-    with _foreign(path, "while the file was loaded"):
-        exec(compile(_text(path), path, "exec"), module.__dict__)
-    return module
-
-
-def _text(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-@contextmanager
-def _foreign(path: str, when: str = "") -> Iterator[None]:
-    """Code of the user's runs inside: its folder is importable as for `python FILE.py`, what it prints goes
-    to standard error, and what it raises becomes one error with the line in the file."""
-    folder, known = Path(path).resolve().parent, set(sys.modules)
-    sys.path.insert(0, str(folder))
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except NpusimError as error:
-        error.blame(line_in(path, error))
-        raise
-    except (Exception, SystemExit) as error:
-        failure = InputError(_said(error) + (f" ({when})" if when else ""))
-        failure.blame(line_in(path, error))
-        raise failure from error
-    finally:
-        with suppress(ValueError):  # the file may have changed the path itself
-            sys.path.remove(str(folder))
-        _forget(folder, known)
-
-
-def _forget(folder: Path, known: set[str]) -> None:
-    """Drop the modules of `folder` that are not `known`: another folder may have some of the same name."""
-    for name in set(sys.modules) - known:
-        top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None)
-        beside = file and (Path(file) == folder / f"{top}.py" or Path(file).is_relative_to(folder / top))
-        if beside and top not in BUILT_IN:
-            del sys.modules[name]
-
-
-def _said(error: BaseException) -> str:
-    """'ZeroDivisionError: division by zero'; the bare text of a mistake in the syntax."""
-    kind, text = type(error).__name__, str(error)
-    if isinstance(error, SyntaxError):
-        return f"{kind}: {error.msg}"
-    return f"{kind}: {text}" if text else kind
-
-
 # --- functions -----------------------------------------------------------------------------------
 
 
-def _algorithm(path: str, function: str, module: ModuleType, name: str) -> Algorithm:
+def _algorithm(file: UserFile, function: str, name: str) -> Algorithm:
     """The algorithm `name`, built by `function` of the file. InputError where that is no such function."""
+    path, module = file.path, file.module
     found = getattr(module, function, None)
     if not hasattr(module, function):
         known = _functions(module)
@@ -144,7 +98,7 @@ def _algorithm(path: str, function: str, module: ModuleType, name: str) -> Algor
     parameters = frozenset(Options.model_fields) - {*CHOICE}
     meaning = _first_line(found) or f"{function} of {path}"
     algorithm = Algorithm(name, meaning, f"{path}:{function}", found, variants, parameters)
-    return replace(algorithm, build=_guarded(path, function, found, algorithm))
+    return replace(algorithm, build=_guarded(file, function, found, algorithm))
 
 
 def _functions(module: ModuleType) -> list[str]:
@@ -176,23 +130,26 @@ def _place(path: str, found: Callable[..., Any]) -> str:
     return f"{path}:{code.co_firstlineno}" if code and code.co_filename == path else path
 
 
-def _guarded(path: str, function: str, found: Callable[..., Any], algorithm: Algorithm) -> Build:
+def _guarded(file: UserFile, function: str, found: Callable[..., Any], algorithm: Algorithm) -> Build:
     """`found` with its errors named, and its kernel called after the algorithm."""
+    path = file.path
 
     def build(problem: Problem, options: Options, target: Target) -> Kernel:
         algorithm.variant(
             problem, options, target
         )  # an unknown one is refused here: `found` need not look at it
-        with _foreign(path):
+        with file.running():
             kernel = found(problem, options, target)
         if not isinstance(kernel, Kernel):
             raise InputError(
                 f"{_place(path, found)}: {function} gave {type(kernel).__name__}, no Kernel; "
                 "end it with: return k.finish()"
             )
-        if missing := _missing(check(kernel)):
+        with netting(path):
+            missing = _missing(check(kernel))
+        if missing:
             raise InputError(f"{_place(path, found)}: {function}: {missing}")
-        return replace(kernel, algorithm=algorithm.name, variant=kernel.variant or "own")
+        return replace(kernel, algorithm=algorithm.name, variant=kernel.variant or "own", where=path)
 
     return build
 

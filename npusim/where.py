@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from npusim.errors import NpusimError
+from npusim.errors import InputError, NpusimError
 
 BUILDER = ("npusim.builder", "npusim.writer")
 """the modules through which a kernel is written: whoever calls them wrote it"""
@@ -41,10 +41,29 @@ def line_in(path: str, error: BaseException) -> str:
 
 
 @contextmanager
+def netting(where: str) -> Iterator[None]:
+    """What nothing foresaw, in a kernel of the user's own, is due to `where`, too: a line or a file of it."""
+    try:
+        yield
+    except (NpusimError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if not where:
+            raise
+        text = str(error)
+        failure = InputError(
+            f"this cannot be simulated: {type(error).__name__}" + (f": {text}" if text else "")
+        )
+        failure.blame(where)
+        raise failure from error
+
+
+@contextmanager
 def blaming(where: str) -> Iterator[None]:
     """Errors raised inside are due to the line `where` of a user's file, unless they name one already."""
     try:
-        yield
+        with netting(where):
+            yield
     except NpusimError as error:
         error.blame(where)
         raise

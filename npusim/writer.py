@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from npusim.arguments import one_of, positive, sizes, whole, wrong
+from npusim.arguments import one_of, positive, sizes, text, whole, wrong
 from npusim.dtypes import dtype as find_dtype
 from npusim.errors import GraphError, Unsupported
-from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View
+from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View, tiles_of
 from npusim.ops import OpKind
 from npusim.problem import Target
 from npusim.where import blaming, caller
@@ -63,7 +63,8 @@ class Writer:
     """The state of a graph under construction, and how an operation enters it."""
 
     def __init__(self, name: str, target: Target) -> None:
-        self.name, self.target = name, target
+        self.name, self.target = text("the name of a kernel", name), target
+        self._tensors: dict[str, Tensor] = {}
         self._tiles: dict[str, Tile] = {}
         self._blocks: list[list[Node]] = []
         self._block_ids: list[int] = []
@@ -88,12 +89,12 @@ class Writer:
         `place` says which cores of the group hold it; by default the cube core, for UB the vector
         cores, each its half of the rows.
         """
-        if name in self._tiles:
+        if text("the name of a tile", name) in self._tiles:
             raise GraphError("name", f"tile {name!r} is declared twice; give each tile its own name")
         one_of("level", f"tile {name}: no level", level, ("GM", *self.target.level_bytes))
         rows, cols = sizes(f"tile {name}", shape, axes=2)
         find_dtype(dtype)
-        holder: Place = place or ("rows" if level == "UB" else "cube")
+        holder: Place = ("rows" if level == "UB" else "cube") if place is None else place
         one_of("place", f"tile {name}: no place", holder, get_args(Place))
         slots, scale = whole(f"slots of tile {name}", slots, 1), positive(f"scale of tile {name}", scale)
         tile = Tile(name, level, (rows, cols), dtype, slots, holder, scale, caller())
@@ -125,7 +126,21 @@ class Writer:
     def _emit(self, node: Node) -> None:
         if not self._blocks:
             raise GraphError("phase", "operations stand outside a phase; open one with k.phase(...)")
+        if isinstance(node, Operation):
+            text("a label", node.label, empty=True)
+            for view in tiles_of(node):
+                self._own(view.tile)
+            for end in (node.dst, *node.srcs):
+                if isinstance(end, Access):
+                    self._own(end.tensor)
         self._blocks[-1].append(replace(node, where=caller()))
+
+    def _own(self, thing: Tile | Tensor) -> None:
+        """GraphError where a tile or tensor is none that this builder declared."""
+        known = self._tiles if isinstance(thing, Tile) else self._tensors
+        if known.get(thing.name) is not thing:
+            kind = type(thing).__name__.lower()
+            raise wrong(f"{kind} {thing.name} belongs to another KernelBuilder; declare it with this one")
 
     # --- writing and reading ---------------------------------------------------------------------
 
@@ -177,7 +192,7 @@ class Writer:
         """How many writes ago `version` was the latest; countable within its own block only."""
         back = self._writes[version.tile] - version.number
         here = self._block_writes[version.tile, version.block] - version.number_in_block
-        if back and (back != here or version.block != self._block_ids[-1]):
+        if back and (back != here or [version.block] != self._block_ids[-1:]):
             raise self._too_old(version.tile)
         if version.block in self._block_ids:  # the blocks inside its own may repeat
             for pins in self._pins[self._block_ids.index(version.block) + 1 :]:
@@ -191,6 +206,7 @@ class Writer:
     def _read(self, operand: Operand) -> View:
         """The view that is read: a Version counted back from the latest write."""
         if isinstance(operand, Version):
+            self._own(operand.tile)
             return replace(operand.tile.view(), back=self._back(operand))
         return view_of(operand)
 

@@ -86,7 +86,7 @@ WRONG = {
     "half a place": (lambda k: Index() + 0.5, "what is added to an index must be a whole number, got 0.5"),
     "text for a number": (
         lambda k: k.vector("adds", t := k.tile("t", "UB", (4, 4), "fp16"), t, imm="1"),
-        "imm of adds must be a number, got '1'",
+        "imm of adds must be a finite number, got '1'",
     ),
     "a shape for a tile": (
         lambda k: k.vector("exp", t := k.tile("t", "UB", (4, 4), "fp16"), t, scratch=(4, 4)),

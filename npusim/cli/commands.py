@@ -197,7 +197,9 @@ def compare(
     if as_json:
         solved = next(row.result.problem for row in rows if row.result)  # with the sizes of --inputs
         said = {"kernel": kernel, "problem": entry.sizes_json(solved)}
-        _print_json(said | {"rows": [row.to_json() for row in rows], "settings": _settings(*chosen[2:])})
+        settings = _settings(*chosen[2:])
+        del settings["what_if"]  # which is for one kernel alone
+        _print_json(said | {"rows": [row.to_json() for row in rows], "settings": settings})
     else:
         side_by_side.comparison(console, entry, rows)
 
@@ -227,6 +229,7 @@ def show(
     from npusim.check import check
     from npusim.problem import Target
     from npusim.text import kernel_text
+    from npusim.where import netting
 
     problem, options, machines = split(given, Problem, Options, MachineSettings)
     machine = machines.machine()
@@ -237,7 +240,8 @@ def show(
     with entry.advising(problem, options, target):
         graph = check(entry.build(problem, options, target), target)
     try:
-        text = kernel_text(graph, machine if costs else None)
+        with netting(graph.where):
+            text = kernel_text(graph, machine if costs else None)
     except Unsupported as error:
         raise Unsupported(str(error).replace("--no-timing", "--no-costs")) from None
     if as_json:

@@ -25,14 +25,14 @@ def find_kernel(name: str, algorithm: str | None = None) -> KernelEntry:
 
 def find_kernels(name: str, algorithms: Iterable[str] = ()) -> KernelEntry:
     """The kernel called `name`, and those of `algorithms` that are FILE.py:FUNCTION among its own."""
-    from npusim.user_kernel import is_own, own_algorithm, own_kernel
+    from npusim.user_kernel import Files, is_own, own_algorithm, own_kernel
 
-    known = _registry()
+    known, files = _registry(), Files()
     if name not in known and not is_own(name):
         raise InputError(f"no kernel {name!r}; {did_you_mean(name, known)}")
-    entry = known[name] if name in known else own_kernel(name)
+    entry = known[name] if name in known else own_kernel(name, files)
     own = {
-        choice: own_algorithm(choice)
+        choice: own_algorithm(choice, files)
         for choice in algorithms
         if is_own(choice) and choice.partition(":")[0] not in entry.algorithms  # else ALGORITHM:VARIANT
     }
