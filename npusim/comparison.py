@@ -91,7 +91,7 @@ def compare(
             try:
                 ready.append((row, prepare(entry, problem, chosen, machine, numerics, data)))
             except NpusimError as error:
-                if not (error.where or isinstance(error, (GraphError, Unsupported))):
+                if not _is_reason(error):
                     raise
                 ready.append((replace(row, reason=str(error)), None))
     if not any(prepared for _, prepared in ready):
@@ -124,8 +124,15 @@ def _ran(
 ) -> Row:
     try:
         return replace(row, result=prepared.result(numerics, engine, progress))
-    except (GraphError, Unsupported) as error:
+    except NpusimError as error:
+        if not _is_reason(error):
+            raise
         return replace(row, reason=str(error))
+
+
+def _is_reason(error: NpusimError) -> bool:
+    """What a machine or algorithm cannot do, and a mistake in a user's own kernel, end no comparison."""
+    return bool(error.where) or isinstance(error, (GraphError, Unsupported))
 
 
 def _nothing(rows: list[Row]) -> NpusimError:

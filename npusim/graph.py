@@ -69,6 +69,12 @@ class Index:
 
     __rmul__ = __mul__
 
+    def __sub__(self, other: int | Index) -> Index:
+        return self + other * -1
+
+    def __rsub__(self, other: int) -> Index:
+        return self * -1 + other
+
     def evaluate(self, env: Mapping[str, Any]) -> Any:
         """The value with the variables of `env` (ints, or arrays over a batch of items)."""
         return self.const + sum(env[name] * factor for name, factor in self.terms)

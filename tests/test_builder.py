@@ -54,6 +54,19 @@ def levels(kernel: Kernel) -> list[str]:
 # --- versions --------------------------------------------------------------------------------
 
 
+def test_indices_add_subtract_and_scale():
+    env = {"i": 7, "j": np.array([1, 2])}
+    i, j = Index(0, (("i", 1),)), Index(2, (("j", 3),))
+    for index, want in (
+        (i - 1, 6),
+        (10 - i, 3),
+        (j - i, 3 * env["j"] + 2 - 7),
+        (2 * (i + j), 2 * (3 * env["j"] + 9)),
+    ):
+        np.testing.assert_array_equal(index.evaluate(env), want)
+    assert i - i == Index()
+
+
 def test_a_tile_reads_its_latest_version_and_a_handle_the_one_it_was_given_for():
     s = Sketch(slots=2)
     with s.k.phase("p"):
