@@ -92,12 +92,18 @@ def _width(console: Console, made: Table) -> int:
 def _fewer(console: Console, title: str, columns: list[dict[str, str]]) -> None:
     """The columns that matter most, as many as there is room for, and where the others are. A table for each
     profile where its column does not fit."""
-    names = list(columns[0])
-    against = [name for name in names if name.startswith("vs ")]
+    every = list(columns[0])
+    names, dropped = list(every), []
+    against = [name for name in every if name.startswith("vs ")]
     for name in [name for name in (*LEAST, "profile", *against) if name in names]:
         if _width(console, _table(title, columns, names)) <= console.width:
             break
         names.remove(name)
+        dropped.append(name)
+    for name in reversed(dropped):  # a narrow one may fit where a wide one had to go
+        wider = [one for one in every if one in names or one == name]
+        if _width(console, _table(title, columns, wider)) <= console.width:
+            names = wider
     if "profile" in columns[0] and "profile" not in names:
         for profile in dict.fromkeys(column["profile"] for column in columns):
             own = [column for column in columns if column["profile"] == profile]
