@@ -46,10 +46,15 @@ def text(what: str, value: Any, empty: bool = False) -> str:
     return value
 
 
+def _plain(value: Any) -> Any:
+    """A number of numpy as Python's own: small formats of numpy cannot be compared with large limits."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def finite(what: str, value: Any) -> float:
     """A finite number, as it was given."""
     real = isinstance(value, Real)
-    if not (real and -MOST <= float(value) <= MOST):  # false for NaN
+    if not (real and -MOST <= _plain(value) <= MOST):  # false for NaN
         raise wrong(f"{what} must be a finite number, got {value!r}")
     return value  # type: ignore[no-any-return]
 
@@ -129,7 +134,7 @@ def sizes(what: str, shape: Any, axes: int | None = None) -> tuple[int, ...]:
 def positive(what: str, value: Any) -> float:
     """A positive, finite number."""
     real = isinstance(value, Real)
-    if not (real and 0 < float(value) <= MOST):
+    if not (real and 0 < _plain(value) <= MOST):
         raise wrong(f"{what} must be a positive number, got {value!r}")
     return float(value)
 
