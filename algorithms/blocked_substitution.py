@@ -50,10 +50,11 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
 
 
 def production(problem: Problem, target: Target) -> str:
-    """The kernel that production would use at this chunk; Triton's needs a cube with fp32."""
+    """The kernel that production would use at this chunk; Triton's needs a cube with fp32, TileLang's two
+    vector cores a group, or a fused core."""
     if problem.chunk in (16, 32, 64) and "fp32" in target.cube_dtypes:
         return "triton"
-    return "tilelang" if problem.chunk == 128 else "textbook"
+    return "tilelang" if problem.chunk == 128 and target.vector_cores != 1 else "textbook"
 
 
 class Textbook:

@@ -27,7 +27,8 @@ class Algorithm:
     source: str
     build: Build
     variants: Mapping[str, str]
-    """name -> meaning; the first is the default on Ascend, the last the clean textbook form"""
+    """name -> meaning; the first is the default on Ascend unless `on_ascend` says another, the last the clean
+    textbook form"""
     parameters: frozenset[str] = frozenset()
     textbook_only: frozenset[str] = frozenset()
     """those of them that the variants with a measured structure leave no choice of"""

@@ -192,7 +192,7 @@ class Options(Settings):
 
     algorithm: str | None = Field(None, description="algorithm; of tri-inverse [default: mxr]")
     variant: str | None = Field(
-        None, description="structure of the kernel [default: on Ascend the first listed]"
+        None, description="structure of the kernel [default: on Ascend the measured one]"
     )
     order: Terms | None = Field(
         None,

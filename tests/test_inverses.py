@@ -452,6 +452,10 @@ def test_on_ascend_blocked_substitution_is_the_kernel_that_takes_the_chunk(chunk
     for size, variant in ((16, "triton"), (64, "triton"), (128, "tilelang"), (256, "textbook")):
         assert build("blocked-substitution", size).variant == variant
     assert build("blocked-substitution", 64, machine="ascend-310p3").variant == "textbook", "no fp32 there"
+    one = override(profile("ascend-910b2"), {"core.vector_cores": 1})
+    options = Options(algorithm="blocked-substitution")
+    alone = ENTRY.build(Problem(chunk=128, matrices=3), options, Target.of(one))
+    assert alone.variant == "textbook", "tilelang needs two vector cores"
 
 
 def test_measured_structures_leave_no_choice_of_what_was_built():
