@@ -1,13 +1,17 @@
 """The program: what an engine simulates. Numbers only; names remain for the report.
 
 For each operation instance its lane (a unit of a core), cycles, shared transfers, and which buffers it
-reads and writes; for each phase its loops, flags and start times.
+reads and writes; for each phase its loops, flags and start times. Engines read the instances of a phase as
+flat arrays, `PhaseProgram.flat`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +23,8 @@ from npusim.machine import Machine
 Ints = npt.NDArray[np.int64]
 GRID = 2.0**16
 """Durations are multiples of 2^-16 cycle, so that sums without contention are exact."""
+SAME_TIME = 1e-12
+"""relative distance below which two landings are one moment (floating-point noise of the division)"""
 
 
 class Use(IntEnum):
@@ -89,6 +95,82 @@ class Trips:
     """the later trips of the loop before it, whose first trip is lowered apart"""
 
 
+class Transfers(NamedTuple):
+    """What makes shared transfers alike: bytes a cycle and cycles at full speed, and the pools they pass."""
+
+    rate: float
+    cycles: float
+    pools: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Flat:
+    """The instances of a phase as arrays [instance]; lists of instance i are [end[i], end[i + 1]) of theirs.
+
+    `occupancy`, `latency`: cycles; `holds`: stops the scalar unit. Uses name a buffer, a member of Use and
+    how many versions back; dependences and their distances follow from them while loops are walked. `flow`:
+    the class of each of its shared transfers, a place in `transfers`; what has any occupies its unit until
+    all have landed. What moves no bytes, or in no time, shares nothing: it has no class, and no occupancy.
+    """
+
+    lane: Ints
+    role: Ints
+    occupancy: npt.NDArray[np.float64]
+    latency: npt.NDArray[np.float64]
+    instructions: Ints
+    holds: Ints
+    use_end: Ints
+    use_buffer: Ints
+    use_kind: Ints
+    use_back: Ints
+    drain_end: Ints
+    drain_lane: Ints
+    flow_end: Ints
+    flow: Ints
+    transfers: tuple[Transfers, ...]
+
+    @staticmethod
+    def of(instances: Sequence[Instance]) -> Flat:
+        """The instances, transfer classes numbered as they first appear."""
+        uses = [use for i in instances for use in i.uses]
+        moves = [_transfers(i) for i in instances]
+        transfers = tuple(dict.fromkeys(one for own in moves for one in own))
+        number = {one: n for n, one in enumerate(transfers)}
+        still = [bool(i.flows) and not own for i, own in zip(instances, moves, strict=True)]
+        return Flat(
+            lane=_ints(i.lane for i in instances),
+            role=_ints(i.role for i in instances),
+            occupancy=np.array(
+                [0.0 if s else i.cost.occupancy for i, s in zip(instances, still, strict=True)]
+            ),
+            latency=np.array([float(i.cost.latency) for i in instances]),
+            instructions=_ints(i.cost.instructions for i in instances),
+            holds=_ints(i.holds for i in instances),
+            use_end=_ends(i.uses for i in instances),
+            use_buffer=_ints(buffer for buffer, _, _ in uses),
+            use_kind=_ints(kind for _, kind, _ in uses),
+            use_back=_ints(back for _, _, back in uses),
+            drain_end=_ends(i.drains for i in instances),
+            drain_lane=_ints(lane for i in instances for lane in i.drains),
+            flow_end=_ends(moves),
+            flow=_ints(number[one] for own in moves for one in own),
+            transfers=transfers,
+        )
+
+
+def _transfers(instance: Instance) -> list[Transfers]:
+    cycles = float(instance.cost.occupancy)
+    return [Transfers(f.bytes / cycles, cycles, f.pools) for f in instance.flows if cycles and f.bytes]
+
+
+def _ints(numbers: Iterable[int]) -> Ints:
+    return np.fromiter(numbers, dtype=np.int64)
+
+
+def _ends(lists: Iterable[Sequence[object]]) -> Ints:
+    return np.cumsum([0, *(len(one) for one in lists)], dtype=np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class PhaseProgram:
     """One phase on `streams` identical core groups. `flags[a, b]`: cycles from lane a to lane b."""
@@ -102,6 +184,11 @@ class PhaseProgram:
     slots: tuple[int, ...]
     instances: tuple[Instance, ...]
     body: tuple[int | Trips, ...]
+
+    @cached_property
+    def flat(self) -> Flat:
+        """The instances as arrays."""
+        return Flat.of(self.instances)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -324,40 +325,73 @@ def at_once(touch: Touch, items: Block) -> float:
     """How many cores, on average, come to a region at one time."""
     node = items.node
     assert isinstance(node, Items)
-    trips = -(-(node.total // node.group) // items.streams)
-    places, trip = _places(node, items.streams, min(trips, max(1, LARGEST // items.streams)))
-    key = _keys(places, touch.moving_axes(node), [size for _, size in node.axes])
-    return len(key) / len(np.unique(key * (int(trip.max()) + 1) + trip))
+    dealing = Dealing.of(items)
+    trips = -(-dealing.full // items.streams)
+    most = max(1, LARGEST // items.streams)
+    return dealing.meeting(tuple(touch.moving_axes(node)), min(trips, most))
 
 
 def _at_work(touch: Touch, items: Block, trips: int) -> int:
     """Different regions among the items that all cores begin their first so many trips with."""
     node = items.node
     assert isinstance(node, Items)
-    moving, sizes = touch.moving_axes(node), [size for _, size in node.axes]
+    dealing = Dealing.of(items)
+    moving, sizes = touch.moving_axes(node), dealing.sizes
     if trips * items.streams > LARGEST:
-        reach = [math.ceil(trips * items.streams * node.group / math.prod(sizes[p + 1 :])) for p in moving]
+        reach = [math.ceil(trips * items.streams * dealing.group / math.prod(sizes[p + 1 :])) for p in moving]
         return math.prod(min(sizes[p], most) for p, most in zip(moving, reach, strict=True))
-    return len(np.unique(_keys(_places(node, items.streams, trips)[0], moving, sizes)))
+    return dealing.different(tuple(moving), trips)
 
 
-def _places(items: Items, streams: int, trips: int) -> tuple[tuple[Ints, ...], Ints]:
-    """Coordinates, per axis, of the first items of the first so many trips of all streams, and the trips."""
-    core, trip = np.meshgrid(np.arange(streams), np.arange(trips))
-    sizes = tuple(size for _, size in items.axes)
-    if not isinstance(items.deal, str):
-        (height, width), (rows, cols) = sizes, items.deal
-        tall, wide = -(-height // rows), -(-width // cols)
-        row, col = core % rows * tall + trip // wide, core // rows * wide + trip % wide
-        inside = (trip < tall * wide) & (row < height) & (col < width)
-        return (row[inside], col[inside]), trip[inside]
-    full = items.total // items.group
-    number = trip * streams + core if items.deal == "cyclic" else core * max(1, full // streams) + trip
-    inside = number < full
-    return np.unravel_index(number[inside] * items.group, sizes), trip[inside]
+class Dealing(NamedTuple):
+    """How items are dealt: all that decides which cores meet. Several accesses ask the same of it."""
+
+    sizes: tuple[int, ...]
+    deal: str | tuple[int, int]
+    group: int
+    streams: int
+
+    @staticmethod
+    def of(block: Block) -> Dealing:
+        node = block.node
+        assert isinstance(node, Items)
+        return Dealing(tuple(size for _, size in node.axes), node.deal, node.group, block.streams)
+
+    @property
+    def full(self) -> int:
+        """Full trips of all cores together."""
+        return math.prod(self.sizes) // self.group
+
+    @lru_cache(maxsize=256)  # noqa: B019 (of values, not of objects)
+    def meeting(self, moving: tuple[int, ...], trips: int) -> float:
+        """How many cores, on average over so many trips, are at the same place of the axes `moving` at one
+        time."""
+        places, trip = self._places(trips)
+        key = _keys(places, moving, self.sizes)
+        return len(key) / len(np.unique(key * (int(trip.max()) + 1) + trip))
+
+    @lru_cache(maxsize=256)  # noqa: B019
+    def different(self, moving: tuple[int, ...], trips: int) -> int:
+        """Different places on the axes `moving` that all cores come to in their first so many trips."""
+        return len(np.unique(_keys(self._places(trips)[0], moving, self.sizes)))
+
+    def _places(self, trips: int) -> tuple[tuple[Ints, ...], Ints]:
+        """Coordinates, per axis, of the first items of the first so many trips of all streams, and the
+        trips."""
+        core, trip = np.meshgrid(np.arange(self.streams), np.arange(trips))
+        if not isinstance(self.deal, str):
+            (height, width), (rows, cols) = self.sizes, self.deal
+            tall, wide = -(-height // rows), -(-width // cols)
+            row, col = core % rows * tall + trip // wide, core // rows * wide + trip % wide
+            inside = (trip < tall * wide) & (row < height) & (col < width)
+            return (row[inside], col[inside]), trip[inside]
+        each = max(1, self.full // self.streams)
+        number = trip * self.streams + core if self.deal == "cyclic" else core * each + trip
+        inside = number < self.full
+        return np.unravel_index(number[inside] * self.group, self.sizes), trip[inside]
 
 
-def _keys(places: tuple[Ints, ...], moving: list[int], sizes: list[int]) -> Ints:
+def _keys(places: tuple[Ints, ...], moving: Sequence[int], sizes: Sequence[int]) -> Ints:
     """One number for each combination of coordinates on the axes `moving`."""
     key = np.zeros_like(places[0])
     for place in moving:

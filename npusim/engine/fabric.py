@@ -6,8 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import simpy
 
-_SAME_TIME = 1e-12
-"""relative distance below which two landings are one moment (floating-point noise of the division)"""
+from npusim.program import SAME_TIME
 
 
 class Flight:
@@ -63,7 +62,7 @@ class Fabric:
     def _land(self, timeout: simpy.Event) -> None:
         if timeout.value != self.timer:
             return  # the speeds changed meanwhile; a later clock is set
-        horizon = self.env.now * (1 + _SAME_TIME)
+        horizon = self.env.now * (1 + SAME_TIME)
         landing = [flight for flight in self.flights if flight.eta <= horizon]
         self._advance()
         self.flights = [flight for flight in self.flights if flight.eta > horizon]

@@ -24,7 +24,7 @@ from typing import Any
 import simpy
 
 from npusim.engine.fabric import Fabric
-from npusim.engine.walk import READ, REUSE, STREAM, UNIT, Edge, Step, Walker
+from npusim.engine.walk import READ, REUSE, STREAM, UNIT, Edge, Step, Walker, lists
 from npusim.program import PhaseProgram, Program
 from npusim.timeline import Bound, Recorder, Timeline
 
@@ -83,8 +83,15 @@ class CoreGroup:
         self.work: list[simpy.Event | None] = [None] * lanes
         self.ahead: list[deque[Step]] = [deque() for _ in range(lanes)]
         self.closed = [False] * len(self.phase.cores)
-        cores = {self.phase.lanes[i.lane].core for i in self.phase.instances}
-        units = {i.lane for i in self.phase.instances if i.role is UNIT}
+        flat = self.phase.flat
+        self.occupancy: list[float] = flat.occupancy.tolist()
+        self.latency: list[float] = flat.latency.tolist()
+        self.issue: list[float] = (flat.instructions * program.issue_cycles).tolist()
+        self.is_unit: list[bool] = (flat.role == UNIT).tolist()
+        self.holds: list[bool] = (flat.holds == 1).tolist()
+        self.flows = lists([flat.transfers[n] for n in flat.flow.tolist()], flat.flow_end)
+        units = set(flat.lane[flat.role == UNIT].tolist())
+        cores = {self.phase.lanes[lane].core for lane in flat.lane.tolist()}
         self.processes = [
             *(env.process(self.scalar(core)) for core in sorted(cores)),
             *(env.process(self.unit(lane)) for lane in sorted(units)),
@@ -95,15 +102,14 @@ class CoreGroup:
     def scalar(self, core: int) -> Process:
         """Issue the core's steps in program order; `now` runs ahead of the simulation's clock."""
         now = self.begin
-        issue = self.program.issue_cycles
         while (step := self.walker.next(core)) is not None:
             bound, cause = ORDER, -1
             if step.blocking:
                 yield from self.unknown(step.blocking)
                 now, bound, cause = self.latest(step.blocking, step.lane, now, bound, cause)
-            if step.instance.role is not UNIT:
+            if not self.is_unit[step.instance]:
                 self.recorder.issue(step.number, now, bound, cause)
-                now = self.finish(step, now, now + step.instance.cost.occupancy, now, ISSUE, -1)
+                now = self.finish(step, now, now + self.occupancy[step.instance], now, ISSUE, -1)
                 continue
             before = self.crowding(step)
             if before is not None:
@@ -112,10 +118,10 @@ class CoreGroup:
                 if before.start > now:
                     now, bound, cause = before.start, QUEUE, before.number
             self.recorder.issue(step.number, now, bound, cause)
-            step.issued = now + issue
-            now += issue * step.instance.cost.instructions
+            step.issued = now + self.program.issue_cycles
+            now += self.issue[step.instance]
             self.put(step)
-            if step.instance.holds:
+            if self.holds[step.instance]:
                 if step.end is None:
                     yield self.known(step)
                 now = max(now, step.done)
@@ -161,15 +167,15 @@ class CoreGroup:
             step.start = start
             if step.begun is not None:
                 step.begun.succeed()
-            end = start + step.instance.cost.occupancy
-            if step.instance.flows:
+            end = start + self.occupancy[step.instance]
+            if self.flows[step.instance]:
                 end = yield from self.transfer(step, start)
             for producer, edge in step.deps:
                 if edge is STREAM:
                     if producer.end is None:
                         yield self.known(producer)
                     end = max(end, producer.end)
-            done = end + step.instance.cost.latency
+            done = end + self.latency[step.instance]
             for earlier in step.kept:
                 done = max(done, earlier.done)
             step.drained = drained = max(drained, done)
@@ -179,16 +185,11 @@ class CoreGroup:
         """Move the step's bytes through the shared pools; returns when the last part has landed."""
         if start > self.env.now:
             yield self.env.timeout(start - self.env.now)
-        cycles = step.instance.cost.occupancy
         parts = [
-            self.fabric.begin(cycles, flow.bytes / cycles, [self.pool(name) for name in flow.pools])
-            for flow in step.instance.flows
-            if cycles and flow.bytes
+            self.fabric.begin(one.cycles, one.rate, [self.pool(name) for name in one.pools])
+            for one in self.flows[step.instance]
         ]
-        if len(parts) == 1:
-            yield parts[0]
-        elif parts:
-            yield self.env.all_of(parts)
+        yield parts[0] if len(parts) == 1 else self.env.all_of(parts)
         return float(self.env.now)
 
     def pool(self, name: str) -> str | tuple[str, int]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import simpy
 
-from npusim.program import Instance, PhaseProgram, Role, Trips, Use
+from npusim.program import Ints, PhaseProgram, Role, Trips, Use
 
 
 class Edge(IntEnum):
@@ -31,7 +32,8 @@ class Edge(IntEnum):
 
 # Members by plain names: looking one up on its enum costs more than all else that is done with it.
 READ, REUSE, STREAM, DRAIN = Edge
-UNIT, BARRIER = Role.unit, Role.barrier
+UNIT = Role.unit
+T = TypeVar("T")
 READS = (Use.read, Use.stream)
 STREAMED, JOINED, KEPT = Use.stream, Use.join, Use.into
 
@@ -44,8 +46,8 @@ class Step:
         "lane", "number", "start",
     )  # fmt: skip
 
-    def __init__(self, number: int, instance: Instance) -> None:
-        self.number, self.instance, self.lane = number, instance, instance.lane
+    def __init__(self, number: int, instance: int, lane: int) -> None:
+        self.number, self.instance, self.lane = number, instance, lane
         self.deps: list[tuple[Step, Edge]] = []
         self.blocking: list[tuple[Step, Edge]] = []
         self.kept: list[Step] = []
@@ -81,6 +83,19 @@ class Walker:
         self.pending: list[deque[Step]] = [deque() for _ in phase.cores]
         self.order = self._walk(phase.body, 0)
         self.core_of = [lane.core for lane in phase.lanes]
+        flat = phase.flat
+        self.lane_of: list[int] = flat.lane.tolist()
+        self.stops: list[bool] = (flat.role != UNIT).tolist()
+        uses = list(
+            zip(
+                flat.use_buffer.tolist(),
+                map(Use, flat.use_kind.tolist()),
+                flat.use_back.tolist(),
+                strict=True,
+            )
+        )
+        self.uses = lists(uses, flat.use_end)
+        self.drains = lists(flat.drain_lane.tolist(), flat.drain_end)
 
     def next(self, core: int) -> Step | None:
         """The core's next step, walking on over the steps of other cores as needed."""
@@ -93,10 +108,10 @@ class Walker:
             self.pending[self.core_of[step.lane]].append(step)
         return pending.popleft()
 
-    def _walk(self, nodes: tuple[int | Trips, ...], item: int) -> Iterator[Instance]:
+    def _walk(self, nodes: tuple[int | Trips, ...], item: int) -> Iterator[int]:
         for node in nodes:
             if isinstance(node, int):
-                yield self.phase.instances[node]
+                yield node
                 continue
             for trip in range(self._count(node, item)):
                 inner = item
@@ -109,15 +124,14 @@ class Walker:
             return int(node.count[item])
         return int(node.count[self.stream if len(node.count) > 1 else 0])
 
-    def _step(self, instance: Instance) -> Step:
-        step = Step(next(self.number), instance)
+    def _step(self, instance: int) -> Step:
+        step = Step(next(self.number), instance, self.lane_of[instance])
         deps: list[tuple[Step, Edge]] = []
-        for buffer, use, back in instance.uses:
+        for buffer, use, back in self.uses[instance]:
             deps.extend(self._use(self.versions[buffer], step, use, back))
-        if instance.role is BARRIER:
-            deps.extend((self.last[lane], DRAIN) for lane in instance.drains if lane in self.last)
+        deps.extend((self.last[lane], DRAIN) for lane in self.drains[instance] if lane in self.last)
         lane, core_of = step.lane, self.core_of
-        stops = instance.role is not UNIT
+        stops = self.stops[instance]
         for producer, edge in deps:
             if producer.lane == lane and (producer is step or edge is not STREAM):
                 continue  # one unit works in order; no flag is needed
@@ -152,6 +166,11 @@ class Walker:
         fresh.writers.append(step)
         versions.append(fresh)
         return guard
+
+
+def lists(values: list[T], ends: Ints) -> list[list[T]]:
+    """The list of each instance."""
+    return [values[low:high] for low, high in pairwise(ends.tolist())]
 
 
 def _released(version: Version, keep_writers: bool = False) -> list[tuple[Step, Edge]]:
