@@ -34,6 +34,9 @@ class Bound(IntEnum):
     """room in the unit's queue"""
 
 
+NOWHERE, ELSEWHERE = -1, -2
+"""causes that are no row: there is none; an operation of the phase that is not among the rows, of instance
+ELSEWHERE - cause"""
 GROWTH = 1 << 16
 """rows that the columns grow by"""
 _COLUMNS = {
@@ -75,7 +78,7 @@ class Recorder:
         number = step.number
         self.phase[number] = phase
         self.stream[number] = stream
-        self.instance[number] = step.instance.number
+        self.instance[number] = step.instance
         self.start[number] = step.start
         self.end[number] = step.end
         self.done[number] = step.done
@@ -99,8 +102,8 @@ class Recorder:
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """Columns over the operations in program order of their group; times in cycles from the start of
-    the first core. `bound`/`cause`: what the start waited for last, and that operation's row (or -1)."""
+    """Columns over operations in program order of their group; times in cycles from the start of the first
+    core. `bound`/`cause`: what the start waited for last, and that operation's row (else see NOWHERE)."""
 
     program: Program
     phase: Ints
@@ -123,6 +126,18 @@ class Timeline:
     def makespan(self) -> float:
         """Cycles from the start of the first core to the end of the last operation."""
         return float(self.done.max(initial=0.0))
+
+    def only(self, rows: Ints) -> Timeline:
+        """Some of its rows, in the order given."""
+        place = np.full(self.operations, -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        for name in ("cause", "issue_cause"):
+            cause = columns[name]
+            named = np.maximum(cause, 0)
+            row = np.where(place[named] >= 0, place[named], ELSEWHERE - self.instance[named])
+            columns[name] = np.where(cause < 0, cause, row)
+        return Timeline(self.program, **columns)
 
     def lanes(self) -> Ints:
         """Lane number of every operation within its phase."""

@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 
 from npusim.cli import main
+from npusim.engine.fast.run import load
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_code() -> None:
+    """The fast engine compiled, so that nothing says so in the middle of a test."""
+    load()
 
 
 @dataclass(frozen=True)

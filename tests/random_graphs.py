@@ -103,19 +103,23 @@ def random_kernel(chooser: random.Random, target: Target) -> Kernel:
     return k.finish()
 
 
-class _Writer:
+class PhaseWriter:
     """Writes one phase. `defined`: tiles that may be read, on each level."""
 
     over: str
 
     def __init__(self, k: KernelBuilder, chooser: random.Random, n: int, number: int) -> None:
         self.k, self.chooser, self.n, self.number = k, chooser, n, number
-        self.total = chooser.choice([1, 2, 3, 5, 7, 8])
+        self.total = self.many()
         self.group = chooser.choice([1, 1, 2, 3])
         self.defined: set[Tile] = set()
         self.constant = k.constant(self.name("constant"), np.eye(n), "fp16")
         self.source = k.input(self.name("in"), (self.total, n, n), "fp16", chooser.choice([n, 4 * n]))
         self.result = k.output(self.name("out"), (self.total, n, n), "fp16")
+
+    def many(self) -> int:
+        """How many items."""
+        return self.chooser.choice([1, 2, 3, 5, 7, 8])
 
     def name(self, text: str) -> str:
         return f"{text}{self.number}"
@@ -185,7 +189,7 @@ class _Writer:
         return []
 
 
-class GroupPhase(_Writer):
+class GroupPhase(PhaseWriter):
     """On the cube core and its vector cores."""
 
     over = "group"
@@ -316,7 +320,7 @@ class GroupPhase(_Writer):
         self.k.move(self.a, old, label="old to a")
 
 
-class VectorPhase(_Writer):
+class VectorPhase(PhaseWriter):
     """On the vector cores alone, each with items of its own."""
 
     over = "vector"

@@ -32,7 +32,9 @@ from npusim.machine import Machine, override, quantities
 from npusim.ops import OpKind
 from npusim.profiles import load_machine
 from npusim.report import summarise
+from npusim.strands import TimelineStrands
 from npusim.timeline import Timeline
+from npusim.totals import of_timeline
 from npusim.usage import lane_usage
 
 N = 80
@@ -722,7 +724,7 @@ def test_without_sharing_every_time_equals_that_of_a_pass_in_program_order(one):
 @given(cases())
 def test_busy_and_waiting_of_every_unit_sum_to_the_makespan(one):
     timeline = simulated(one)
-    for lane in lane_usage(timeline):
+    for lane in lane_usage(timeline).values():
         assert lane.busy + sum(lane.waiting.values()) == pytest.approx(timeline.makespan, rel=1e-9)
         assert 0 <= lane.busy <= timeline.makespan * (1 + 1e-9)
         assert min(lane.waiting.values(), default=0) >= 0
@@ -732,7 +734,7 @@ def test_busy_and_waiting_of_every_unit_sum_to_the_makespan(one):
 @given(cases())
 def test_the_critical_path_sums_to_the_makespan_by_name_and_by_field(one):
     timeline = simulated(one)
-    path = critical_path(timeline)
+    path = critical_path(TimelineStrands(timeline))
     known = quantities(one.machine)
     for part in (path.by_name, path.by_field):
         assert sum(part.values()) == pytest.approx(timeline.makespan, rel=1e-9)
@@ -764,14 +766,14 @@ def test_no_operation_is_faster_than_its_unit_or_starts_before_it_is_issued(one)
 @given(cases())
 def test_the_makespan_reaches_every_lower_bound(one):
     timeline = simulated(one)
-    report = summarise(timeline, one.machine)
+    report = summarise(of_timeline(timeline), one.machine)
     least = timeline.makespan * (1 + 1e-9)
     assert report.roofline["limit_us"] <= report.core_us * (1 + 1e-9)
     for pool in ("hbm", "l2"):
         moved = report.bytes[f"{pool}_read"] + report.bytes[f"{pool}_written"]
         assert moved / one.machine.pool_bytes_per_cycle(pool) <= least
     assert longest_chain(one) <= least
-    for lane in lane_usage(timeline):
+    for lane in lane_usage(timeline).values():
         assert lane.busy <= least
 
 
@@ -779,7 +781,7 @@ def test_the_makespan_reaches_every_lower_bound(one):
 @given(cases())
 def test_bytes_moved_are_the_bytes_asked_for_and_every_operation_runs(one):
     timeline = simulated(one)
-    moved = summarise(timeline, one.machine).bytes
+    moved = summarise(of_timeline(timeline), one.machine).bytes
     for way, asked in zip(("read", "written"), bytes_asked(one), strict=True):
         assert moved[f"hbm_{way}"] + moved[f"l2_{way}"] == pytest.approx(asked, rel=1e-12)
     assert timeline.operations == operations_asked(one)

@@ -1,0 +1,219 @@
+"""The loop of the fast engine: transfers in order of time, and between them all that follows at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npusim.engine.fast.jit import FLOAT, FLOATS, INT, INTS, exported, fixed, inline, lowest_bit
+from npusim.engine.fast.layout import *
+from npusim.engine.fast.period import same
+from npusim.engine.fast.pools import enter, first_landing, leave, pop, push, share
+from npusim.engine.fast.steps import edges_of, lane_at, step_at
+from npusim.engine.fast.units import GOES_ON, NO_ROOM, PASSING, begin, finish, issue, resolved
+from npusim.program import SAME_TIME
+
+
+@inline
+def run(I, F, D, E, rows, times, low, high, g, lane):
+    """Run the steps of a lane as far as their times are known."""
+    a = lane_at(D, g, lane)
+    while True:
+        n = I[a + L_FINISHED]
+        x = step_at(I, D, a, n)
+        op = D[INSTANCE] + I[x + OP_OF] * INSTANCE_SIZE
+        if I[a + L_FLIGHT] == IDLE:
+            if n == I[a + L_ISSUED]:
+                return
+            if edges_of(I, x, WAITING) and not resolved(I, F, D, E, g, x, lane, WAITING, lane):
+                return
+            begin(I, F, D, g, a, x)
+            if D[op + FLOW_END] > D[op + FLOW_AT]:
+                I[a + L_FLIGHT] = DUE
+                push(I, F, D, F[x + START], g * D[LANES] + lane)
+                return
+            F[x + END] = max(F[x + TAIL], F[x + START] + E[op + OCCUPANCY])
+            I[a + L_FLIGHT] = OVER
+        elif I[a + L_FLIGHT] != OVER:
+            return
+        if edges_of(I, x, ENDING) and not resolved(I, F, D, E, g, x, lane, ENDING, lane):
+            return
+        finish(I, F, D, E, rows, times, low, high, g, lane, a, x, op)
+
+
+@inline
+def settle(I, F, D, E, rows, times, low, high, g):
+    """Go on in group `g` until nothing follows without a transfer landing: FINISHED, WIDEN or PASSED_EDGE."""
+    agents = D[GROUP] + g * GROUP_SIZE + AGENTS
+    core = -1
+    while True:
+        if core >= 0:
+            lane = issue(I, F, D, E, rows, times, low, high, g, core)
+            if lane == GOES_ON:
+                continue
+            if lane == NO_ROOM or lane == PASSING:
+                I[agents] |= 1 << (D[LANES] + core)
+                return WIDEN if lane == NO_ROOM else PASSED_EDGE
+            if lane < 0:
+                core = -1
+                continue
+        else:
+            if I[agents] == 0:
+                return FINISHED
+            lane = lowest_bit(I[agents])
+            I[agents] &= I[agents] - 1
+            if lane >= D[LANES]:
+                core = lane - D[LANES]
+                continue
+        run(I, F, D, E, rows, times, low, high, g, lane)
+
+
+@inline
+def next_group(I, D, g):
+    """The first group from `g` on that has something to do, or -1."""
+    while g < D[GROUPS]:
+        if I[D[GROUP] + g * GROUP_SIZE + AGENTS]:
+            return g
+        g += 1
+    return -1
+
+
+@inline
+def over(I, D, g):
+    """All scalar units of a group have come to the end of the code."""
+    for c in range(D[CORES]):
+        if not I[D[CORE] + (g * D[CORES] + c) * CORE_SIZE + C_CLOSED]:
+            return False
+    return True
+
+
+@inline
+def earliest(I, F, D, g):
+    """The moment before which no scalar unit of a group issues anything more."""
+    time = np.inf
+    for c in range(D[CORES]):
+        core = D[CORE] + (g * D[CORES] + c) * CORE_SIZE
+        if not I[core + C_CLOSED]:
+            time = min(time, F[core + C_NOW])
+    return time
+
+
+@inline
+def depart(I, F, D, E, number, time):
+    """The transfers of the step under way on lane `number` begin."""
+    a = D[LANE] + number * LANE_SIZE
+    x = step_at(I, D, a, I[a + L_FINISHED])
+    op = D[INSTANCE] + I[x + OP_OF] * INSTANCE_SIZE
+    first, last = D[op + FLOW_AT], D[op + FLOW_END]
+    I[a + L_FLIGHT] = last - first
+    for f in range(first, last):
+        k = D[D[FLOWS] + f]
+        k += D[D[CLASS] + k * CLASS_SIZE + PER_GROUP] * (number // D[LANES])
+        enter(I, F, D, E, k, number, time)
+        share(I, F, D, E, D[D[CLASS] + k * CLASS_SIZE + CLASS_PART], time)
+
+
+@inline
+def arrive(I, F, D, part, time):
+    """The next transfer of a part has landed; where it was the last of its step, that step goes on."""
+    k = I[D[ETA] + part * ETA_SIZE + ETA_CLASS]
+    number = leave(I, F, D, k, time)
+    a = D[LANE] + number * LANE_SIZE
+    I[a + L_FLIGHT] -= 1
+    if I[a + L_FLIGHT]:
+        return -1
+    I[a + L_FLIGHT] = OVER
+    x = step_at(I, D, a, I[a + L_FINISHED])
+    F[x + END] = max(F[x + TAIL], time)
+    awake = number // D[LANES]
+    I[D[GROUP] + awake * GROUP_SIZE + AGENTS] |= 1 << (number - awake * D[LANES])
+    return awake
+
+
+@inline
+def transfer(I, F, D, E, until):
+    """A transfer begins, or those land that are the next to do so. Returns the first group that can go on
+    (and GROUPS more where others can, too); -1: none; -2: nothing happens before `until`; -3: nothing at
+    all."""
+    due = F[D[HEAP] + H_TIME] if I[HEAPED] else np.inf
+    landing = np.inf
+    for part in range(D[PARTS]):
+        landing = min(landing, F[D[ETA] + part * ETA_SIZE + ETA_TIME])
+    time = min(due, landing)
+    if time == np.inf:
+        return -3
+    if time > until:
+        return -2
+    F[CLOCK] = time
+    if due <= landing:
+        depart(I, F, D, E, pop(I, F, D), time)
+        return -1
+    first, landed = D[GROUPS], 0
+    for part in range(D[PARTS]):
+        before = landed
+        while F[D[ETA] + part * ETA_SIZE + ETA_TIME] <= time * (1 + SAME_TIME):
+            awake = arrive(I, F, D, part, time)
+            landed += 1
+            if awake >= 0:
+                first = min(first, awake)
+            first_landing(I, F, D, part)
+        if landed > before:
+            share(I, F, D, E, part, time)
+    if first == D[GROUPS]:
+        return -1
+    return first if landed == 1 else first + D[GROUPS]
+
+
+@inline
+def sample(I, F, D, E, M, N, first, last):
+    """Look at the state: SNAPSHOT where one is due, MATCH where it is that of the last one again."""
+    I[SAMPLES] += 1
+    if I[SAMPLES] == I[SNAP]:
+        return SNAPSHOT
+    if I[COMPARING] and same(I, F, D, E, M, N, False, first, last):
+        return MATCH
+    return PASSED_EDGE
+
+
+@exported(INTS, FLOATS, INTS, FLOATS, INTS, FLOATS, INTS, INTS, INTS, FLOATS, FLOAT, INT)
+def advance(I, F, words, word_times, rows, times, low, high, M, N, until, budget):
+    """Run until the phase is over, `budget` more steps were taken, the clock passes `until`, or Python is
+    needed: for wider rings, for a snapshot, or because the state is that of the snapshot again."""
+    D, E = fixed(words), fixed(word_times)
+    most = I[WALKED] + budget
+    g = next_group(I, D, 0)
+    scanning = g >= 0
+    while True:
+        if g >= 0:
+            if D[ALONE] and I[SAMPLED] != g:
+                I[SAMPLED], I[SAMPLES], I[SNAP], I[COMPARING] = g, 0, min(1, I[SNAP]), 0
+            why = settle(I, F, D, E, rows, times, low, high, g)
+            if why == WIDEN:
+                return WIDEN
+            if why == PASSED_EDGE:
+                I[PASSED] = 0
+                if D[ALONE] and earliest(I, F, D, g) >= until:
+                    I[D[GROUP] + g * GROUP_SIZE + AGENTS] &= (1 << D[LANES]) - 1  # no core issues more
+                elif g == I[SAMPLED] and I[SNAP]:
+                    first, last = (g, g + 1) if D[ALONE] else (0, D[GROUPS])
+                    why = sample(I, F, D, E, M, N, first, last)
+                    if why != PASSED_EDGE:
+                        return why
+            if I[WALKED] >= most:
+                return BUDGET
+            if I[D[GROUP] + g * GROUP_SIZE + AGENTS]:
+                continue
+        if scanning:
+            g = next_group(I, D, g + 1)
+            scanning = g >= 0
+            if scanning:
+                continue
+        if not D[ALONE] and over(I, D, I[SAMPLED]) and I[SAMPLED] + 1 < D[GROUPS]:
+            I[SAMPLED], I[SAMPLES], I[SNAP], I[COMPARING] = I[SAMPLED] + 1, 0, min(1, I[SNAP]), 0
+        g = transfer(I, F, D, E, until)
+        if g == -3:
+            return FINISHED
+        if g == -2:
+            return AT_TIME
+        scanning = g >= D[GROUPS]
+        if scanning:
+            g -= D[GROUPS]

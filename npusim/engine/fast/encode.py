@@ -1,0 +1,393 @@
+"""A phase of a program as words: loops as code, uses of buffers as lists, shared transfers as classes.
+
+A buffer's versions take the places of a ring; each place has entries for its writers, for the last reader on
+each lane that reads it, and, where several cores write one version, for what the first of them waited for.
+Lanes without work are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.engine.fast import layout as at
+from npusim.engine.fast.views import Floats, Ints, Mask, Views
+from npusim.errors import Unsupported
+from npusim.program import Flat, PhaseProgram, Program, Role, Trips, Use
+
+READING = (Use.read, Use.stream)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """The words of a phase, and which of its lanes are in use."""
+
+    program: Program
+    index: int
+    words: Ints
+    lanes: Ints
+
+    @property
+    def phase(self) -> PhaseProgram:
+        return self.program.phases[self.index]
+
+    def __getitem__(self, size: int) -> int:
+        return int(self.words[size])
+
+    def views(self, state: Ints) -> Views:
+        return Views(self.words, state)
+
+    def fresh(self, begin: Floats) -> Ints:
+        """The state before the first step; `begin` [group], cycles."""
+        state = np.zeros(self[at.STATE_END], dtype=np.int64)
+        v = self.views(state)
+        working = {self.phase.lanes[lane].core for lane in self.lanes}
+        idle = [int(c not in working) for c in range(self[at.CORES])]
+        v.group(at.AGENTS)[:] = sum(1 << (self[at.LANES] + c) for c in working)
+        v.core(at.C_CLOSED)[:] = np.tile(idle, self[at.GROUPS])
+        v.core(at.C_BLOCK_CODE)[:] = at.NO_BOUND
+        v.versions()[:, v.entry_places() + at.REF] = at.NONE
+        v.group_times(at.CLOSED_AT)[:] = begin
+        for field in (at.L_FREE, at.L_DRAINED, at.L_REACHED):
+            v.lane_times(field)[:] = np.repeat(begin, self[at.LANES])
+        for field in (at.C_NOW, at.C_REACHED):
+            v.core_times(field)[:] = np.repeat(begin, self[at.CORES])
+        v.place_rings()
+        v.flight_times(at.SPEED)[:] = 1.0
+        v.flight_times(at.LANDS)[:] = np.inf
+        v.eta_times(at.ETA_TIME)[:] = np.inf
+        return state
+
+    def packed(self, state: Ints, group: int | None) -> Ints:
+        """A copy of a state, or (of groups that run apart) of what of it is that of one group."""
+        return state.copy() if group is None else np.concatenate([state[part] for part in self._parts(group)])
+
+    def unpacked(self, packed: Ints, group: int | None) -> Ints:
+        """The state again; of one group, with no work for the others."""
+        if group is None:
+            return packed.copy()
+        state: Ints = np.zeros(self[at.STATE_END], dtype=np.int64)
+        v = self.views(state)
+        v.core(at.C_CLOSED)[:] = 1
+        v.eta_times(at.ETA_TIME)[:] = np.inf
+        end = 0
+        for part in self._parts(group):
+            start, end = end, end + part.stop - part.start
+            state[part] = packed[start:end]
+        return state
+
+    def _parts(self, group: int) -> list[slice]:
+        """Where the words of a group are, and those of no group."""
+        starts = [(int(self.words[t]) + group * size, size) for t, size in _of_a_group(self.words).items()]
+        return [slice(0, at.GLOBALS), *(slice(start, start + size) for start, size in starts)]
+
+    def widened(self, state: Ints) -> tuple[Encoded, Ints]:
+        """The same with rings of twice the size."""
+        words = self.words.copy()
+        words[at.RING] *= 2
+        _place_state(words)
+        wide = Encoded(self.program, self.index, words, self.lanes)
+        fresh = np.zeros(wide[at.STATE_END], dtype=np.int64)
+        old, new = self.views(state), wide.views(fresh)
+        new.copy_from(old)
+        return wide, fresh
+
+
+def encode(program: Program, index: int) -> Encoded:
+    """The words of phase `index`. Raises Unsupported for more units in a core group than a word has bits."""
+    phase = program.phases[index]
+    flat = phase.flat
+    used = np.unique(flat.lane)
+    if len(used) + len(phase.cores) > 62 or len(used) > 1 << at.LANE_BITS:
+        raise Unsupported(
+            f"{program.machine.name}: {len(used)} units at work in one core group are more than the fast "
+            "engine can tell apart; use --engine reference"
+        )
+    lane = np.searchsorted(used, flat.lane)
+    core_of = np.array([one.core for one in phase.lanes], dtype=np.int64)
+    loops, uses, flows = _Loops(phase), _Uses(phase), _Flows(program, phase)
+    flags = phase.flags[np.ix_(used, used)]
+    w = _Words()
+    for size, value in {
+        at.GROUPS: phase.streams, at.LANES: len(used), at.CORES: len(phase.cores),
+        at.LOOPS: len(loops.records), at.INSTANCES: len(lane),
+        at.RING: 2 * power_of_two(program.queue_depth + 24),
+        at.STEP_WORDS: at.FIRST_EDGE + uses.most_edges, at.DEPTH: program.queue_depth,
+        at.ALONE: int(flows.alone), at.CODE_END: len(loops.kind), at.BUFFERS: len(phase.slots),
+        at.ENTRIES: len(uses.entries), at.VERSION_WORDS: uses.words,
+        at.CLASSES: len(flows.classes), at.PARTS: len(flows.parts), at.POOLS: len(flows.capacity),
+        at.CODES: at.BY_LANE + 2 * len(used), at.PORTS: int(flows.ports),
+    }.items():  # fmt: skip
+        w.header[size] = value
+    w.header.view(np.float64)[at.ISSUE] = program.issue_cycles
+    w.header.view(np.float64)[at.FARTHEST] = flags.max(initial=0.0)
+    more = loops.more(core_of[flat.lane].tolist())
+    w.table(at.CODE, [*loops.kind, 0], [*loops.arg, 0], [*loops.to, 0], more)
+    w.records(at.LOOP, loops.records)
+    w.table(at.TABLE, np.concatenate([*loops.tables, np.zeros(0, dtype=np.int64)]))
+    # a barrier waits for nothing of a lane without work
+    drained, drain_end = _only(np.isin(flat.drain_lane, used), flat.drain_end)
+    shared, flow_end = _only(np.full(len(flat.flow), not flows.alone), flat.flow_end)
+    w.table(
+        at.INSTANCE, lane, core_of[flat.lane], flat.role != Role.unit, flat.occupancy, flat.latency,
+        flat.instructions * program.issue_cycles, flat.holds, flat.use_end[:-1], flat.use_end[1:],
+        drain_end[:-1], drain_end[1:], flow_end[:-1], flow_end[1:],
+    )  # fmt: skip
+    w.records(at.USE, uses.records)
+    w.table(at.DRAINS, np.searchsorted(used, flat.drain_lane[drained]))
+    w.table(at.FLOWS, flows.first[flat.flow[shared]])
+    w.table(at.LANE_CORE, core_of[used])
+    w.table(at.FLAG, flags.ravel())
+    w.records(at.BUFFER, uses.buffers)
+    w.table(at.ENTRY, uses.entries)
+    w.records(at.CLASS, flows.classes)
+    ends = np.cumsum([0, *(len(part) for part in flows.parts)])
+    w.table(at.PART, ends[:-1], ends[1:])
+    w.table(at.MEMBERS, [k for part in flows.parts for k in part])
+    w.table(at.POOL, np.array(flows.capacity, dtype=np.float64))
+    words = w.words()
+    _place_state(words)
+    return Encoded(program, index, words, used)
+
+
+def _only(keep: Mask, ends: Ints) -> tuple[Mask, Ints]:
+    """What is kept of lists one after another, and where each of them ends then."""
+    return keep, np.concatenate(([0], np.cumsum(keep)))[ends]
+
+
+def power_of_two(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()
+
+
+def _of_a_group(words: Ints) -> dict[int, int]:
+    """Words of one group in each table of the state that has a part for each."""
+    lanes, cores, ring, codes = (int(words[n]) for n in (at.LANES, at.CORES, at.RING, at.CODES))
+    return {
+        at.GROUP: at.GROUP_SIZE, at.TRIP: int(words[at.LOOPS]) * at.TRIP_SIZE, at.LANE: lanes * at.LANE_SIZE,
+        at.STEP: lanes * ring * int(words[at.STEP_WORDS]), at.CORE: cores * at.CORE_SIZE,
+        at.ORDER: cores * 4 * ring, at.NEWEST: int(words[at.BUFFERS]),
+        at.VERSION: int(words[at.VERSION_WORDS]),
+        at.TALLY: int(words[at.INSTANCES]) * at.TALLY_SIZE, at.WAITS: lanes * codes,
+        at.CORE_WAITS: cores * codes,
+    }  # fmt: skip
+
+
+def _place_state(words: Ints) -> None:
+    """Where each table of the state starts."""
+    groups, fifo = int(words[at.GROUPS]), 0
+    if classes := int(words[at.CLASSES]):
+        last = int(words[at.CLASS]) + (classes - 1) * at.CLASS_SIZE
+        fifo = int(words[last + at.FIFO_AT] + words[last + at.FIFO_MASK]) + 1
+    sizes = {table: groups * size for table, size in _of_a_group(words).items()} | {
+        at.HEAP: (groups * int(words[at.LANES]) + 1) * at.HEAP_SIZE,
+        at.FLIGHT: int(words[at.CLASSES]) * at.FLIGHT_SIZE, at.FIFO: fifo * at.FIFO_SIZE,
+        at.ETA: int(words[at.PARTS]) * at.ETA_SIZE, at.SCRATCH: int(words[at.POOLS]) * at.SCRATCH_SIZE,
+    }  # fmt: skip
+    end = at.GLOBALS
+    for table in range(at.GROUP, at.STATE_END):
+        words[table] = end
+        end += sizes[table]
+    words[at.STATE_END] = end
+
+
+class _Words:
+    """Collects the tables, one after another."""
+
+    def __init__(self) -> None:
+        self.header: Ints = np.zeros(at.HEADER, dtype=np.int64)
+        self.tables = [self.header]
+        self.size = at.HEADER
+
+    def table(self, name: int, *fields: npt.ArrayLike) -> None:
+        """Records, given field by field: whole numbers or floats."""
+        self.header[name] = self.size
+        columns = [_word(np.asarray(field)) for field in fields]
+        if columns:
+            self.tables.append(np.stack(columns, axis=1).reshape(-1))
+            self.size += len(self.tables[-1])
+
+    def records(self, name: int, records: Sequence[Sequence[float]]) -> None:
+        """Records, given one by one."""
+        self.table(name, *zip(*records, strict=True))
+
+    def words(self) -> Ints:
+        return np.concatenate(self.tables)
+
+
+def _word(field: npt.NDArray[Any]) -> Ints:
+    """A field as words: floats keep their bits."""
+    if field.dtype == np.float64 and field.size:
+        return np.ascontiguousarray(field).view(np.int64)
+    return field.astype(np.int64)
+
+
+class _Loops:
+    """The loop tree as code."""
+
+    def __init__(self, phase: PhaseProgram) -> None:
+        self.kind: list[int] = []
+        self.arg: list[int] = []
+        self.to: list[int] = []
+        self.records: list[tuple[int, ...]] = []
+        self.tables: list[Ints] = []
+        self.size = 0
+        self._nodes(phase.body)
+
+    def _nodes(self, nodes: tuple[int | Trips, ...]) -> None:
+        for node in nodes:
+            if isinstance(node, Trips):
+                self._loop(node)
+            else:
+                self._emit(at.OP, node)
+
+    def _emit(self, kind: int, arg: int) -> int:
+        self.kind.append(kind)
+        self.arg.append(arg)
+        self.to.append(0)
+        return len(self.kind) - 1
+
+    def _append(self, values: Ints) -> int:
+        """Where in the table `values` start."""
+        self.tables.append(values)
+        self.size += len(values)
+        return self.size - len(values)
+
+    def _loop(self, node: Trips) -> None:
+        by = 2 if node.per_item else int(len(node.count) > 1)
+        walks = node.first_item is not None
+        first = self._append(node.first_item) if node.first_item is not None else 0
+        number = len(self.records)
+        self.records.append((self._append(node.count), by, int(walks), node.item_step * walks, first))
+        enter = self._emit(at.ENTER, number)
+        self._nodes(node.body)
+        leave = self._emit(at.LEAVE, number)
+        self.to[enter], self.to[leave] = leave + 1, enter + 1
+
+    def more(self, core_of: list[int]) -> list[int]:
+        """For each place in the code a bit per core that has operations from there on, back edges
+        included."""
+        own = [
+            1 << core_of[arg] if kind == at.OP else 0 for kind, arg in zip(self.kind, self.arg, strict=True)
+        ]
+        more = [0]
+        for bits in reversed(own):
+            more.append(more[-1] | bits)
+        more.reverse()
+        for place, kind in enumerate(self.kind):
+            if kind == at.ENTER:
+                inside = 0
+                for bits in own[place : self.to[place]]:
+                    inside |= bits
+                for within in range(place, self.to[place]):
+                    more[within] |= inside
+        return more
+
+
+class _Uses:
+    """Uses of buffers, with the place of what each leaves in the version it uses."""
+
+    def __init__(self, phase: PhaseProgram) -> None:
+        flat = phase.flat
+        instance = np.repeat(np.arange(len(flat.lane)), np.diff(flat.use_end))
+        columns = flat.use_buffer, flat.use_kind, flat.use_back, flat.lane[instance]
+        uses = list(zip(*(column.tolist() for column in columns), strict=True))
+        lanes: list[list[int]] = [[] for _ in phase.slots]
+        joins = [0] * len(phase.slots)
+        for buffer, kind, _, lane in uses:
+            if kind in READING and lane not in lanes[buffer]:
+                lanes[buffer].append(lane)
+            joins[buffer] += kind == Use.join
+        self.readers = [len(own) for own in lanes]
+        self.writers = [1 + n for n in joins]
+        self.guards = [(r + w) * (n > 0) for r, w, n in zip(self.readers, self.writers, joins, strict=True)]
+        self._place(phase.slots)
+        self.records = [self._record(lanes, *use) for use in uses]
+        edges = [self._edges(buffer, kind) for buffer, kind, _, _ in uses]
+        most = np.bincount(instance, edges, len(flat.lane)) + np.diff(flat.drain_end)
+        self.most_edges = int(most.max(initial=0))
+
+    def _record(
+        self, lanes: list[list[int]], buffer: int, kind: int, back: int, lane: int
+    ) -> tuple[int, ...]:
+        entry = self.writers[buffer] + lanes[buffer].index(lane) if kind in READING else 0
+        record = self.buffers[buffer]
+        place = at.PLACE_SIZE + entry * at.ENTRY_SIZE
+        return buffer, kind, back, place, record[at.SLOTS], record[at.VERSION_AT], record[at.STRIDE]
+
+    def _edges(self, buffer: int, kind: int) -> int:
+        """A bound on the producers that a use has to wait for."""
+        readers, writers = self.readers[buffer], self.writers[buffer]
+        return {
+            Use.read: writers, Use.stream: 2 * writers, Use.write: max(readers, writers),
+            Use.into: readers + 2 * writers, Use.join: readers + writers,
+        }[Use(kind)]  # fmt: skip
+
+    def _place(self, slots: tuple[int, ...]) -> None:
+        """Where the versions of each buffer are among those of a group, and where their entries."""
+        self.buffers: list[tuple[int, ...]] = []
+        self.entries: list[int] = []
+        self.words = 0
+        for k, w, r, g in zip(slots, self.writers, self.readers, self.guards, strict=True):
+            size = at.PLACE_SIZE + (w + r + g) * at.ENTRY_SIZE
+            self.buffers.append((k, self.words, w, r, g, size))
+            for version in range(self.words, self.words + k * size, size):
+                self.entries += range(version + at.PLACE_SIZE, version + size, at.ENTRY_SIZE)
+            self.words += k * size
+
+
+class _Flows:
+    """Shared transfers as classes: equal sizes at equal rates through the same pools land in order. Each
+    group has a class of its own where a port of its own is among the pools."""
+
+    def __init__(self, program: Program, phase: PhaseProgram) -> None:
+        flat = phase.flat
+        self.groups = phase.streams
+        self.alone = self._never_full(program, flat)
+        self.ports = any("l1" in one.pools for one in flat.transfers)
+        pools = [name for name in program.pools if name != "l1"]
+        self.capacity = [float(program.pools[name]) for name in pools]
+        if self.ports:
+            self.capacity += [float(program.pools["l1"])] * self.groups
+        self.classes: list[tuple[int | float, ...]] = []
+        first: list[int] = []
+        instance = np.repeat(np.arange(len(flat.lane)), np.diff(flat.flow_end))
+        fifo = 0
+        for number, one in enumerate(flat.transfers):
+            first.append(len(self.classes))
+            lanes = len(np.unique(flat.lane[instance[flat.flow == number]]))
+            own_port = "l1" in one.pools
+            main = [pools.index(name) for name in one.pools if name != "l1"]
+            room = power_of_two(lanes * (1 if own_port else self.groups) + 1)
+            for group in range(self.groups if own_port else 1):
+                through = [*main, *([len(pools) + group] if own_port else []), -1, -1]
+                part = 0 if self.ports else through[0]
+                self.classes.append((*one[:2], through[0], through[1], int(own_port), fifo, room - 1, part))
+                fifo += room
+        self.first = np.array(first, dtype=np.int64)
+        """[transfer] its class, that of the first group"""
+        self.parts = self._parts(len(pools))
+
+    def _never_full(self, program: Program, flat: Flat) -> bool:
+        """All lanes of all groups at full speed at once fit into every pool."""
+        need: dict[tuple[str, int], float] = {}
+        for lane, (low, high) in zip(flat.lane.tolist(), pairwise(flat.flow_end.tolist()), strict=True):
+            own = [flat.transfers[n] for n in flat.flow[low:high]]
+            for name in {pool for one in own for pool in one.pools}:
+                rate = sum(one.rate for one in own if name in one.pools)
+                need[name, lane] = max(need.get((name, lane), 0.0), rate)
+        total: dict[str, float] = {}
+        for (name, _), rate in need.items():
+            total[name] = total.get(name, 0.0) + rate * (1 if name == "l1" else self.groups)
+        return all(rate <= program.pools[name] for name, rate in total.items())
+
+    def _parts(self, pools: int) -> list[list[int]]:
+        """Classes whose speeds depend on each other, the slowest first."""
+        parts: list[list[int]] = [[] for _ in range(1 if self.ports else pools)]
+        for k, record in enumerate(self.classes):
+            parts[int(record[at.CLASS_PART])].append(k)
+        return [sorted(part, key=lambda k: self.classes[k][at.WEIGHT]) for part in parts]

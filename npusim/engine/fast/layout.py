@@ -1,0 +1,106 @@
+"""Where things lie: a phase and its state are two stretches of 8-byte words, made of records.
+
+A word is a whole number or a time; the same stretch is seen as both (`D`/`E` what does not change while the
+phase runs, `I`/`F` the state). The first words of `D` are sizes and where each table of records starts. The
+numbers below are places within a record. What machine code takes as arguments are these four views alone:
+that keeps it quick to compile, and a state is copied in one go.
+"""
+
+from __future__ import annotations
+
+from itertools import count as _count
+
+_header = _count()
+# sizes
+(GROUPS, LANES, CORES, LOOPS, INSTANCES, RING, STEP_WORDS, DEPTH, ALONE, CODE_END, BUFFERS, ENTRIES,
+ CLASSES, PARTS, POOLS, CODES, ISSUE, FARTHEST, PORTS,
+ VERSION_WORDS) = (next(_header) for _ in range(20))  # fmt: skip
+"""RING: steps that a lane remembers, a power of two; STEP_WORDS: of a step with its edges; ALONE: no
+transfers are shared; CODES: causes of waiting; ISSUE: cycles an instruction; FARTHEST: the longest flag;
+PORTS: transfers pass through several pools; VERSION_WORDS: words of a group's versions; ENTRY: where the
+entries of a group's versions are among them"""
+# tables that do not change
+(CODE, LOOP, TABLE, INSTANCE, USE, DRAINS, FLOWS, LANE_CORE, FLAG, BUFFER, ENTRY, CLASS, PART, MEMBERS,
+ POOL) = (next(_header) for _ in range(15))  # fmt: skip
+# tables of the state
+(GROUP, TRIP, LANE, STEP, CORE, ORDER, NEWEST, VERSION, HEAP, FLIGHT, FIFO, ETA, TALLY,
+ WAITS, CORE_WAITS, SCRATCH, STATE_END) = (next(_header) for _ in range(17))  # fmt: skip
+HEADER = next(_header)
+
+# --- records that do not change --------------------------------------------------------------
+KIND, ARG, TO, MORE, CODE_SIZE = range(5)
+"""OP, ENTER or LEAVE; instance or loop; where the other end of the loop leads; cores with more to come"""
+OP, ENTER, LEAVE = range(3)
+COUNT_AT, COUNT_BY, WALKS, ITEM_STEP, FIRST_AT, LOOP_SIZE = range(6)
+"""table of trips, what picks from it (0 nothing, 1 the group, 2 the item); whether it goes through items"""
+(OP_LANE, OP_CORE, ROLE, OCCUPANCY, LATENCY, PACE, HOLDS, USE_AT, USE_END, DRAIN_AT, DRAIN_END, FLOW_AT,
+ FLOW_END, INSTANCE_SIZE) = range(14)  # fmt: skip
+USE_BUFFER, USE_KIND, USE_BACK, USE_ENTRY, USE_SLOTS, USE_FIRST, USE_STRIDE, USE_SIZE = range(8)
+"""USE_ENTRY: where in a version its entry is, for a writer that of the first; the rest is that of the
+buffer"""
+SLOTS, VERSION_AT, WRITERS, READERS, GUARDS, STRIDE, BUFFER_SIZE = range(7)
+WEIGHT, CYCLES, POOL_A, POOL_B, PER_GROUP, FIFO_AT, FIFO_MASK, CLASS_PART, CLASS_SIZE = range(9)
+"""bytes a cycle and cycles at full speed; pools or -1; whether each group has a class of its own"""
+PART_AT, PART_END, PART_SIZE = range(3)
+
+# --- records of the state ---------------------------------------------------------------------
+CLOCK, HEAPED, SAMPLED, PASSED, SAMPLES, SNAP, COMPARING, ROWS, WALKED, GLOBALS = range(10)
+"""first words: the clock; transfers to begin; the group that is sampled; whether a back edge was passed;
+samples, the next snapshot, whether there is one; rows written; steps taken"""
+PC, ITEM, SEQ_NEXT, AGENTS, CLOSED_AT, GROUP_SIZE = range(6)
+"""CLOSED_AT: when the last of its scalar units so far came to the end of the code"""
+TRIP_NOW, TRIP_ALL, ITEM_OUTSIDE, TRIP_SIZE = range(4)
+(L_WALKED, L_ISSUED, L_STARTED, L_FINISHED, L_FLIGHT, L_WAITERS, L_FREE, L_DRAINED, L_REACHED, L_BUSY, L_RING,
+ LANE_SIZE) = range(12)  # fmt: skip
+IDLE, OVER, DUE = 0, -1, -2
+"""L_FLIGHT: no step under way; one whose own work is over; one whose transfers are to begin; else how many of
+them are in flight"""
+START, END, DONE, ISSUED, BLOCK, BLOCK_CODE, OP_OF, SEQ, UNKNOWN, WHY, ISSUE_WHY, FIRST_EDGE = range(12)
+READY, TAIL, KEPT = START, END, DONE
+"""READY: until it starts, the dependences known so far. TAIL, KEPT: until it is over, the ends of what it
+streams from, and the earlier writes of the version. ISSUED: until it is issued, the moment its scalar unit
+may go on. BLOCK: when its scalar unit last had to wait, up to here. UNKNOWN: how many edges to producers not
+known yet follow, in all and of each side. WHY, ISSUE_WHY: what held it up, as `why` puts it"""
+(C_HEAD, C_TAIL, C_CLOSED, C_HOLDING, C_NOW, C_HELD, C_BLOCK, C_BLOCK_CODE, C_REACHED, C_BUSY, C_OCCUPIED,
+ CORE_SIZE) = range(12)  # fmt: skip
+SEEN, WRITTEN, GUARDED, PLACE_SIZE = range(4)
+REF, REF_SEQ, REF_KIND, REF_START, REF_END, REF_DONE, ENTRY_SIZE = range(7)
+H_TIME, H_LANE, HEAP_SIZE = range(3)
+FLYING, VIRTUAL, SINCE, SPEED, LANDS, FIFO_HEAD, TODO, FLIGHT_SIZE = range(8)
+Q_END, Q_LANE, FIFO_SIZE = range(3)
+ETA_TIME, ETA_CLASS, ETA_SIZE = range(3)
+T_COUNT, T_OCCUPIED, TALLY_SIZE = range(3)
+LEFT, OPEN, SCRATCH_SIZE = range(3)
+
+# --- codes ------------------------------------------------------------------------------------
+NONE = -1
+NO_BOUND = -1
+"""held up by nothing but the order of its own unit or core"""
+BY_ISSUE, BY_QUEUE, BY_LANE = 0, 1, 2
+"""held up by issue, by a full queue, by a result of a lane (and, `LANES` further, by a slot freed by it)"""
+READ, REUSE, STREAM, STREAM_END, EARLIER, DRAIN = range(6)
+"""kinds of edges"""
+BLOCKING, WAITING, ENDING = range(3)
+"""what an edge holds up: the issue, the start or the end of its step"""
+LANE_BITS, KIND_BITS, SIDE_BITS = 6, 3, 2
+LANE_MASK, KIND_MASK, SIDE_MASK = (1 << LANE_BITS) - 1, (1 << KIND_BITS) - 1, (1 << SIDE_BITS) - 1
+CODE_BITS = 8
+COUNT_BITS = 16
+COUNT_MASK = (1 << COUNT_BITS) - 1
+EDGE_BITS = KIND_BITS + SIDE_BITS
+LOWEST = -1e300
+"""a time that binds nothing"""
+FINISHED, BUDGET, WIDEN, SNAPSHOT, MATCH, AT_TIME, PASSED_EDGE = range(7)
+"""why the engine came back: the phase is over, enough steps were taken, rings are too small, a state is to be
+kept, one is that which was kept, the time asked for has come, a back edge was passed"""
+
+# --- what is written down ---------------------------------------------------------------------
+(R_GROUP, R_SEQ, R_INSTANCE, R_START, R_END, R_DONE, R_BOUND, R_CAUSE, R_ISSUED, R_ISSUE_BOUND, R_ISSUE_CAUSE,
+ ROW_SIZE) = range(12)  # fmt: skip
+"""a row of a finished step"""
+M_AT, N_AT, M_END, N_END, M_HEAD = range(5)
+"""first words of the whole numbers of a state that is kept: how far each of the two memories is written or
+compared, and where they end"""
+BASE, TOLERANCE, APART, ALLOWED, N_HEAD = range(5)
+"""first words of its times: the clock of the state; the tolerance, relative to the period; the largest
+difference; the difference allowed now"""

@@ -1,0 +1,263 @@
+"""Running a program with the fast engine: phase by phase, jumping where the state comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from npusim.engine.fast import layout as at
+from npusim.engine.fast.encode import Encoded, encode
+from npusim.engine.fast.jump import Period
+from npusim.engine.fast.layout import (
+    APART,
+    BUDGET,
+    FINISHED,
+    M_END,
+    MATCH,
+    N_END,
+    N_HEAD,
+    ROW_SIZE,
+    SNAPSHOT,
+    TOLERANCE,
+    WIDEN,
+)  # fmt: skip
+from npusim.engine.fast.native import FLOAT, INT, POINTER, Function
+from npusim.engine.fast.views import Floats, Ints, Views
+from npusim.program import Program
+
+Progress = Callable[[int], None]
+advance = Function("advance", "advance", *[POINTER] * 10, FLOAT, INT)
+alike = Function("period", "alike", *[POINTER] * 6, INT, INT, INT)
+STEPS = 1 << 20
+"""operations between two reports of progress"""
+CHECKPOINTS = 32
+"""states that are kept of a phase at most, besides those at jumps"""
+
+
+@dataclass(frozen=True)
+class Jumping:
+    """How the engine jumps. `tolerance`: two states are alike if no time differs by more, relative to the
+    period. `first`: samples before the first snapshot. `least`: operations that a jump must save."""
+
+    exact: bool = False
+    tolerance: float = 1e-9
+    first: int = 2
+    least: int = 1 << 14
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A state of a phase, or of one `group` of it where they run apart, from which it can be run again; after
+    it `periods` periods were jumped over."""
+
+    encoded: Encoded
+    group: int | None
+    packed: Ints
+    period: Period | None = None
+    periods: int = 0
+
+    def state(self, ahead: int = 0) -> Ints:
+        """The state, so many periods later."""
+        state = self.encoded.unpacked(self.packed, self.group)
+        if ahead:
+            assert self.period is not None
+            self.period.later(state, ahead)
+        return state
+
+    def views(self) -> Views:
+        """To look at it."""
+        return self.encoded.views(self.packed if self.group is None else self.state())
+
+
+@dataclass(eq=False)
+class PhaseRun:
+    """A phase that ran: its last state, states on the way, and what was not simulated."""
+
+    first: Encoded
+    begin: Floats
+    encoded: Encoded
+    state: Ints
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    skipped_iterations: int = 0
+    skipped_operations: int = 0
+    error_cycles: float = 0.0
+    compared: bool = False
+    came_back: bool = False
+    """whether a state was kept to compare later ones with, and whether one was alike"""
+    passed: int = 0
+    spacing: int = 1
+    """states on the way: how many went by, and of how many one is kept"""
+
+    @property
+    def apart(self) -> list[int] | list[None]:
+        """The groups, where they run one after another; else None for all."""
+        return list(range(self.encoded[at.GROUPS])) if self.encoded[at.ALONE] else [None]
+
+    @property
+    def alone(self) -> int | None:
+        """The group at work, where they run one after another."""
+        return int(self.state[at.SAMPLED]) if self.encoded[at.ALONE] else None
+
+    def unsettled(self, jumping: Jumping) -> bool:
+        """Whether no state came back, in a phase long enough to jump."""
+        return self.compared and not self.came_back and self.operations >= jumping.least
+
+    @property
+    def finished(self) -> float:
+        """When all its groups are done, scalar units included."""
+        closed = self.encoded.views(self.state).group_times(at.CLOSED_AT)
+        return max(self.last_done, float(closed.max(initial=0.0)))
+
+    @property
+    def last_done(self) -> float:
+        """End of its last operation."""
+        return float(self.encoded.views(self.state).last_done().max(initial=0.0))
+
+    @property
+    def operations(self) -> int:
+        return int(self.encoded.views(self.state).group(at.SEQ_NEXT).sum())
+
+
+def load() -> None:
+    """Have the machine code there, so that no run has to wait for it."""
+    for one in (advance, alike):
+        assert one.loaded
+
+
+class Rows:
+    """Room for finished steps that are written down: those of each group numbered in [low, high)."""
+
+    def __init__(self, low: Ints, high: Ints, room: int) -> None:
+        self.low, self.high = (np.ascontiguousarray(n, dtype=np.int64) for n in (low, high))
+        self.words = np.zeros(max(1, room) * ROW_SIZE, dtype=np.int64)
+
+    @staticmethod
+    def none(groups: int) -> Rows:
+        return Rows(np.zeros(groups, dtype=np.int64), np.zeros(groups, dtype=np.int64), 0)
+
+
+class Memory:
+    """A state to compare with."""
+
+    def __init__(self, tolerance: float) -> None:
+        self.numbers = np.zeros(1 << 14, dtype=np.int64)
+        self.times = np.zeros(1 << 14)
+        self.times[TOLERANCE] = tolerance
+
+    def save(self, encoded: Encoded, state: Ints) -> None:
+        first, last = 0, encoded[at.GROUPS]
+        if encoded[at.ALONE]:
+            first = int(state[at.SAMPLED])
+            last = first + 1
+        own = state.ctypes.data
+        words = encoded.words.ctypes.data
+        while True:
+            self.numbers[M_END], self.numbers[N_END] = len(self.numbers), len(self.times)
+            memory = self.numbers.ctypes.data, self.times.ctypes.data
+            if alike(own, own, words, words, *memory, True, first, last):
+                return
+            self.numbers = np.zeros(2 * len(self.numbers), dtype=np.int64)
+            times = np.zeros(2 * len(self.times))
+            times[:N_HEAD] = self.times[:N_HEAD]
+            self.times = times
+
+
+def run_phase(
+    program: Program,
+    index: int,
+    begin: float,
+    jumping: Jumping,
+    progress: Progress | None = None,
+    done: int = 0,
+) -> PhaseRun:
+    """Run phase `index`, whose cores are free at `begin`."""
+    encoded = encode(program, index)
+    start = np.maximum(begin, program.phases[index].start_cycles)
+    run = PhaseRun(encoded, start, encoded, encoded.fresh(start))
+    memory = Memory(jumping.tolerance)
+    rows = Rows.none(encoded[at.GROUPS])
+    run.state[at.SNAP] = 0 if jumping.exact else jumping.first
+    before: Ints | None = None
+    again = False
+    while True:
+        why = step(run.encoded, run.state, rows, memory, np.inf, STEPS)
+        state = run.state
+        if why == FINISHED:
+            return run
+        if why == WIDEN:
+            run.encoded, run.state = run.encoded.widened(state)
+            _look_later(run.state, 0 if jumping.exact else int(run.state[at.SAMPLES]) + 1)
+        elif why == SNAPSHOT or (why == MATCH and not again):
+            # the first period counts causes from before it, so it is the second that is repeated
+            again = why == MATCH
+            run.compared, run.came_back = True, run.came_back or again
+            memory.save(run.encoded, state)
+            before = run.encoded.packed(state, run.alone)
+            state[at.COMPARING] = 1
+            if why == SNAPSHOT:
+                state[at.SNAP] = 2 * state[at.SAMPLES]
+        elif why == MATCH:
+            assert before is not None
+            _jump(run, before, jumping, float(memory.times[APART]))
+            again = False
+        elif why == BUDGET:
+            _remember(run)
+            if progress:
+                progress(done + run.operations)
+
+
+def _remember(run: PhaseRun) -> None:
+    """Keep the state; of those on the way every second one where there are many."""
+    run.passed += 1
+    if run.passed % run.spacing:
+        return
+    run.checkpoints.append(Checkpoint(run.encoded, run.alone, run.encoded.packed(run.state, run.alone)))
+    plain = [point for point in run.checkpoints if point.period is None]
+    if len(plain) > CHECKPOINTS:
+        run.spacing *= 2
+        dropped = plain[::2]
+        run.checkpoints = [point for point in run.checkpoints if point not in dropped]
+
+
+def step(encoded: Encoded, state: Ints, rows: Rows, memory: Memory, until: float, budget: int) -> int:
+    """Go on; why it came back."""
+    own, words, written = state.ctypes.data, encoded.words.ctypes.data, rows.words.ctypes.data
+    return advance(
+        own, own, words, words, written, written, rows.low.ctypes.data, rows.high.ctypes.data,
+        memory.numbers.ctypes.data, memory.times.ctypes.data, until, budget,
+    )  # fmt: skip
+
+
+def _look_later(state: Ints, sample: int) -> None:
+    """The next snapshot is due at that sample; 0: at none."""
+    state[at.COMPARING], state[at.SNAP] = 0, sample
+
+
+def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
+    """The state is that of `before` again: jump over as many periods as follow."""
+    state = run.state
+    period = Period.between(run.encoded, run.alone, before, run.encoded.packed(state, run.alone))
+    periods = period.most() if period else 0
+    if period is None or periods == 0 or periods * int(period.operations[period.live].sum()) < jumping.least:
+        _look_later(state, 2 * int(state[at.SAMPLES]))
+        return
+    run.checkpoints.append(Checkpoint(run.encoded, run.alone, before, period, periods))
+    period.later(state, periods)
+    run.skipped_iterations += periods * int(period.trips[period.live].sum())
+    run.skipped_operations += periods * int(period.operations[period.live].sum())
+    run.error_cycles += periods * apart
+    state[at.SAMPLES], state[at.SNAP], state[at.COMPARING] = 0, jumping.first, 0
+
+
+def run_program(program: Program, jumping: Jumping, progress: Progress | None = None) -> list[PhaseRun]:
+    """Run all phases, each after the barrier that ends the one before."""
+    runs: list[PhaseRun] = []
+    begin, done = 0.0, 0
+    for index in range(len(program.phases)):
+        run = run_phase(program, index, begin, jumping, progress, done)
+        runs.append(run)
+        begin = run.finished + program.barrier_cycles
+        done += run.operations
+    return runs

@@ -1,0 +1,220 @@
+"""What scalar units and other units do with the steps of their group, as far as times are known."""
+
+from __future__ import annotations
+
+from npusim.engine.fast.jit import inline
+from npusim.engine.fast.layout import *
+from npusim.engine.fast.steps import (
+    FULL,
+    bound_of,
+    count_edges,
+    edges,
+    edges_of,
+    fold,
+    lane_at,
+    step_at,
+    walk,
+    why,
+)  # fmt: skip
+
+BLOCKED, CLOSED, GOES_ON, NO_ROOM, PASSING = -1, -2, -3, -4, -5
+"""what became of a scalar unit's next step; from 0 on: issued to that lane, which is free to run it"""
+
+
+@inline
+def record(I, F, E, rows, times, low, high, g, x):
+    """Write down a finished step if its number is asked for: in [low, high) of its group."""
+    if low[g] <= I[x + SEQ] < high[g]:
+        r = I[ROWS] * ROW_SIZE
+        I[ROWS] += 1
+        rows[r + R_GROUP] = g
+        rows[r + R_SEQ] = I[x + SEQ]
+        rows[r + R_INSTANCE] = I[x + OP_OF]
+        times[r + R_START] = F[x + START]
+        times[r + R_END] = F[x + END]
+        times[r + R_DONE] = F[x + DONE]
+        rows[r + R_BOUND] = bound_of(I[x + WHY])
+        rows[r + R_CAUSE] = I[x + WHY] >> CODE_BITS
+        times[r + R_ISSUED] = F[x + ISSUED] - E[ISSUE]
+        rows[r + R_ISSUE_BOUND] = bound_of(I[x + ISSUE_WHY])
+        rows[r + R_ISSUE_CAUSE] = I[x + ISSUE_WHY] >> CODE_BITS
+
+
+@inline
+def resolved(I, F, D, E, g, x, lane, side, agent):
+    """Fold the edges of a kind whose producers are known by now; wait for the lane of the first that is
+    not."""
+    base, many, left, known = x + FIRST_EDGE, edges(I, x), 0, True
+    for j in range(many):
+        edge = I[base + j]
+        if known and (edge >> KIND_BITS) & SIDE_MASK == side:
+            kind = edge & KIND_MASK
+            of = (edge >> EDGE_BITS) & LANE_MASK
+            m = edge >> (EDGE_BITS + LANE_BITS)
+            a = lane_at(D, g, of)
+            if m < I[a + (L_STARTED if kind == STREAM else L_FINISHED)]:
+                y = step_at(I, D, a, m)
+                start = F[a + L_DRAINED] if kind == DRAIN else F[y + START]
+                fold(I, F, D, E, x, lane, side, kind, of, start, F[y + END], F[y + DONE], I[y + SEQ])
+                continue
+            I[a + L_WAITERS] |= 1 << agent
+            if left == j:
+                return False
+            known = False
+        I[base + left] = edge
+        left += 1
+    count_edges(I, x, side, left - many)
+    return known
+
+
+@inline
+def wake(I, D, g, a):
+    """Whoever waits for a lane looks again."""
+    I[D[GROUP] + g * GROUP_SIZE + AGENTS] |= I[a + L_WAITERS]
+    I[a + L_WAITERS] = 0
+
+
+@inline
+def tally(I, F, D, g, x):
+    """Count a finished step."""
+    y = D[TALLY] + (g * D[INSTANCES] + I[x + OP_OF]) * TALLY_SIZE
+    I[y + T_COUNT] += 1
+    F[y + T_OCCUPIED] += F[x + END] - F[x + START]
+
+
+@inline
+def wait(F, base, since, until, blocked, code):
+    """Charge the gap [since, until) of a unit to what its scalar unit waited for, and then to issue."""
+    resumed = since
+    if code != NO_BOUND:
+        resumed = min(max(blocked, since), until)
+        F[base + code] += resumed - since
+    F[base + BY_ISSUE] += until - resumed
+
+
+@inline
+def scalar_time(I, F, core, waits, start, done):
+    """Account for a scalar unit's time up to `done`: a gap before `start`, then work."""
+    since = F[core + C_REACHED]
+    if start > since:
+        wait(F, waits, since, start, F[core + C_BLOCK], I[core + C_BLOCK_CODE])
+    F[core + C_BUSY] += max(0.0, done - max(start, since))
+    F[core + C_OCCUPIED] += done - start
+    F[core + C_REACHED] = max(since, done)
+
+
+@inline
+def unit_time(I, F, a, x, waits):
+    """Account for a unit's time up to the end of a step: a gap before its start, by its cause, then work."""
+    since, start, done = F[a + L_REACHED], F[x + START], F[x + DONE]
+    if start > since:
+        bound = bound_of(I[x + WHY])
+        if bound >= BY_LANE:
+            F[waits + bound] += start - since
+        else:
+            wait(F, waits, since, start, F[x + BLOCK], I[x + BLOCK_CODE])
+        since = F[a + L_REACHED] = start
+    if done > since:
+        F[a + L_BUSY] += done - since
+        F[a + L_REACHED] = done
+
+
+@inline
+def issue(I, F, D, E, rows, times, low, high, g, number):
+    """Issue the next step of a core: the lane that may run it, or what else became of it."""
+    core = D[CORE] + (g * D[CORES] + number) * CORE_SIZE
+    agent, pending = D[LANES] + number, 4 * D[RING]
+    if I[core + C_HOLDING]:
+        if I[core + C_HOLDING] == 1:
+            return BLOCKED
+        I[core + C_HOLDING] = 0
+        F[core + C_NOW] = max(F[core + C_NOW], F[core + C_HELD])
+    while I[core + C_HEAD] == I[core + C_TAIL]:
+        I[core + C_HEAD] = I[core + C_TAIL] = 0  # the same few words again
+        group = D[GROUP] + g * GROUP_SIZE
+        if not (D[D[CODE] + I[group + PC] * CODE_SIZE + MORE] >> number) & 1:
+            I[core + C_CLOSED] = 1
+            F[group + CLOSED_AT] = max(F[group + CLOSED_AT], F[core + C_NOW])
+            return CLOSED
+        of = walk(I, F, D, E, g)
+        if of == FULL:
+            return NO_ROOM
+        if I[PASSED]:
+            return PASSING
+    lane = I[D[ORDER] + (g * D[CORES] + number) * pending + (I[core + C_HEAD] & (pending - 1))]
+    a = lane_at(D, g, lane)
+    n = I[a + L_ISSUED]
+    x = step_at(I, D, a, n)
+    if edges_of(I, x, BLOCKING) and not resolved(I, F, D, E, g, x, lane, BLOCKING, agent):
+        return BLOCKED
+    op = D[INSTANCE] + I[x + OP_OF] * INSTANCE_SIZE
+    unit = D[op + ROLE] == 0
+    now, reason = F[core + C_NOW], why(NO_BOUND, NONE)
+    if F[x + ISSUED] > now:
+        now, reason = F[x + ISSUED], I[x + ISSUE_WHY]
+    if unit and n >= D[DEPTH]:
+        if I[a + L_STARTED] <= n - D[DEPTH]:
+            I[a + L_WAITERS] |= 1 << agent
+            return BLOCKED
+        y = step_at(I, D, a, n - D[DEPTH])
+        if F[y + START] > now:
+            now, reason = F[y + START], why(BY_QUEUE, I[y + SEQ])
+    F[x + ISSUED] = now + E[ISSUE]
+    I[x + ISSUE_WHY] = reason
+    if reason != why(NO_BOUND, NONE):
+        F[core + C_BLOCK] = now
+        I[core + C_BLOCK_CODE] = bound_of(reason)
+    I[a + L_ISSUED] = n + 1
+    I[core + C_HEAD] += 1
+    after = now + (E[op + PACE] if unit else E[op + OCCUPANCY])
+    F[core + C_NOW] = after
+    scalar_time(I, F, core, D[CORE_WAITS] + (g * D[CORES] + number) * D[CODES], now, after)
+    if unit:
+        F[x + BLOCK] = F[core + C_BLOCK]
+        I[x + BLOCK_CODE] = I[core + C_BLOCK_CODE]
+        I[core + C_HOLDING] = D[op + HOLDS]
+        return lane if I[a + L_FINISHED] == n else GOES_ON
+    I[x + WHY] = why(BY_ISSUE, NONE)
+    F[x + START] = now
+    F[x + END] = F[x + DONE] = after
+    F[a + L_DRAINED] = max(F[a + L_DRAINED], after)
+    I[a + L_STARTED] = I[a + L_FINISHED] = n + 1
+    tally(I, F, D, g, x)
+    record(I, F, E, rows, times, low, high, g, x)
+    wake(I, D, g, a)
+    return GOES_ON
+
+
+@inline
+def begin(I, F, D, g, a, x):
+    """Start the step at the head of a lane."""
+    start, reason = F[a + L_FREE], why(NO_BOUND, NONE)
+    if F[x + ISSUED] > start:
+        start, reason = F[x + ISSUED], why(BY_ISSUE, NONE)
+    if F[x + READY] > start:
+        start, reason = F[x + READY], I[x + WHY]
+    I[x + WHY] = reason
+    F[x + START] = start
+    I[a + L_STARTED] += 1
+    wake(I, D, g, a)
+
+
+@inline
+def finish(I, F, D, E, rows, times, low, high, g, lane, a, x, op):
+    """All times of the step at the head of a lane are known."""
+    end = F[x + END]
+    done = max(end, end + E[op + LATENCY], F[x + KEPT])
+    F[x + DONE] = done
+    F[a + L_FREE] = end
+    F[a + L_DRAINED] = max(F[a + L_DRAINED], done)
+    I[a + L_FINISHED] += 1
+    I[a + L_FLIGHT] = IDLE
+    tally(I, F, D, g, x)
+    unit_time(I, F, a, x, D[WAITS] + (g * D[LANES] + lane) * D[CODES])
+    record(I, F, E, rows, times, low, high, g, x)
+    if D[op + HOLDS]:
+        core = D[CORE] + (g * D[CORES] + D[op + OP_CORE]) * CORE_SIZE
+        F[core + C_HELD] = done
+        I[core + C_HOLDING] = 2
+        I[D[GROUP] + g * GROUP_SIZE + AGENTS] |= 1 << (D[LANES] + D[op + OP_CORE])
+    wake(I, D, g, a)

@@ -1,0 +1,133 @@
+"""Fields of a state's records as numpy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.engine.fast import layout as at
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Views:
+    """Strided views: `lane(at.L_ISSUED)` is that field of all lanes, `lane_times(...)` one that is a time."""
+
+    def __init__(self, words: Ints, state: Ints) -> None:
+        self.words, self.state = words, state
+
+    def size(self, name: int) -> int:
+        return int(self.words[name])
+
+    def table(self, name: int, count: int, size: int) -> Ints:
+        """[record, field]"""
+        start = self.size(name)
+        return self.state[start : start + count * size].reshape(count, size)
+
+    def _groups(self) -> Ints:
+        return self.table(at.GROUP, self.size(at.GROUPS), at.GROUP_SIZE)
+
+    def group(self, field: int) -> Ints:
+        return self._groups()[:, field]
+
+    def group_times(self, field: int) -> Floats:
+        return self._groups().view(np.float64)[:, field]
+
+    def lanes(self) -> Ints:
+        return self.table(at.LANE, self.size(at.GROUPS) * self.size(at.LANES), at.LANE_SIZE)
+
+    def lane(self, field: int) -> Ints:
+        return self.lanes()[:, field]
+
+    def lane_times(self, field: int) -> Floats:
+        return self.lanes().view(np.float64)[:, field]
+
+    def last_done(self) -> Floats:
+        """[group] the end of its last operation so far"""
+        drained = self.lane_times(at.L_DRAINED).reshape(self.size(at.GROUPS), -1)
+        return np.asarray(drained.max(axis=1, initial=0.0))
+
+    def cores(self) -> Ints:
+        return self.table(at.CORE, self.size(at.GROUPS) * self.size(at.CORES), at.CORE_SIZE)
+
+    def core(self, field: int) -> Ints:
+        return self.cores()[:, field]
+
+    def core_times(self, field: int) -> Floats:
+        return self.cores().view(np.float64)[:, field]
+
+    def steps(self) -> Ints:
+        """[group x lane, ring, field]"""
+        lanes, ring, size = (
+            self.size(at.GROUPS) * self.size(at.LANES),
+            self.size(at.RING),
+            self.size(at.STEP_WORDS),
+        )
+        return self.table(at.STEP, lanes * ring, size).reshape(lanes, ring, size)
+
+    def place_rings(self) -> None:
+        """Tell each lane where its ring of steps starts."""
+        rings = self.lane(at.L_RING)
+        rings[:] = self.size(at.STEP) + self.size(at.RING) * self.size(at.STEP_WORDS) * np.arange(len(rings))
+
+    def order(self) -> Ints:
+        """[group x core, place]"""
+        return self.table(at.ORDER, self.size(at.GROUPS) * self.size(at.CORES), 4 * self.size(at.RING))
+
+    def versions(self) -> Ints:
+        """[group, word] versions of buffers"""
+        groups, words = self.size(at.GROUPS), self.size(at.VERSION_WORDS)
+        return self.table(at.VERSION, groups, words)
+
+    def entry_places(self) -> Ints:
+        """Where the entries of a group's versions start among its words."""
+        return self.words[self.size(at.ENTRY) : self.size(at.ENTRY) + self.size(at.ENTRIES)]
+
+    def trips(self) -> Ints:
+        """[group, loop, field]"""
+        groups, loops = self.size(at.GROUPS), self.size(at.LOOPS)
+        return self.table(at.TRIP, groups * loops, at.TRIP_SIZE).reshape(groups, loops, at.TRIP_SIZE)
+
+    def heap(self) -> Floats:
+        """[transfer] when it is to begin"""
+        waiting = int(self.state[at.HEAPED])
+        return self.table(at.HEAP, waiting, at.HEAP_SIZE).view(np.float64)[:, at.H_TIME]
+
+    def flight_times(self, field: int) -> Floats:
+        return self.table(at.FLIGHT, self.size(at.CLASSES), at.FLIGHT_SIZE).view(np.float64)[:, field]
+
+    def eta_times(self, field: int) -> Floats:
+        return self.table(at.ETA, self.size(at.PARTS), at.ETA_SIZE).view(np.float64)[:, field]
+
+    def tallies(self) -> Ints:
+        """[group, instance, field]"""
+        groups, many = self.size(at.GROUPS), self.size(at.INSTANCES)
+        return self.table(at.TALLY, groups * many, at.TALLY_SIZE).reshape(groups, many, at.TALLY_SIZE)
+
+    def waits(self) -> Floats:
+        """[group, lane, cause]"""
+        groups, lanes, codes = (self.size(n) for n in (at.GROUPS, at.LANES, at.CODES))
+        return self.table(at.WAITS, groups * lanes, codes).view(np.float64).reshape(groups, lanes, codes)
+
+    def core_waits(self) -> Floats:
+        """[group, core, cause]"""
+        groups, cores, codes = (self.size(n) for n in (at.GROUPS, at.CORES, at.CODES))
+        return self.table(at.CORE_WAITS, groups * cores, codes).view(np.float64).reshape(groups, cores, codes)
+
+    def copy_from(self, old: Views) -> None:
+        """Take over a state with narrower rings."""
+        self.state[: at.GLOBALS] = old.state[: at.GLOBALS]
+        tables = [n for n in range(at.GROUP, at.STATE_END) if n not in (at.STEP, at.ORDER)]
+        for name in tables:
+            a, b = old.size(name), old.size(name + 1)
+            self.state[self.size(name) : self.size(name) + b - a] = old.state[a:b]
+        self.place_rings()
+        narrow, wide = old.size(at.RING), self.size(at.RING)
+        for lane, walked in enumerate(self.lane(at.L_WALKED)):
+            n = np.arange(max(0, int(walked) - narrow), int(walked))
+            self.steps()[lane, n % wide] = old.steps()[lane, n % narrow]
+        for core, (head, tail) in enumerate(zip(self.core(at.C_HEAD), self.core(at.C_TAIL), strict=True)):
+            n = np.arange(int(head), int(tail))
+            self.order()[core, n % (4 * wide)] = old.order()[core, n % (4 * narrow)]
