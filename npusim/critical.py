@@ -1,37 +1,30 @@
 """The critical path: walking back from the last operation to the launch, over what each start waited for.
 
 Every stretch of the path is named by what took the time and by the profile field it comes from, so that
-the makespan can be split by operation, by mechanism and by evidence.
+the makespan can be split by operation, by mechanism and by evidence. Where the engine jumped over periods,
+the path soon stands at the same place of an earlier one: from there on it is multiplied instead of walked.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from npusim import cost
-from npusim.program import Instance, Role, Use
-from npusim.timeline import Bound, Ints, Timeline
+from npusim.program import Instance, PhaseProgram, Program, Role, Use
+from npusim.strands import SLACK, Ran, Region, Strand, Strands
+from npusim.timeline import Bound
 
-STREAM_WINDOW = 1 << 14
-"""rows before a streaming operation among which its producer is looked for"""
+STREAM_WINDOW = 1 << 12
+"""operations of the stream before a streaming one among which its producer is looked for"""
 CONTENTION = {"hbm": "memory.hbm_gb_per_s", "l2": "memory.l2_gb_per_s", "l1": "core.l1_port_bytes_per_cycle"}
+READ, REUSE, QUEUE, ISSUE = int(Bound.read), int(Bound.reuse), int(Bound.queue), int(Bound.issue)
 
-
-@dataclass(frozen=True)
-class Stretch:
-    """`cycles` of the path: `name` for people, `field` of the profile that explains them."""
-
-    name: str
-    field: str
-    cycles: float
-
-
-Steps = Generator[Stretch, None, tuple[int, str]]
-"""yields stretches, returns the next row (-1: the launch) and the moment of it"""
+Place = tuple[int, str]
+"""an operation of the strand that one is in and a moment of it, or (LAUNCH, '')"""
+LAUNCH = -1
 
 
 @dataclass(frozen=True)
@@ -42,177 +35,239 @@ class CriticalPath:
     by_field: dict[str, float]
 
 
-def critical_path(timeline: Timeline) -> CriticalPath:
+def critical_path(strands: Strands) -> CriticalPath:
     """Split the makespan along the path that decided it."""
+    walk = _Walk(strands)
+    walk.walk()
     names: dict[str, float] = defaultdict(float)
     fields: dict[str, float] = defaultdict(float)
-    if timeline.operations:
-        for stretch in _Walk(timeline).path():
-            names[stretch.name] += stretch.cycles
-            fields[stretch.field] += stretch.cycles
+    for (name, field), cycles in walk.ledger.spent.items():
+        names[name] += cycles
+        fields[field] += cycles
     return CriticalPath(dict(names), dict(fields))
 
 
+class _Ledger:
+    """Stretches of the path: name for people, field of the profile that explains them, cycles."""
+
+    def __init__(self) -> None:
+        self.spent: dict[tuple[str, str], float] = defaultdict(float)
+        self.recent: list[tuple[str, str, float]] = []
+        """not in `spent` yet: they may have to be multiplied"""
+
+    def add(self, name: str, field: str, cycles: float) -> None:
+        self.recent.append((name, field, cycles))
+
+    def repeat(self, since: int, times: int) -> None:
+        """Enter what is in `recent` from place `since` on so many times more."""
+        for name, field, cycles in self.recent[since:]:
+            self.spent[name, field] += times * cycles
+
+    def settle(self) -> None:
+        for name, field, cycles in self.recent:
+            self.spent[name, field] += cycles
+        self.recent.clear()
+
+
+class _Repeats:
+    """The places where the path was in a region, by what is the same in every period."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.seen: dict[Place, tuple[int, int]] = {}
+        self.over = False
+
+    def jump(self, place: Place, ledger: _Ledger) -> int:
+        """How many operations further back the path stands at the same place, all of it entered."""
+        seq, moment = place
+        same = (seq - self.region.first) % self.region.each, moment
+        if same not in self.seen:
+            self.seen[same] = seq, len(ledger.recent)
+            return 0
+        later, since = self.seen[same]
+        times = (seq - self.region.first) // (later - seq)
+        ledger.repeat(since, times)
+        self.over = True
+        return times * (later - seq)
+
+
 class _Walk:
-    """The walk back. A place on the path is a row and a moment of it: its end, start or issue."""
+    """The walk back. A place on the path is an operation and a moment of it: its end, start or issue."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self.t = timeline
-        self.machine, self.program = timeline.program.machine, timeline.program
-        lanes = timeline.lanes()
-        cores = np.zeros(timeline.operations, dtype=np.int64)
-        for index, phase in enumerate(self.program.phases):
-            rows = timeline.phase == index
-            cores[rows] = np.array([lane.core for lane in phase.lanes])[lanes[rows]]
-        self.before_on_lane = _previous(timeline, lanes)
-        self.before_in_core = _previous(timeline, cores)
+    index: int
+    phase: PhaseProgram
+    strand: Strand
+    streaming: dict[int, list[int]]
+    """of the phase that the walk is in"""
 
-    def instance(self, row: int) -> Instance:
-        phase = self.program.phases[int(self.t.phase[row])]
-        return phase.instances[int(self.t.instance[row])]
+    def __init__(self, strands: Strands) -> None:
+        self.strands = strands
+        self.program: Program = strands.program
+        self.machine = self.program.machine
+        self.slack = SLACK * strands.makespan
+        self.ledger = _Ledger()
+        self.repeats: _Repeats | None = None
 
-    def path(self) -> Iterator[Stretch]:
-        row = int(np.argmax(self.t.done))
-        yield from self._latency(row)
-        moment = "end"
-        while row >= 0:
-            if moment == "end" and (producer := self._streamed(row)) >= 0:
-                row = producer
-            elif moment == "end":
-                yield from self._occupancy(row)
-                moment = "start"
-            elif moment == "start":
-                row, moment = yield from self._from_start(row)
-            else:
-                row, moment = yield from self._from_issue(row)
+    def walk(self) -> None:
+        place = self._enter(len(self.program.phases))
+        if place[0] != LAUNCH:
+            self._latency(self.strand[place[0]])
+        while place[0] != LAUNCH:
+            place = self._back(self._repeated(place))
+        self.ledger.settle()
 
-    def _streamed(self, row: int) -> int:
+    def _enter(self, below: int) -> Place:
+        """Go to the end of the last operation of the phases before number `below`."""
+        self.ledger.settle()
+        self.repeats = None
+        ends = np.zeros(0)
+        while below and ends.max(initial=-np.inf) == -np.inf:
+            below -= 1
+            ends = self.strands.ends(below)
+        if ends.max(initial=-np.inf) == -np.inf:
+            return LAUNCH, ""
+        late = float(ends.max()) - self.slack
+        self.index, self.phase = below, self.program.phases[below]
+        self.strand = self.strands.strand(below, int(np.argmax(ends >= late)))
+        self.streaming = _streaming(self.phase)
+        return self.strand.last(self.strand.size, lambda piece: piece.columns.done >= late), "end"
+
+    def _repeated(self, place: Place) -> Place:
+        """The same place as many periods earlier as it comes back in."""
+        seq = place[0]
+        if self.repeats is None or not self.repeats.region.first <= seq < self.repeats.region.end:
+            self.ledger.settle()
+            region = self.strand.region(seq)
+            self.repeats = _Repeats(region) if region else None
+        if self.repeats is None or self.repeats.over:
+            return place
+        return seq - self.repeats.jump(place, self.ledger), place[1]
+
+    def _back(self, place: Place) -> Place:
+        """Account for what led up to a place; returns the place before it."""
+        seq, moment = place
+        ran = self.strand[seq]
+        instance = self.phase.instances[ran.instance]
+        if moment == "start":
+            return self._from_start(ran, instance)
+        if moment == "issue":
+            return self._from_issue(ran, instance)
+        if (producer := self._streamed(ran, instance)) >= 0:
+            return producer, "end"
+        self._occupancy(ran, instance)
+        return seq, "start"
+
+    def _streamed(self, ran: Ran, instance: Instance) -> int:
         """The producer that a streaming operation had to end with, or -1 if it ended by itself."""
-        t, instance = self.t, self.instance(row)
-        buffers = {buffer for buffer, use, _ in instance.uses if use is Use.stream}
-        if not buffers or t.end[row] <= t.start[row] + instance.cost.occupancy:
+        writers = self.streaming.get(ran.instance)
+        if writers is None or ran.end <= ran.start + instance.cost.occupancy + self.slack:
             return -1
-        phase = self.program.phases[int(t.phase[row])]
-        writers = [
-            i.number
-            for i in phase.instances
-            if any(b in buffers and use >= Use.write for b, use, _ in i.uses)
-        ]
-        near = slice(max(0, row - STREAM_WINDOW), row)
-        mine = (t.phase[near] == t.phase[row]) & (t.stream[near] == t.stream[row])
-        found = np.flatnonzero(mine & (t.end[near] == t.end[row]) & np.isin(t.instance[near], writers))
-        return near.start + int(found[-1]) if len(found) else -1
+        return self.strand.last(
+            ran.seq,
+            lambda piece: (
+                (abs(piece.columns.end - ran.end) <= self.slack) & np.isin(piece.columns.instance, writers)
+            ),
+            max(0, ran.seq - STREAM_WINDOW),
+        )
 
-    def _streams(self, row: int, bound: int) -> bool:
-        """The row waited for the start of its producer, not for its end."""
-        return bound == Bound.read and any(use is Use.stream for _, use, _ in self.instance(row).uses)
-
-    def _occupancy(self, row: int) -> Iterator[Stretch]:
+    def _occupancy(self, ran: Ran, instance: Instance) -> None:
         """The time on the unit: its cost terms, and what contention or streaming added."""
-        instance = self.instance(row)
-        spent = float(self.t.end[row] - self.t.start[row])
-        stated = sum(cycles for _, cycles in instance.cost.terms)
+        extra = ran.end - ran.start
         for field, cycles in instance.cost.terms:
-            yield Stretch(instance.name, field, cycles)
-        extra = spent - stated
+            self.ledger.add(instance.name, field, cycles)
+            extra -= cycles
         pool = instance.flows[0].pools[0] if instance.flows else ""
         name = f"{instance.name} (sharing {pool})" if pool and extra > 0.01 else instance.name
-        yield Stretch(name, CONTENTION.get(pool, "rounding"), extra)
+        self.ledger.add(name, CONTENTION.get(pool, "rounding"), extra)
 
-    def _latency(self, row: int) -> Iterator[Stretch]:
+    def _latency(self, ran: Ran) -> None:
         """From the end of occupancy to the visible result."""
-        instance = self.instance(row)
-        spent = float(self.t.done[row] - self.t.end[row])
+        instance = self.phase.instances[ran.instance]
         stated = sum(cycles for _, cycles in instance.cost.latency_terms) or 1.0
         for field, cycles in instance.cost.latency_terms:
-            yield Stretch(f"{instance.name} latency", field, spent * cycles / stated)
+            self.ledger.add(f"{instance.name} latency", field, (ran.done - ran.end) * cycles / stated)
 
-    def _from_start(self, row: int) -> Steps:
-        """What the start waited for: returns the next row and moment."""
-        t, role = self.t, self.instance(row).role
-        bound, cause = t.bound[row], int(t.cause[row])
-        if role is not Role.unit or bound == Bound.issue:
-            if role is Role.unit:
-                yield from self._issue(float(t.start[row] - t.issued[row]))
-            return row, "issue"
-        if self._streams(row, bound):
-            return cause, "start"
-        if bound in (Bound.read, Bound.reuse):
-            yield from self._edge(row, cause, float(t.start[row]), bound == Bound.read)
-            return cause, "end"
-        before = int(self.before_on_lane[row])
+    def _from_start(self, ran: Ran, instance: Instance) -> Place:
+        """What the start waited for."""
+        if instance.role is not Role.unit:
+            return ran.seq, "issue"
+        if ran.bound == ISSUE:
+            self._issue(ran.start - ran.issued)
+            return ran.seq, "issue"
+        if ran.bound == READ and ran.instance in self.streaming:
+            return ran.cause, "start"  # of its producer
+        if ran.bound in (READ, REUSE):
+            return self._edge(ran, ran.start, ran.cause, ran.bound == READ)
+        before = self.strand.before_on_lane(ran)
         if before < 0:
-            return (yield from self._phase_begin(row, float(t.start[row])))
-        yield from self._gap(float(t.start[row] - t.end[before]))
+            return self._phase_begin(ran.start)
+        gap = ran.start - self.strand[before].end
+        if gap:
+            self.ledger.add("rounding", "rounding", gap)
         return before, "end"
 
-    def _from_issue(self, row: int) -> Steps:
-        """What the issue waited for: returns the next row and moment."""
-        t = self.t
-        bound, cause = t.issue_bound[row], int(t.issue_cause[row])
-        if bound == Bound.queue or self._streams(row, bound):
+    def _from_issue(self, ran: Ran, instance: Instance) -> Place:
+        """What the issue waited for."""
+        bound, cause = ran.issue_bound, ran.issue_cause
+        if bound == QUEUE or (bound == READ and ran.instance in self.streaming):
             return cause, "start"
-        if bound in (Bound.read, Bound.reuse):
-            yield from self._edge(row, cause, float(t.issued[row]), bound == Bound.read)
-            return cause, "end"
-        before = int(self.before_in_core[row])
+        if bound in (READ, REUSE):
+            return self._edge(ran, ran.issued, cause, bound == READ)
+        before = self.strand.before_in_core(ran)
         if before < 0:
-            return (yield from self._phase_begin(row, float(t.issued[row])))
-        previous = self.instance(before)
-        if previous.role is not Role.unit:
+            return self._phase_begin(ran.issued)
+        previous = self.strand[before]
+        made = self.phase.instances[previous.instance]
+        if made.role is not Role.unit:
             return before, "end"
-        if previous.holds and t.issued[row] == t.done[before]:
-            yield from self._latency(before)
+        if made.holds and abs(ran.issued - previous.done) <= self.slack:
+            self._latency(previous)
             return before, "end"
-        yield from self._issue(float(t.issued[row] - t.issued[before]))
+        self._issue(ran.issued - previous.issued)
         return before, "issue"
 
-    def _edge(self, row: int, cause: int, ready: float, read: bool) -> Iterator[Stretch]:
+    def _edge(self, ran: Ran, ready: float, cause: int, read: bool) -> Place:
         """Latency of the producer and the flag between the two units."""
-        t, phase = self.t, self.program.phases[self.t.phase[row]]
-        producer = phase.lanes[self.instance(cause).lane]
-        consumer = phase.lanes[self.instance(row).lane]
+        earlier = self.strand[cause]
+        producer = self.phase.lanes[self.phase.instances[earlier.instance].lane]
+        consumer = self.phase.lanes[self.phase.instances[ran.instance].lane]
         if read:
-            yield from self._latency(cause)
-        flag = ready - float(t.done[cause] if read else t.end[cause])
+            self._latency(earlier)
         across = producer.core != consumer.core
         field, _ = cost.flag_field(self.machine, producer.unit, consumer.unit, across)
-        yield Stretch("cross-core flags" if across else "flags", field, flag)
+        flag = ready - (earlier.done if read else earlier.end)
+        self.ledger.add("cross-core flags" if across else "flags", field, flag)
+        return cause, "end"
 
-    def _issue(self, cycles: float) -> Iterator[Stretch]:
-        yield Stretch("issue", "core.scalar.issue_cycles", cycles)
+    def _issue(self, cycles: float) -> None:
+        self.ledger.add("issue", "core.scalar.issue_cycles", cycles)
 
-    def _gap(self, cycles: float) -> Iterator[Stretch]:
-        if cycles:
-            yield Stretch("rounding", "rounding", cycles)
-
-    def _phase_begin(self, row: int, moment: float) -> Steps:
+    def _phase_begin(self, moment: float) -> Place:
         """The launch of the core, or the barrier and the phase before it."""
-        t, phase = self.t, int(self.t.phase[row])
-        if phase == 0:
+        place = self._enter(self.index)
+        if place[0] == LAUNCH:
             setup = min(moment, self.machine.launch.setup_us.value * self.machine.cycles_per_us)
-            yield Stretch("core set-up", "launch.setup_us", setup)
-            yield Stretch("dispatch of cores", "launch.dispatch_us", moment - setup)
-            return -1, "end"
-        earlier = np.flatnonzero(t.phase == phase - 1)
-        last = int(earlier[np.argmax(t.done[earlier])])
-        gap = moment - float(t.done[last])
+            self.ledger.add("core set-up", "launch.setup_us", setup)
+            self.ledger.add("dispatch of cores", "launch.dispatch_us", moment - setup)
+            return place
+        last = self.strand[place[0]]
+        gap = moment - last.done
         barrier = min(gap, self.program.barrier_cycles)
-        yield Stretch("barrier", "core.barriers.all_cores_cycles", barrier)
-        yield Stretch("dispatch of cores", "launch.dispatch_us", gap - barrier)
-        yield from self._latency(last)
-        return last, "end"
+        self.ledger.add("barrier", "core.barriers.all_cores_cycles", barrier)
+        self.ledger.add("dispatch of cores", "launch.dispatch_us", gap - barrier)
+        self._latency(last)
+        return place
 
 
-def _previous(timeline: Timeline, key: Ints) -> Ints:
-    """For each row the row before it with the same phase, stream and key, or -1."""
-    rows = np.arange(timeline.operations)
-    order = np.lexsort((rows, key, timeline.stream, timeline.phase))
-    same = (
-        (np.diff(timeline.phase[order]) == 0)
-        & (np.diff(timeline.stream[order]) == 0)
-        & (np.diff(key[order]) == 0)
-    )
-    previous = np.full(timeline.operations, -1, dtype=np.int64)
-    previous[order[1:][same]] = order[:-1][same]
-    return previous
+def _streaming(phase: PhaseProgram) -> dict[int, list[int]]:
+    """For each instance that streams the instances that write what it streams from."""
+    found = {}
+    for instance in phase.instances:
+        buffers = {buffer for buffer, use, _ in instance.uses if use is Use.stream}
+        if buffers:
+            found[instance.number] = [
+                i.number
+                for i in phase.instances
+                if any(b in buffers and use >= Use.write for b, use, _ in i.uses)
+            ]
+    return found

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from npusim.errors import InputError
 from npusim.gates import GateModel, gate_model
 from npusim.matrices import Keys, Layout, MatrixBatch, assemble, spread
+from npusim.problem import KEY_CORRELATION
 
 Float64Array = npt.NDArray[np.float64]
 
-KEY_CORRELATION = 0.3
 HEAD_DIM = 128
 MATRIX_HEADS = 16
 """Heads over which a problem given as a number of matrices cycles."""

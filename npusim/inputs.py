@@ -5,12 +5,11 @@ One door to four files: `gates` (beta and g), `generate` (keys, whole problems),
 """
 
 from npusim.gates import GateModel, gate_model
-from npusim.generate import KEY_CORRELATION, generate, generate_matrices
+from npusim.generate import generate, generate_matrices
 from npusim.matrices import MatrixBatch, delta_matrix, reference_inverse
 from npusim.problem_file import read_matrices
 
 __all__ = [
-    "KEY_CORRELATION",
     "GateModel",
     "MatrixBatch",
     "delta_matrix",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,10 +24,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from npusim.dtypes import DTYPES
 from npusim.errors import InputError, did_you_mean
 from npusim.explain import explain
-from npusim.machine import Machine
+
+if TYPE_CHECKING:
+    from npusim.machine import Machine
+
+KEY_CORRELATION = 0.3
+"""mean cosine between two generated keys of a chunk"""
 
 
 class Settings(BaseModel):
@@ -59,6 +63,8 @@ def _list(numbers: tuple[int, ...]) -> str:
 
 
 def _known_dtype(name: str) -> str:
+    from npusim.dtypes import DTYPES
+
     if name not in DTYPES:
         raise ValueError(f"unknown dtype {name!r}; {did_you_mean(name, DTYPES)}")
     return name

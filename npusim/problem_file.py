@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.errors import InputError, did_you_mean
-from npusim.generate import HEAD_DIM, KEY_CORRELATION, key_source
+from npusim.generate import HEAD_DIM, key_source
 from npusim.matrices import BLOCK_BYTES, VALUE_BYTES, Keys, Layout, MatrixBatch, assemble, spread
 from npusim.npz import read_npz
+from npusim.problem import KEY_CORRELATION
 from npusim.room import check_room
 
 Array = npt.NDArray[Any]

@@ -1,4 +1,4 @@
-"""The report: what a timeline means. Times by clock, by unit, by operation, by cause and by evidence."""
+"""The report: what a run means. Times by clock, by unit, by operation, by cause and by evidence."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from npusim import cost
 from npusim.check import peak_bytes
-from npusim.critical import CriticalPath, critical_path
+from npusim.critical import CriticalPath
 from npusim.graph import Operation
 from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Evidence, Machine, quantities
 from npusim.problem import Target
 from npusim.program import PhaseProgram
-from npusim.timeline import Timeline
-from npusim.usage import LaneUsage, lane_usage
+from npusim.totals import Timed, Totals
+from npusim.usage import LaneUsage
 
 COMPUTE_UNITS = ("aic_mac", "aiv_vec")
 BUSY_ENOUGH = 0.8
@@ -95,51 +95,49 @@ class Report:
         }
 
 
-def summarise(timeline: Timeline, machine: Machine) -> Report:
-    """Reduce a timeline to a report."""
+def summarise(totals: Totals, machine: Machine) -> Report:
+    """Reduce a run to a report."""
     scale = machine.cycles_per_us
-    core_us = timeline.makespan / scale
-    whole_us = task_us(timeline)
-    lanes = lane_usage(timeline)
-    units = _units(lanes, machine, core_us)
-    path = critical_path(timeline)
-    roofline = _roofline(timeline, machine)
+    core_us = totals.makespan / scale
+    whole_us = task_us(totals)
+    units = _units(totals.lanes, machine, core_us)
+    roofline = _roofline(totals, machine)
     bound, dominant = _bound(units)
     if bound == "latency" and max(roofline["hbm_us"], roofline["l2_us"]) > BUSY_ENOUGH * core_us:
         # shared by loads and stores, so that no unit need be busy all the time
         moving = [name for name in units if not name.endswith("scalar") and name not in COMPUTE_UNITS]
         bound, dominant = "memory", max(moving, key=lambda name: units[name].utilisation)
-    by_field = {name: cycles / scale for name, cycles in path.by_field.items()}
-    for name, cycles in _launch_fields(machine, timeline.program.mixed).items():
+    by_field = {name: cycles / scale for name, cycles in totals.path.by_field.items()}
+    for name, cycles in _launch_fields(machine, totals.program.mixed).items():
         by_field[name] = by_field.get(name, 0.0) + cycles
     evidence, assumed = _evidence(by_field, machine, whole_us)
     return Report(
         core_us=core_us,
         task_us=whole_us,
         event_us=cost.event_us(machine, whole_us),
-        cycles=timeline.makespan,
-        cores=max((phase.streams for phase in timeline.program.phases), default=0),
+        cycles=totals.makespan,
+        cores=max((phase.streams for phase in totals.program.phases), default=0),
         bound=bound,
         dominant_unit=dominant,
         units=units,
-        breakdown=_breakdown(timeline, scale),
-        critical_path=_path(path, scale),
+        breakdown=_breakdown(totals, scale),
+        critical_path=_path(totals.path, scale),
         mechanisms=list(by_mechanism(by_field).items()),
         work=[(unit, time) for unit, time in work_by_unit(by_field, machine).items() if time > 1e-6],
         roofline=roofline,
-        bytes=_bytes(timeline),
-        peak_bytes=peak_bytes(timeline.program.kernel, Target.of(machine)),
+        bytes=_bytes(totals),
+        peak_bytes=peak_bytes(totals.program.kernel, Target.of(machine)),
         evidence=evidence,
         assumed=assumed,
-        operations=timeline.operations,
+        operations=totals.operations,
     )
 
 
-def task_us(timeline: Timeline) -> float:
+def task_us(run: Timed) -> float:
     """Core time and launch, microseconds."""
-    machine = timeline.program.machine
-    overhead = cost.task_overhead_us(machine, timeline.program.mixed)
-    return timeline.makespan / machine.cycles_per_us + overhead
+    machine = run.program.machine
+    overhead = cost.task_overhead_us(machine, run.program.mixed)
+    return run.makespan / machine.cycles_per_us + overhead
 
 
 def _units(lanes: list[LaneUsage], machine: Machine, core_us: float) -> dict[str, UnitUsage]:
@@ -170,24 +168,10 @@ def _bound(units: dict[str, UnitUsage]) -> tuple[str, str]:
     return "compute" if unit in COMPUTE_UNITS else "memory", unit
 
 
-def _counts(timeline: Timeline) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-    """How often each instance of each phase ran."""
-    return [
-        np.bincount(timeline.instance[timeline.phase == index], minlength=len(phase.instances))
-        for index, phase in enumerate(timeline.program.phases)
-    ]
-
-
-def _breakdown(timeline: Timeline, scale: float) -> list[tuple[str, float]]:
+def _breakdown(totals: Totals, scale: float) -> list[tuple[str, float]]:
     """Time each operation occupies its unit, on the mean core of those that run it."""
     total: dict[str, float] = defaultdict(float)
-    for index, phase in enumerate(timeline.program.phases):
-        rows = timeline.phase == index
-        spent = np.bincount(
-            timeline.instance[rows],
-            weights=timeline.end[rows] - timeline.start[rows],
-            minlength=len(phase.instances),
-        )
+    for phase, spent in zip(totals.program.phases, totals.occupied, strict=True):
         cores = _cores(phase)
         for instance, cycles in zip(phase.instances, spent, strict=True):
             total[instance.name] += float(cycles) / scale / phase.streams / cores[instance.operation]
@@ -204,9 +188,9 @@ def _path(path: CriticalPath, scale: float) -> list[tuple[str, float]]:
     return sorted(named, key=lambda item: -item[1])
 
 
-def _bytes(timeline: Timeline) -> dict[str, float]:
+def _bytes(totals: Totals) -> dict[str, float]:
     total = dict.fromkeys(("hbm_read", "hbm_written", "l2_read", "l2_written"), 0.0)
-    for phase, counts in zip(timeline.program.phases, _counts(timeline), strict=True):
+    for phase, counts in zip(totals.program.phases, totals.counts, strict=True):
         for instance, count in zip(phase.instances, counts, strict=True):
             for flow in instance.flows:
                 if flow.pools[0] in ("hbm", "l2"):
@@ -214,10 +198,10 @@ def _bytes(timeline: Timeline) -> dict[str, float]:
     return total
 
 
-def _roofline(timeline: Timeline, machine: Machine) -> dict[str, float]:
+def _roofline(totals: Totals, machine: Machine) -> dict[str, float]:
     """Least time per resource if nothing else cost anything, all cores of the chip sharing evenly."""
     cube = vector = 0.0
-    for phase, counts in zip(timeline.program.phases, _counts(timeline), strict=True):
+    for phase, counts in zip(totals.program.phases, totals.counts, strict=True):
         for instance, count in zip(phase.instances, counts, strict=True):
             for name, cycles in instance.cost.terms:
                 if name.startswith("core.cube.k0"):
@@ -225,7 +209,7 @@ def _roofline(timeline: Timeline, machine: Machine) -> dict[str, float]:
                 elif ".cycles_per_repeat" in name:
                     vector += cycles * int(count)
     groups = machine.core.groups.value
-    moved = _bytes(timeline)
+    moved = _bytes(totals)
     scale = machine.cycles_per_us
     terms = {
         "cube_us": cube / groups / scale,

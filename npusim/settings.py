@@ -7,17 +7,15 @@ their controls from the fields, descriptions are help texts.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from npusim.errors import InputError, ProfileError, did_you_mean
-from npusim.gates import GATE_MODELS
-from npusim.ideals import idealise
-from npusim.inputs import KEY_CORRELATION
-from npusim.machine import Machine, documented_only, override
-from npusim.problem import Settings, Target, refuse
-from npusim.profiles import load_machine
+from npusim.problem import KEY_CORRELATION, Settings, Target, refuse
+
+if TYPE_CHECKING:
+    from npusim.machine import Machine
 
 
 class MachineSettings(Settings):
@@ -35,6 +33,10 @@ class MachineSettings(Settings):
 
     def machine(self) -> Machine:
         """Load the profile and apply --evidence, --cores, --set and --ideal, in this order."""
+        from npusim.ideals import idealise
+        from npusim.machine import documented_only, override
+        from npusim.profiles import load_machine
+
         machine = load_machine(self.profile)
         if self.evidence == "documented":
             machine = documented_only(machine)
@@ -82,6 +84,8 @@ def _assignment(text: str) -> tuple[str, float]:
 
 
 def _known_gates(name: str) -> str:
+    from npusim.gates import GATE_MODELS
+
     if name not in GATE_MODELS:
         raise ValueError(f"unknown gate model {name!r}; {did_you_mean(name, GATE_MODELS)}")
     return name
@@ -133,9 +137,18 @@ class EngineSettings(Settings):
         description="time it again without the mechanism that costs most",
         json_schema_extra={"off": "do not time it again without what costs most"},
     )
-    engine: Literal["reference"] = Field("reference", description="reference: the definition, in SimPy")
+    engine: Literal["fast", "reference"] = Field(
+        "fast", description="fast: compiled, skips periods; reference: the definition, in SimPy"
+    )
     exact: bool = Field(
         False, description="simulate every operation one by one (the reference engine always does)"
+    )
+    tolerance: float = Field(
+        1e-9,
+        ge=0,
+        le=0.01,
+        allow_inf_nan=False,
+        description="states are alike if no time differs by more, relative to the period that is skipped",
     )
     trace: str | None = Field(
         None, min_length=1, description="write the timeline for Perfetto or MindStudio Insight (.json)"

@@ -231,7 +231,15 @@ def check_wishes(numerics: NumericsSettings, engine: EngineSettings) -> None:
         refuse(numerics, DRAWN, "nothing is computed; drop it, or --no-numerics")
     if not numerics.timing:
         why = "is about what is timed; drop it, or --no-timing"
-        refuse(engine, ("trace", "what_if", "engine", "exact"), why)
+        refuse(engine, ("trace", "what_if", "engine", "exact", "tolerance"), why)
+    if numerics.timing and engine.engine == "fast":
+        from npusim.engine.fast import native
+
+        native.folder()
+    if engine.engine == "reference":
+        refuse(engine, ("tolerance",), "the reference engine simulates every operation; drop it")
+    if engine.exact:
+        refuse(engine, ("tolerance",), "with --exact no period is skipped; drop one of the two")
     if numerics.output:
         refuse(numerics, ("samples",), "--output computes all; drop one of the two")
     if not engine.trace:
@@ -247,11 +255,13 @@ def time_program(
     program: Program, engine: EngineSettings, progress: Progress | None = None
 ) -> tuple[Report, EngineRun]:
     """Simulate and summarise; write the trace that `engine` asks for."""
-    timeline, ran = simulate(program, engine.engine, progress)
+    ran = simulate(program, engine, progress)
     if engine.trace:
+        shown = ran.trips(0, engine.trace_iterations)
+        known = {"operations": ran.engine.operations, "iterations": engine.trace_iterations}
         with replacing(engine.trace) as partial, partial.open("w", encoding="utf-8") as stream:
-            write_trace(timeline, stream, engine.trace_iterations)
-    return summarise(timeline, program.machine), ran
+            write_trace(shown, stream, **known)
+    return summarise(ran.totals(), program.machine), ran.engine
 
 
 def compute(data: Data, kernel: Kernel, output: str | None = None) -> Numerics:

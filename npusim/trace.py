@@ -15,10 +15,9 @@ from operator import itemgetter
 from typing import Any, TextIO
 
 import numpy as np
-import numpy.typing as npt
 
-from npusim.program import Instance, PhaseProgram, Trips
-from npusim.timeline import Bound, Floats, Ints, Timeline
+from npusim.program import Instance, PhaseProgram
+from npusim.timeline import ELSEWHERE, Bound, Floats, Ints, Timeline
 
 Event = dict[str, Any]
 Entry = tuple[int, int, int, Event]
@@ -35,97 +34,40 @@ TIDS = {
 """the simulator's names of the units, by those of msprof without 'aic_' or 'aiv_'"""
 
 
-def trace_events(timeline: Timeline, iterations: int) -> list[dict[str, Any]]:
-    """Complete events and flow events in order of time; of every outermost loop of a core group only the
-    first `iterations` trips, and everything outside of loops."""
-    return _Events(timeline, kept_rows(timeline, iterations)).all()
+def trace_events(timeline: Timeline) -> list[dict[str, Any]]:
+    """Complete events and flow events in order of time."""
+    return _Events(timeline).all()
 
 
-def write_trace(timeline: Timeline, stream: TextIO, iterations: int) -> int:
-    """Write the trace as text, one event a line; returns how many operations it keeps."""
-    rows = kept_rows(timeline, iterations)
+def write_trace(timeline: Timeline, stream: TextIO, **known: Any) -> None:
+    """Write the trace as text, one event a line; `known` is what else it says of itself."""
     program = timeline.program
-    kept = {"kept_operations": len(rows), "operations": timeline.operations, "iterations": iterations}
+    kept = {"kept_operations": timeline.operations, **known}
     other = {"kernel": program.kernel.name, "profile": program.machine.name, **kept}
     # before the events: MindStudio Insight looks for the last event in the last bytes of the file
     stream.write(
         f'{{"profilingType":"op","displayTimeUnit":"ns","otherData":{_text(other)},\n"traceEvents":['
     )
-    for number, event in enumerate(_Events(timeline, rows).all()):
+    for number, event in enumerate(_Events(timeline).all()):
         stream.write(f"{',' if number else ''}\n{_text(event)}")
     stream.write("\n]}\n")
-    return len(rows)
 
 
 def _text(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-# --- which operations are kept ---------------------------------------------------------------
-
-
-def kept_rows(timeline: Timeline, iterations: int) -> Ints:
-    """Rows of the first `iterations` trips of every outermost loop, and of all outside of loops."""
-    found = [np.empty(0, dtype=np.int64)]
-    for index, phase in enumerate(timeline.program.phases):
-        rows = np.flatnonzero(timeline.phase == index)
-        # program order of stream 0, then of stream 1, ...
-        rows = rows[np.argsort(timeline.stream[rows], kind="stable")]
-        kept = [_kept_in_order(phase, stream, iterations) for stream in range(phase.streams)]
-        found.append(rows[np.concatenate(kept)])
-    return np.sort(np.concatenate(found))
-
-
-def _kept_in_order(phase: PhaseProgram, stream: int, iterations: int) -> npt.NDArray[np.bool_]:
-    """For each operation of a stream in program order, whether it is kept."""
-    flags, lengths = [], []
-    outside = np.zeros(1, dtype=np.int64)  # the walk starts with item 0
-    for node in phase.body:
-        length = kept = 1
-        if isinstance(node, Trips):
-            length = int(_loop_lengths(node, stream, outside)[0])
-            most = max(0, iterations - 1) if node.resumes else iterations
-            kept = int(_loop_lengths(node, stream, outside, most)[0])
-        flags += [True, False]
-        lengths += [kept, length - kept]
-    return np.repeat(np.array(flags, dtype=bool), np.array(lengths, dtype=np.int64))
-
-
-def _lengths(nodes: tuple[int | Trips, ...], stream: int, items: Ints) -> Ints:
-    """Operations in one pass over `nodes`, for each of `items`; the loops are not walked."""
-    total = np.zeros(len(items), dtype=np.int64)
-    for node in nodes:
-        total += _loop_lengths(node, stream, items) if isinstance(node, Trips) else 1
-    return total
-
-
-def _loop_lengths(node: Trips, stream: int, items: Ints, most: int | None = None) -> Ints:
-    """Operations in the first `most` trips of a loop (None: in all), for each of the items around it."""
-    if node.per_item:
-        counts = node.count[items]
-    else:
-        counts = np.full(len(items), node.count[stream if len(node.count) > 1 else 0])
-    if most is not None:
-        counts = np.minimum(counts, most)
-    if node.first_item is None:
-        return np.asarray(counts * _lengths(node.body, stream, items))
-    own = node.first_item[stream] + node.item_step * np.arange(counts.max(initial=0))
-    return np.concatenate(([0], np.cumsum(_lengths(node.body, stream, own))))[counts]
-
-
 # --- events ----------------------------------------------------------------------------------
 
 
 class _Events:
-    """The events of some rows of a timeline. An operation is known by its place among `rows`."""
+    """The events of a timeline, row by row."""
 
-    def __init__(self, timeline: Timeline, rows: Ints) -> None:
-        self.t, self.rows = timeline, rows
-        self.place = np.full(timeline.operations, -1, dtype=np.int64)
-        self.place[rows] = np.arange(len(rows))
-        self.start_ns = self._nanoseconds(timeline.start[rows])
-        self.end_ns = np.maximum(self.start_ns, self._nanoseconds(timeline.end[rows]))
-        self.done_ns = self._nanoseconds(timeline.done[rows])
+    def __init__(self, timeline: Timeline) -> None:
+        self.t = timeline
+        self.start_ns = self._nanoseconds(timeline.start)
+        self.end_ns = np.maximum(self.start_ns, self._nanoseconds(timeline.end))
+        self.done_ns = self._nanoseconds(timeline.done)
         self.tracks: dict[tuple[int, int, int], dict[str, str]] = {}
         self.fixed = [[_fixed(phase, i) for i in phase.instances] for phase in timeline.program.phases]
 
@@ -136,33 +78,30 @@ class _Events:
         return [entry[-1] for entry in entries]
 
     def _slices(self) -> Iterator[Entry]:
-        cycles = self.t.end[self.rows] - self.t.start[self.rows]
-        columns = (self.rows, self.start_ns, self.end_ns, self.done_ns, cycles)
+        columns = (self.start_ns, self.end_ns, self.done_ns, self.t.end - self.t.start)
         lists = (column.tolist() for column in columns)
-        for place, (row, start, end, done, occupied) in enumerate(zip(*lists, strict=True)):
+        for row, (start, end, done, occupied) in enumerate(zip(*lists, strict=True)):
             phase, instance = self._instance(row)
             times = {"ts": start / 1e3, "dur": (end - start) / 1e3}
             args = {"done_us": done / 1e3, "cycles": occupied, "waited_for": self._waited_for(row)}
             args |= self.fixed[phase][instance.number]
             what = {"name": instance.name, "ph": "X", **self._track(row)}
-            yield start, place, SLICE, {**what, **times, "args": args}
+            yield start, row, SLICE, {**what, **times, "args": args}
 
     def _flows(self, cat: str, bounds: Ints, causes: Ints) -> Iterator[Entry]:
-        """A flow for each kept operation that waited for a kept one: from the producer's end to the start."""
-        rows = self.rows[np.isin(bounds[self.rows], DEPENDENCE)]
-        rows = rows[self.place[causes[rows]] >= 0]
-        producers, consumers = self.place[causes[rows]], self.place[rows]
-        arrives = self.start_ns[consumers]
+        """A flow for each operation that waited for one of the timeline: from that one's end to its start."""
+        consumers = np.flatnonzero(np.isin(bounds, DEPENDENCE) & (causes >= 0))
+        producers, arrives = causes[consumers], self.start_ns[consumers]
         # inside the slice: at its end the unit's next operation may start. A stream starts with its producer
         leaves = np.maximum(self.start_ns[producers], self.end_ns[producers] - 1)
         leaves = np.minimum(leaves, arrives)
-        columns = (bounds[rows], leaves, producers, arrives, consumers)
+        columns = (bounds[consumers], leaves, producers, arrives, consumers)
         for bound, leave, producer, arrive, consumer in zip(*(c.tolist() for c in columns), strict=True):
-            begin, end = int(self.rows[producer]), int(self.rows[consumer])
             # Perfetto reads a string id as hexadecimal
-            same = {"name": Bound(bound).name, "cat": cat, "id": f"{2 * end + (cat == 'issue'):#x}"}
-            yield leave, producer, FLOW_OUT, {**same, "ph": "s", **self._track(begin), "ts": leave / 1e3}
-            yield arrive, consumer, FLOW_IN, {**same, **FLOW_END, **self._track(end), "ts": arrive / 1e3}
+            same = {"name": Bound(bound).name, "cat": cat, "id": f"{2 * consumer + (cat == 'issue'):#x}"}
+            begin, end = self._track(producer), self._track(consumer)
+            yield leave, producer, FLOW_OUT, {**same, "ph": "s", **begin, "ts": leave / 1e3}
+            yield arrive, consumer, FLOW_IN, {**same, **FLOW_END, **end, "ts": arrive / 1e3}
 
     def _nanoseconds(self, cycles: Floats) -> Ints:
         return np.rint(cycles / self.t.program.machine.cycles_per_us * 1e3).astype(np.int64)
@@ -171,6 +110,11 @@ class _Events:
         """The phase and the instance of a row."""
         phase = int(self.t.phase[row])
         return phase, self.t.program.phases[phase].instances[int(self.t.instance[row])]
+
+    def _producer(self, row: int, cause: int) -> tuple[PhaseProgram, Instance]:
+        """The operation that a row waited for, of the timeline or not; and its phase."""
+        phase = self.t.program.phases[int(self.t.phase[row])]
+        return phase, phase.instances[int(self.t.instance[cause]) if cause >= 0 else ELSEWHERE - cause]
 
     def _track(self, row: int) -> dict[str, str]:
         """pid and tid of a row's core and unit."""
@@ -188,15 +132,15 @@ class _Events:
         if bound == Bound.order:
             return "unit"
         if bound in DEPENDENCE:
-            return self._dependence(bound, self.t.cause[row])
+            return self._dependence(row, bound, self.t.cause[row])
         bound = self.t.issue_bound[row]
         if bound in DEPENDENCE:
-            return f"issue: {self._dependence(bound, self.t.issue_cause[row])}"
+            return f"issue: {self._dependence(row, bound, self.t.issue_cause[row])}"
         return "issue: queue full" if bound == Bound.queue else "issue"
 
-    def _dependence(self, bound: int, cause: int) -> str:
-        phase, producer = self._instance(cause)
-        unit = self.t.program.phases[phase].lanes[producer.lane].unit
+    def _dependence(self, row: int, bound: int, cause: int) -> str:
+        phase, producer = self._producer(row, int(cause))
+        unit = phase.lanes[producer.lane].unit
         return f"{'slot freed by' if bound == Bound.reuse else 'data from'} {unit}: {producer.name}"
 
 

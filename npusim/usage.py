@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from npusim.program import Role
+from npusim.engine.fast import layout as at
+from npusim.program import PhaseProgram, Role
 from npusim.timeline import Bound, Floats, Ints, Timeline
 
-ISSUE, QUEUE, FIRST_LANE = 0, 1, 2
+if TYPE_CHECKING:
+    from npusim.engine.fast.playback import Playback
+    from npusim.engine.fast.run import PhaseRun
+
+ISSUE, QUEUE, FIRST_LANE = at.BY_ISSUE, at.BY_QUEUE, at.BY_LANE
 """codes of causes: the scalar unit's own pace, a full queue, and from there on dependences by lane"""
 
 
@@ -34,26 +40,119 @@ class LaneUsage:
             self.cursor = until
 
 
-def lane_usage(timeline: Timeline) -> list[LaneUsage]:
+Key = tuple[str, int, str]
+"""core, stream and unit"""
+
+
+class _Units:
+    """The usage of all units, filled phase by phase."""
+
+    def __init__(self) -> None:
+        self.usage: dict[Key, LaneUsage] = {}
+
+    def enter(self, phase: PhaseProgram, stream: int, lane: int, begin: float) -> LaneUsage:
+        """The unit that is `lane` of a stream, accounted for up to the start of the phase: at `begin`, and
+        once its core is dispatched."""
+        place = phase.lanes[lane]
+        entry = self.usage.setdefault((phase.cores[place.core], stream, place.unit), LaneUsage(place.unit))
+        entry.wait(begin, "barrier over all cores")
+        entry.wait(float(phase.start_cycles[stream]), "launch")
+        return entry
+
+    def finished(self, makespan: float) -> dict[Key, LaneUsage]:
+        for entry in self.usage.values():
+            entry.wait(makespan, "finished")
+        return self.usage
+
+
+class _Causes:
+    """What a unit of a phase waited for, by code; codes count `lanes`, those of the phase that have any."""
+
+    def __init__(self, phase: PhaseProgram, lanes: Ints) -> None:
+        self.phase, self.lanes = phase, lanes
+
+    def charge(self, entry: LaneUsage, lane: int, cycles: Floats) -> None:
+        """Enter `cycles` [code] that a lane waited."""
+        for code in np.flatnonzero(cycles > 0):
+            entry.waiting[self._label(int(code), lane)] += float(cycles[code])
+
+    def _label(self, code: int, lane: int) -> str:
+        if code < FIRST_LANE:
+            return "issue" if code == ISSUE else "queue full"
+        reuse, place = divmod(code - FIRST_LANE, len(self.lanes))
+        producer = self.phase.lanes[self.lanes[place]]
+        text = f"{'slot freed by' if reuse else 'data from'} {producer.unit}"
+        return f"other core: {text}" if producer.core != self.phase.lanes[lane].core else text
+
+
+def scalar_lanes(phase: PhaseProgram) -> list[int]:
+    """[core] lane of its scalar unit, -1 where it has none."""
+    return [
+        next((n for n, lane in enumerate(phase.lanes) if lane.core == core and "scalar" in lane.unit), -1)
+        for core in range(len(phase.cores))
+    ]
+
+
+# --- from the tallies of the fast engine -----------------------------------------------------------
+
+
+def played_usage(playback: Playback) -> dict[Key, LaneUsage]:
     """Usage of every unit of every core that had work, over the whole run."""
-    usage: dict[tuple[str, int, str], LaneUsage] = {}
+    units = _Units()
+    begin = 0.0
+    for phase, run in zip(playback.program.phases, playback.runs, strict=True):
+        if run.operations:
+            _add_tallies(units, phase, run, begin)
+        begin = run.finished + playback.program.barrier_cycles
+    return units.finished(playback.makespan)
+
+
+def _add_tallies(units: _Units, phase: PhaseProgram, run: PhaseRun, begin: float) -> None:
+    encoded = run.encoded
+    v, groups = encoded.views(run.state), encoded[at.GROUPS]
+    causes = _Causes(phase, encoded.lanes)
+    lane_of = np.array([i.lane for i in phase.instances])
+    core_of = np.array([phase.lanes[lane].core for lane in lane_of])
+    issued = np.array([i.role is Role.unit for i in phase.instances])
+    counts = v.tallies()[:, :, at.T_COUNT]
+    occupied = v.tallies().view(np.float64)[:, :, at.T_OCCUPIED]
+    busy, reached = (v.lane_times(f).reshape(groups, -1) for f in (at.L_BUSY, at.L_REACHED))
+    for n, lane in enumerate(encoded.lanes):
+        own = issued & (lane_of == lane)
+        for g in np.flatnonzero(counts[:, own].sum(axis=1)):
+            entry = units.enter(phase, int(g), int(lane), begin)
+            entry.busy += float(busy[g, n])
+            entry.occupied += float(occupied[g, own].sum())
+            causes.charge(entry, int(lane), v.waits()[g, n])
+            entry.cursor = float(reached[g, n])
+    fields = at.C_BUSY, at.C_OCCUPIED, at.C_REACHED
+    busy, working, reached = (v.core_times(f).reshape(groups, -1) for f in fields)
+    for core, lane in enumerate(scalar_lanes(phase)):
+        for g in np.flatnonzero(counts[:, core_of == core].sum(axis=1)):
+            entry = units.enter(phase, int(g), lane, begin)
+            entry.busy += float(busy[g, core])
+            entry.occupied += float(working[g, core])
+            causes.charge(entry, lane, v.core_waits()[g, core])
+            entry.cursor = float(reached[g, core])
+
+
+# --- from the rows of a timeline -------------------------------------------------------------------
+
+
+def lane_usage(timeline: Timeline) -> dict[Key, LaneUsage]:
+    """Usage of every unit of every core that had work, over the whole run."""
+    units = _Units()
     begin = 0.0
     for index, phase in enumerate(timeline.program.phases):
         rows = np.flatnonzero(timeline.phase == index)
-        if not len(rows):
-            continue
-        tables = _Tables(timeline, index, rows)
-        for stream, lane, own in tables.segments():
-            start = float(phase.start_cycles[stream]) if index == 0 else begin
-            place = phase.lanes[lane]
-            key = (phase.cores[place.core], stream, place.unit)
-            entry = usage.setdefault(key, LaneUsage(place.unit))
-            entry.wait(start, "launch" if index == 0 else "barrier over all cores")
-            tables.account(entry, own, lane)
-        begin = float(timeline.done[rows].max()) + timeline.program.barrier_cycles
-    for entry in usage.values():
-        entry.wait(timeline.makespan, "finished")
-    return list(usage.values())
+        finished = max(begin, float(phase.start_cycles.max()))  # a core without work is there, too
+        if len(rows):
+            tables = _Tables(timeline, index, rows)
+            for stream, lane, own in tables.segments():
+                tables.account(units.enter(phase, stream, lane, begin), own, lane)
+            finished = max(finished, tables.finished())
+        begin = finished + timeline.program.barrier_cycles
+    return units.finished(timeline.makespan)
 
 
 class _Tables:
@@ -63,18 +162,22 @@ class _Tables:
         self.t, self.rows = timeline, rows
         phase = self.phase = timeline.program.phases[index]
         instances = phase.instances
+        self.causes = _Causes(phase, np.arange(len(phase.lanes)))
         self.lane_of = np.array([i.lane for i in instances])
-        self.core_of = np.array([lane.core for lane in phase.lanes])
+        core_of = np.array([lane.core for lane in phase.lanes])
         self.unit_role = np.array([i.role is Role.unit for i in instances])
         self.issue_time = np.array([i.cost.instructions for i in instances]) * timeline.program.issue_cycles
         self.lane = self.lane_of[timeline.instance[rows]]
-        self.core = self.core_of[self.lane]
+        self.core = core_of[self.lane]
         self.stream = timeline.stream[rows]
-        self.scalar = [
-            next((n for n, lane in enumerate(phase.lanes) if lane.core == c and "scalar" in lane.unit), -1)
-            for c in range(len(phase.cores))
-        ]
+        self.scalar = scalar_lanes(phase)
         self.blocked = self._last_block()
+
+    def finished(self) -> float:
+        """When all is over, scalar units included."""
+        ran = self.t.instance[self.rows]
+        issued = np.where(self.unit_role[ran], self.t.issued[self.rows] + self.issue_time[ran], -np.inf)
+        return float(max(self.t.done[self.rows].max(), issued.max()))
 
     def _last_block(self) -> Ints:
         """For each row the last row of its core whose issue had to wait, or -1."""
@@ -113,14 +216,16 @@ class _Tables:
         rows, since, until = own[gaps], since[gaps], until[gaps]
         t = self.t
         direct = np.isin(t.bound[rows], (Bound.read, Bound.reuse)) & (lane not in self.scalar)
-        self._charge(entry, lane, self._codes(t.bound[rows], t.cause[rows])[direct], (until - since)[direct])
+        codes = self._codes(t.bound[rows], t.cause[rows])
+        self.causes.charge(entry, lane, _summed(codes[direct], (until - since)[direct]))
         # else the scalar unit was late: first for what stopped it last, then for issuing
         rows, since, until = rows[~direct], since[~direct], until[~direct]
         block = self.blocked[rows]
         resumed = np.where(block >= 0, np.clip(t.issued[block], since, until), since)
         block = np.where(block >= 0, block, self.rows[0])  # where none was, resumed - since is 0
-        self._charge(entry, lane, self._codes(t.issue_bound[block], t.issue_cause[block]), resumed - since)
-        self._charge(entry, lane, np.full(len(rows), ISSUE), until - resumed)
+        codes = self._codes(t.issue_bound[block], t.issue_cause[block])
+        self.causes.charge(entry, lane, _summed(codes, resumed - since))
+        self.causes.charge(entry, lane, np.array([(until - resumed).sum()]))  # of the code ISSUE
 
     def _codes(self, bound: Ints, cause: Ints) -> Ints:
         """A number per cause: issue, a full queue, or the kind of dependence and the producer's lane."""
@@ -130,17 +235,10 @@ class _Tables:
         codes = np.where(bound == Bound.queue, QUEUE, codes)
         return np.where((bound != Bound.queue) & (cause < 0), ISSUE, codes)
 
-    def _charge(self, entry: LaneUsage, lane: int, codes: Ints, cycles: Floats) -> None:
-        for code, total in enumerate(np.bincount(codes, weights=cycles)):
-            if total > 0:
-                entry.waiting[self._label(code, lane)] += float(total)
 
-    def _label(self, code: int, lane: int) -> str:
-        if code < FIRST_LANE:
-            return "issue" if code == ISSUE else "queue full"
-        reuse, producer = divmod(code - FIRST_LANE, len(self.phase.lanes))
-        text = f"{'slot freed by' if reuse else 'data from'} {self.phase.lanes[producer].unit}"
-        return f"other core: {text}" if self.core_of[producer] != self.core_of[lane] else text
+def _summed(codes: Ints, cycles: Floats) -> Floats:
+    """Cycles [code]."""
+    return np.bincount(codes, weights=cycles).astype(np.float64)
 
 
 def _groups(rows: Ints, first: Ints, second: Ints) -> Iterator[tuple[int, int, Ints]]:

@@ -14,8 +14,8 @@ from npusim.report import Report, task_us
 from npusim.settings import EngineSettings
 from npusim.simulate import simulate
 
-MOST_OPERATIONS = 2_000_000
-"""timelines beyond are not made twice: it would take minutes"""
+MOST_OF_REFERENCE = 2_000_000
+"""operations beyond which the reference engine does not run twice: it would take minutes"""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def imagine(
     name, cost = max([*report.mechanisms, *report.work], key=lambda item: item[1])
     if cost <= 0:
         return None
-    if report.operations > MOST_OPERATIONS:
+    if engine.engine == "reference" and report.operations > MOST_OF_REFERENCE:
         return WhatIf(name, cost, None, None)
-    time = task_us(simulate(without(program, name), engine.engine, progress)[0])
+    time = task_us(simulate(without(program, name), engine, progress))
     return WhatIf(name, cost, time, report.task_us / time if time else None)
 
 

@@ -194,10 +194,31 @@ def test_run_has_the_keys_that_others_rely_on(result):
     assert all({"name", "max_abs", "limit"} <= set(row) for row in result["numerics"]["range"])
     assert all({"field", "effect"} <= set(row) for row in result["assumed"])
     assert set(result["engine"]) == {
-        "name", "operations", "wall_s", "operations_per_s", "skipped_iterations",
+        "name", "operations", "wall_s", "operations_per_s", "skipped_iterations", "skipped_operations",
+        "tolerance", "error_us", "unsettled",
     }  # fmt: skip
     assert set(result["units"]) == set(result["waiting"]) == UNITS
     assert result["settings"]["profile"] == "toy" and result["settings"]["seed"] == 0
+
+
+@pytest.mark.parametrize("how", [("--engine", "reference"), ("--exact",), ("--tolerance", "1e-6")])
+def test_every_way_of_simulating_says_the_same(cli, how):
+    line = ("run", "tri-inverse", "--matrices", 2400, "--profile", "ascend-910b2", "--no-numerics", "--json")
+    known, found = data(cli(*line)), data(cli(*line, *how))
+    assert known["engine"]["skipped_iterations"] > 0
+    for key in ("time_us", "units", "breakdown", "critical_path", "mechanisms", "bytes"):
+        assert _numbers(found[key]) == pytest.approx(_numbers(known[key]), rel=1e-6, abs=1e-6), key
+    assert found["bound"] == known["bound"] and found["what_if"]["name"] == known["what_if"]["name"]
+    assert found["what_if"]["time_us"] == pytest.approx(known["what_if"]["time_us"], rel=1e-9)
+
+
+def _numbers(value: object) -> dict[str, object]:
+    """All that a part of the JSON says, by place or by name."""
+    if isinstance(value, dict):
+        return {f"{k}.{p}": v for k, child in value.items() for p, v in _numbers(child).items()}
+    if isinstance(value, list):
+        return {row["name"]: row["time_us"] for row in value}
+    return {"": value}
 
 
 def test_busy_and_waiting_sum_to_the_core_time(result):
@@ -624,6 +645,12 @@ BAD = [
     (("compare", "tri-inverse", "--no-timing", "--no-numerics"), ("--no-timing", "drop")),
     ((*RUN, "--no-timing", "--ideal", "flags"), ("--ideal", "--no-timing")),
     ((*RUN, "--no-timing", "--exact"), ("--exact", "timed", "--no-timing")),
+    ((*RUN, "--no-timing", "--tolerance", "1e-6"), ("--tolerance", "timed", "--no-timing")),
+    ((*RUN, "--exact", "--tolerance", "1e-6"), ("--tolerance", "--exact", "drop one of the two")),
+    ((*RUN, "--engine", "reference", "--tolerance", "1e-6"), ("--tolerance", "reference engine", "drop it")),
+    ((*RUN, "--tolerance", "-1"), ("--tolerance: must be >= 0, got -1",)),
+    ((*RUN, "--tolerance", "nan"), ("--tolerance", "nan")),
+    ((*RUN, "--engine", "quick"), ("--engine: must be 'fast' or 'reference', got 'quick'",)),
     ((*RUN, "--no-timing", "--engine", "reference"), ("--engine", "timed")),
     (
         (*RUN, "--no-timing", "--set", "core.groups=2", "--set", "clock_ghz=1"),

@@ -10,6 +10,7 @@ from npusim.lower import lower
 from npusim.problem import Options, Problem, Target
 from npusim.profiles import load_machine
 from npusim.report import UnitUsage, _bound, summarise
+from npusim.totals import of_timeline
 
 
 def usage(busy: float, occupied: float) -> UnitUsage:
@@ -38,7 +39,7 @@ def test_of_the_units_above_80_percent_the_one_occupied_longest_is_the_bound(uni
 def matmul(profile: str, m: int, n: int, k: int, **options: int):
     machine = load_machine(profile)
     kernel = REGISTRY["matmul"].build(Problem(m=m, n=n, k=k), Options(**options), Target.of(machine))
-    return summarise(simulate(lower(kernel, machine)), machine)
+    return summarise(of_timeline(simulate(lower(kernel, machine))), machine)
 
 
 def test_a_large_product_is_bound_by_the_cube():

@@ -25,6 +25,7 @@ from npusim.lower import lower
 from npusim.machine import Machine, override
 from npusim.profiles import load_machine
 from npusim.program import PhaseProgram, Program, Trips
+from npusim.simulate import EngineRun, Listed
 from npusim.timeline import Bound, Timeline
 from npusim.trace import trace_events, write_trace
 
@@ -47,8 +48,13 @@ def timeline_of(seed: int) -> Timeline:
 def written(timeline: Timeline, iterations: int) -> tuple[str, int]:
     """The text of the trace, and how many operations the writer says it kept."""
     stream = StringIO()
-    count = write_trace(timeline, stream, iterations)
-    return stream.getvalue(), count
+    shown = first_trips(timeline, iterations)
+    write_trace(shown, stream, operations=timeline.operations, iterations=iterations)
+    return stream.getvalue(), shown.operations
+
+
+def first_trips(timeline: Timeline, iterations: int) -> Timeline:
+    return Listed(timeline, EngineRun("reference", timeline.operations, 0.0, 0.0)).trips(0, iterations)
 
 
 def events_of(timeline: Timeline, iterations: int) -> list[Event]:
@@ -160,12 +166,12 @@ def test_each_event_has_a_line_of_its_own():
     text, _ = written(timeline_of(3), 2)
     _, _, *lines, end = text.splitlines()
     assert end == "]}"
-    assert [json.loads(line.rstrip(",")) for line in lines] == trace_events(timeline_of(3), 2)
+    assert [json.loads(line.rstrip(",")) for line in lines] == trace_events(first_trips(timeline_of(3), 2))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cores_and_units_have_the_names_of_the_simulator_and_every_value_its_type(seed):
-    for event in trace_events(timeline_of(seed), 2):
+    for event in trace_events(first_trips(timeline_of(seed), 2)):
         assert re.fullmatch(r"core\d+\.(cubecore0|veccore\d+)", event["pid"])
         assert event["tid"] in set(UNITS.values())
         assert isinstance(event["name"], str) and event["ph"] in ("X", "s", "f")
@@ -214,7 +220,7 @@ def test_the_kept_operations_are_those_of_the_first_trips_with_the_times_of_the_
 @pytest.mark.parametrize("seed", SEEDS)
 def test_more_iterations_than_the_run_has_keep_all_of_it(seed):
     timeline = timeline_of(seed)
-    assert len(slices(trace_events(timeline, 10**9))) == timeline.operations
+    assert len(slices(trace_events(first_trips(timeline, 10**9)))) == timeline.operations
 
 
 def test_the_random_kernels_have_what_makes_the_limit_hard():
@@ -299,7 +305,7 @@ def test_a_flow_leads_from_what_was_waited_for_to_what_waited(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_events_are_written_in_order_of_time(seed):
-    events = trace_events(timeline_of(seed), 2)
+    events = trace_events(first_trips(timeline_of(seed), 2))
     assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
 
 
@@ -337,7 +343,7 @@ def one(events: list[Event], name: str, pid: str = "core0.cubecore0") -> Event:
 
 
 def test_an_operation_tells_when_and_where_it_ran_and_what_it_waited_for():
-    events = trace_events(product(), 1)
+    events = trace_events(first_trips(product(), 1))
     assert one(events, "load") == {
         "name": "load", "ph": "X", "pid": "core0.cubecore0", "tid": "MTE2", "ts": 0.001, "dur": 0.128,
         "args": {
@@ -354,13 +360,13 @@ def test_an_operation_tells_when_and_where_it_ran_and_what_it_waited_for():
 
 
 def test_a_clock_of_two_gigahertz_halves_every_time_to_the_nanosecond():
-    to_a = one(trace_events(product(clock_ghz=2), 1), "to a")
+    to_a = one(trace_events(first_trips(product(clock_ghz=2), 1)), "to a")
     assert (to_a["ts"], to_a["dur"]) == (0.120, 0.032)  # 119.5 ns, and 151.5 - 119.5
     assert to_a["args"]["cycles"] == 64
 
 
 def test_a_flow_starts_within_the_producer_a_nanosecond_before_its_end_and_ends_with_the_start():
-    begin, end = [event for event in trace_events(product(), 1) if event["ph"] != "X"][:2]
+    begin, end = [event for event in trace_events(first_trips(product(), 1)) if event["ph"] != "X"][:2]
     assert (begin["tid"], begin["ts"], begin["name"]) == ("MTE2", 0.128, "read")
     assert (end["tid"], end["ts"], end["bp"]) == ("MTE1", 0.239, "e")
 
@@ -375,7 +381,7 @@ def test_streams_of_a_vector_phase_are_the_vector_cores_of_the_groups():
 
     with k.phase("vector", over="vector"):
         k.items([("i", 4)], body)
-    events = trace_events(simulate(lower(k.finish(), toy())), 1)
+    events = trace_events(first_trips(simulate(lower(k.finish(), toy())), 1))
     assert {event["pid"] for event in events} == {
         "core0.veccore0", "core0.veccore1", "core1.veccore0", "core1.veccore1",
     }  # fmt: skip
@@ -390,7 +396,10 @@ def test_a_loop_whose_first_trip_misses_the_l2_is_one_loop(iterations):
         k.loop(5, lambda _: k.load(u, x.at(), label="load"))
     timeline = simulate(lower(k.finish(), toy()))
     assert len(timeline.program.phases[0].body) == 2
-    assert len(trace_events(timeline, iterations)) == min(iterations, 5) * timeline.program.phases[0].streams
+    assert (
+        len(trace_events(first_trips(timeline, iterations)))
+        == min(iterations, 5) * timeline.program.phases[0].streams
+    )
 
 
 def test_an_empty_run_is_an_empty_trace():

@@ -8,6 +8,7 @@ import pytest
 
 from algorithms import REGISTRY
 from npusim.builder import Options, Problem, Target
+from npusim.engine import reference
 from npusim.errors import InputError, Unsupported
 from npusim.ideals import IDEALS, by_mechanism, idealise, work_by_unit
 from npusim.lower import lower
@@ -52,9 +53,9 @@ def test_what_removing_a_mechanism_buys_is_what_a_run_without_it_takes(algorithm
     assert found.time_us < report.task_us
     if found.name in IDEALS:
         ideal = MachineSettings(profile="ascend-910b2", ideal=found.name).machine()
-        assert found.time_us == task_us(simulate(program(algorithm, variant, ideal))[0])
+        assert found.time_us == task_us(simulate(program(algorithm, variant, ideal)))
     else:
-        assert found.time_us == task_us(simulate(without(made, found.name))[0])
+        assert found.time_us == task_us(simulate(without(made, found.name)))
 
 
 @pytest.mark.parametrize("profile", ["toy", "ascend-910b2", "ascend-950pr-9599", "hexagon-class"])
@@ -85,13 +86,13 @@ def test_the_work_of_scalar_units_can_be_what_costs_most():
     assert found and found.name == "scalar units" and found.time_us
     free = {f"core.scalar.{name}_cycles": 0 for name in ("alu", "ub_read", "ub_write")}
     freed = program("column-sweep", "tcuscan", override(machine, free))
-    assert found.time_us == task_us(simulate(freed)[0])
+    assert found.time_us == task_us(simulate(freed))
 
 
 def test_a_unit_without_work_of_its_own_still_shares_memory():
     """All loads at no time of their own: what they move still passes through HBM."""
     made = program("mxr", "published", load_machine("ascend-910b2"), matrices=480)
-    freed = simulate(without(made, "aic_mte2"))[0]
+    freed = reference.simulate(without(made, "aic_mte2"))
     moved = 480 * 32 * 32 * 2 / freed.program.machine.pool_bytes_per_cycle("hbm")
     loads = [i.number for i in freed.program.phases[0].instances if i.name == "load M"]
     spent = sum(float((freed.end - freed.start)[freed.instance == number].sum()) for number in loads)
@@ -123,9 +124,9 @@ def test_nothing_is_imagined_where_nothing_costs_anything():
 
 def test_what_would_take_minutes_is_not_simulated_again(monkeypatch):
     made = program("mxr", "published", load_machine("toy"))
-    report, _ = time_program(made, EngineSettings())
-    monkeypatch.setattr("npusim.whatif.MOST_OPERATIONS", report.operations - 1)
-    found = imagine(made, report, EngineSettings())
+    report, _ = time_program(made, EngineSettings(engine="reference"))
+    monkeypatch.setattr("npusim.whatif.MOST_OF_REFERENCE", report.operations - 1)
+    found = imagine(made, report, EngineSettings(engine="reference"))
     assert found and found.time_us is None and found.speedup is None and found.path_us > 0
 
 

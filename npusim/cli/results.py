@@ -191,7 +191,18 @@ def _event(report: Report, machine: Machine) -> str:
 
 
 def _engine(engine: EngineRun) -> str:
-    return f"{engine.operations:,} operations in {engine.wall_s:.2g} s"
+    """How much was simulated, how much skipped, and how wrong the time may be for it."""
+    said = f"{engine.operations:,} operations in {engine.wall_s:.2g} s"
+    if engine.skipped_iterations:
+        share = percent(engine.skipped_operations / engine.operations)
+        trips = "iteration" if engine.skipped_iterations == 1 else "iterations"
+        said += (
+            f"; {engine.skipped_iterations:,} {trips} skipped ({share}) where all units were as before to "
+            f"{engine.tolerance:g} of a period: off by at most {engine.error_us:.1g} us"
+        )
+    if engine.unsettled:
+        said += f"; no period found in {', '.join(engine.unsettled)}: all of it simulated"
+    return said
 
 
 def _errors(made: Table, numerics: Numerics) -> None:
