@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from npusim import __version__
 from npusim.cli import profile
@@ -16,9 +15,11 @@ from npusim.cli.fields import Json, plain, split, takes
 from npusim.cli.kernels import find_kernel, find_kernels
 from npusim.errors import InputError, Unsupported, did_you_mean
 from npusim.files import check_targets
-from npusim.graph import Kernel
 from npusim.problem import Options, Problem, Settings, refuse
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, refuse_costs
+
+if TYPE_CHECKING:
+    from npusim.graph import Kernel
 
 app = typer.Typer(
     help="How long a tile algorithm takes on an NPU, why, and how wrong its result is.",
@@ -255,6 +256,8 @@ class _progress:
     """A line that counts operations while the engine runs; nothing where nobody looks."""
 
     def __init__(self, enabled: bool) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
         console = Console(stderr=True)
         self.enabled = enabled and console.is_terminal and sys.stdout.isatty()
         self.bar = Progress(

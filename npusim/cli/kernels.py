@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from npusim.errors import InputError, did_you_mean
-from npusim.kernels import KernelEntry
+
+if TYPE_CHECKING:
+    from npusim.kernels import KernelEntry
 
 
 def find_kernel(name: str, algorithm: str | None = None) -> KernelEntry:
