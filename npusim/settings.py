@@ -148,7 +148,8 @@ class EngineSettings(Settings):
         ge=0,
         le=0.01,
         allow_inf_nan=False,
-        description="states are alike if no time differs by more, relative to the period that is skipped",
+        description="states are alike if no time differs by more, relative to the period that is skipped; "
+        "at most 0.01",
     )
     trace: str | None = Field(
         None, min_length=1, description="write the timeline for Perfetto or MindStudio Insight (.json)"

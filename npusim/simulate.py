@@ -30,8 +30,9 @@ Progress = Callable[[int], None]
 class EngineRun:
     """What the engine did. `skipped_iterations`: loop trips not simulated one by one, because the state of
     all units had come back; `tolerance`: by how much, relative to a period, its times may have differed (0:
-    nothing could be skipped); `error_us`: by how much at most the times after all jumps are
-    wrong for that. `unsettled`: phases whose states were compared, and none came back."""
+    nothing could be skipped); `error_us`: by how much at most the times after all jumps are wrong for that;
+    where memory is shared, an estimate. `unsettled`: phases whose states were compared, and none came
+    back."""
 
     name: str
     operations: int

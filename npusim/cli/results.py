@@ -196,10 +196,9 @@ def _engine(engine: EngineRun) -> str:
     if engine.skipped_iterations:
         share = percent(engine.skipped_operations / engine.operations)
         trips = "iteration" if engine.skipped_iterations == 1 else "iterations"
-        said += (
-            f"; {engine.skipped_iterations:,} {trips} skipped ({share}) where all units were as before to "
-            f"{engine.tolerance:g} of a period: off by at most {engine.error_us:.1g} us"
-        )
+        said += f"; {engine.skipped_iterations:,} {trips} skipped ({share}) where all units were "
+        near = f"as before to {engine.tolerance:g} of a period: off by about {engine.error_us:.1g} us at most"
+        said += near if engine.error_us else "exactly as before"
     if engine.unsettled:
         said += f"; no period found in {', '.join(engine.unsettled)}: all of it simulated"
     return said
