@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -16,12 +15,11 @@ import numpy.typing as npt
 
 from npusim.engine.fast import layout as at
 from npusim.program import PhaseProgram, Program
-from npusim.timeline import Bound, Floats, Ints, Timeline
+from npusim.timeline import Floats, Ints, Timeline
 
 if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
     from npusim.engine.fast.run import PhaseRun
-    from npusim.engine.fast.views import Views
 
 FIRST_PIECE, LARGEST_PIECE = 1 << 10, 1 << 15
 """operations that are loaded at once: each time twice as many"""
@@ -207,7 +205,6 @@ class PlaybackStrands:
 
     def strand(self, phase: int, stream: int) -> Strand:
         sizes = self.playback.operations_of(phase)
-        bounds = _bounds(len(self.program.phases[phase].lanes))
 
         def load(low: int, high: int) -> Columns:
             lows = np.zeros_like(sizes)
@@ -217,8 +214,7 @@ class PlaybackStrands:
             found = self.playback.numbered(phase, lows, highs)
             s = found.only(np.argsort(found.seq))
             return Columns(
-                s.instance, s.start, s.end, s.done, bounds[s.bound + 1], s.cause, s.issued,
-                bounds[s.issue_bound + 1], s.issue_cause,
+                s.instance, s.start, s.end, s.done, s.bound, s.cause, s.issued, s.issue_bound, s.issue_cause
             )  # fmt: skip
 
         regions = _regions(self.playback.runs[phase], stream)
@@ -230,15 +226,6 @@ class PlaybackStrands:
         return np.where(v.group(at.SEQ_NEXT) > 0, v.last_done(), -np.inf)
 
 
-@lru_cache
-def _bounds(lanes: int) -> Ints:
-    """[code of a cause + 1] -> member of Bound."""
-    found: Ints = np.array([
-        Bound.order, Bound.issue, Bound.queue, *[Bound.read] * lanes, *[Bound.reuse] * lanes,
-    ])  # fmt: skip
-    return found
-
-
 def _regions(run: PhaseRun, stream: int) -> tuple[Region, ...]:
     """What was jumped over of a stream; without those at its end that were not over yet."""
     regions = []
@@ -247,16 +234,7 @@ def _regions(run: PhaseRun, stream: int) -> tuple[Region, ...]:
             continue
         v, each = point.period.ends()[1], int(point.period.operations[stream])
         first = int(v.group(at.SEQ_NEXT)[stream])
-        end = _under_way(v, stream) + point.periods * each
+        end = int(v.fronts()[stream].min()) + point.periods * each
         if first < end:
             regions.append(Region(first, end, each))
     return tuple(regions)
-
-
-def _under_way(v: Views, stream: int) -> int:
-    """The first operation of a stream that is not over."""
-    lanes = v.size(at.LANES)
-    over, walked = (v.lane(field)[stream * lanes :][:lanes] for field in (at.L_FINISHED, at.L_WALKED))
-    busy = np.flatnonzero(over < walked)
-    numbers = v.steps()[stream * lanes + busy, over[busy] % v.size(at.RING), at.SEQ]
-    return int(numbers.min(initial=v.group(at.SEQ_NEXT)[stream]))

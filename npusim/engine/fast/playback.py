@@ -14,7 +14,7 @@ from npusim.engine.fast.run import PhaseRun
 from npusim.engine.fast.views import Floats, Ints
 from npusim.order import instance_at
 from npusim.program import Program
-from npusim.timeline import ELSEWHERE, NOWHERE, Bound, Timeline
+from npusim.timeline import ELSEWHERE, NOWHERE, Timeline
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +67,11 @@ def timeline(program: Program, parts: list[tuple[int, Steps]]) -> Timeline:
     for phase, found in sorted(by_phase.items()):
         steps = Steps.chained(found)
         steps = steps.only(np.lexsort((steps.seq, steps.group)))
-        lanes = len(program.phases[phase].lanes)
         columns.append({
             "phase": np.full(len(steps), phase), "stream": steps.group, "instance": steps.instance,
             "start": steps.start, "end": steps.end, "done": steps.done,
-            "bound": _bounds(steps.bound, lanes), "cause": _rows_of(program, phase, steps, steps.cause, size),
-            "issued": steps.issued, "issue_bound": _bounds(steps.issue_bound, lanes),
+            "bound": steps.bound, "cause": _rows_of(program, phase, steps, steps.cause, size),
+            "issued": steps.issued, "issue_bound": steps.issue_bound,
             "issue_cause": _rows_of(program, phase, steps, steps.issue_cause, size),
         })  # fmt: skip
         size += len(steps)
@@ -80,14 +79,6 @@ def timeline(program: Program, parts: list[tuple[int, Steps]]) -> Timeline:
     empty: Ints = np.zeros(0, dtype=np.int64)
     joined: dict[str, Any] = {n: np.concatenate([c[n] for c in columns]) if columns else empty for n in names}
     return Timeline(program, **joined)
-
-
-def _bounds(codes: Ints, lanes: int) -> Ints:
-    """Codes of causes as members of Bound."""
-    bounds = np.where(codes >= at.BY_LANE + lanes, int(Bound.reuse), int(Bound.read))
-    bounds = np.where(codes == at.BY_QUEUE, int(Bound.queue), bounds)
-    bounds = np.where(codes == at.BY_ISSUE, int(Bound.issue), bounds)
-    return np.where(codes == at.NO_BOUND, int(Bound.order), bounds)
 
 
 def _rows_of(program: Program, phase: int, steps: Steps, cause: Ints, before: int) -> Ints:

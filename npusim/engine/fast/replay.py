@@ -33,6 +33,7 @@ from npusim.engine.fast.layout import (
 )  # fmt: skip
 from npusim.engine.fast.run import Checkpoint, Memory, PhaseRun, Rows, step
 from npusim.engine.fast.views import Floats, Ints, Mask, Views
+from npusim.timeline import Bound
 
 CHUNK, LARGEST = 1 << 12, 1 << 18
 """operations that a phase runs on before it is looked whether that was enough; at most, where there are
@@ -42,9 +43,7 @@ many"""
 @dataclass(frozen=True, eq=False)
 class Steps:
     """Operations that ran, in no order. `seq`: number in program order of the group (of that phase); `cause`,
-    `issue_cause`: the same of what was waited for last, or -1. `bound`, `issue_bound`: codes of causes: -1
-    the order of the unit or core, 0 issue, 1 a full queue, from 2 a result of lane `bound - 2`, and from 2 +
-    lanes a slot freed by a lane; lanes are those of the phase."""
+    `issue_cause`: the same of what was waited for last, or -1; `bound`, `issue_bound`: members of Bound."""
 
     group: Ints
     seq: Ints
@@ -72,20 +71,21 @@ class Steps:
 
 
 def steps_of(encoded: Encoded, words: Ints) -> Steps:
+    """Rows that machine code wrote down."""
     rows = words.reshape(-1, ROW_SIZE)
     times = rows.view(np.float64)
 
-    def code(column: Ints) -> Ints:
-        """By lanes of the phase instead of those in use."""
-        used, lanes = encoded.lanes, len(encoded.phase.lanes)
-        slot, lane = np.divmod(np.maximum(column - at.BY_LANE, 0), max(1, len(used)))
-        full = at.BY_LANE + slot * lanes + (used[lane] if len(used) else 0)
-        return np.where(column >= at.BY_LANE, full, column)
+    def bounds(codes: Ints) -> Ints:
+        """Codes of causes as members of Bound."""
+        found = np.where(codes >= at.BY_LANE + len(encoded.lanes), int(Bound.reuse), int(Bound.read))
+        found = np.where(codes == at.BY_QUEUE, int(Bound.queue), found)
+        found = np.where(codes == at.BY_ISSUE, int(Bound.issue), found)
+        return np.where(codes == at.NO_BOUND, int(Bound.order), found)
 
     return Steps(
         rows[:, R_GROUP].copy(), rows[:, R_SEQ].copy(), rows[:, R_INSTANCE].copy(), times[:, R_START].copy(),
-        times[:, R_END].copy(), times[:, R_DONE].copy(), code(rows[:, R_BOUND]), rows[:, R_CAUSE].copy(),
-        times[:, R_ISSUED].copy(), code(rows[:, R_ISSUE_BOUND]), rows[:, R_ISSUE_CAUSE].copy(),
+        times[:, R_END].copy(), times[:, R_DONE].copy(), bounds(rows[:, R_BOUND]), rows[:, R_CAUSE].copy(),
+        times[:, R_ISSUED].copy(), bounds(rows[:, R_ISSUE_BOUND]), rows[:, R_ISSUE_CAUSE].copy(),
     )  # fmt: skip
 
 
@@ -195,25 +195,13 @@ def stream(
 
 def over(v: Views, last: Ints) -> bool:
     """Whether all operations [group, lane] before number `last` are over."""
-    if (v.group(at.SEQ_NEXT) < last.max(axis=1, initial=0)).any():
-        return False
-    lanes, steps = _heads(v, at.L_WALKED)
-    return bool((steps[:, at.SEQ] >= last.reshape(-1)[lanes]).all())
-
-
-def fronts(v: Views) -> Ints:
-    """[group, lane] number of the first operation that is not over."""
-    lanes = v.size(at.LANES)
-    found = np.repeat(v.group(at.SEQ_NEXT), lanes)
-    own, steps = _heads(v, at.L_WALKED)
-    found[own] = steps[:, at.SEQ]
-    return found.reshape(-1, lanes)
+    return bool((v.fronts() >= last).all())
 
 
 def started_until(v: Views, end: float) -> bool:
     """Whether all that started before `end` is over. Transfers must have come to `end`: nothing else is still
     to start before."""
-    starts = _heads(v, at.L_STARTED)[1].view(np.float64)[:, at.START]
+    starts = _heads(v, at.L_STARTED).view(np.float64)[:, at.START]
     return bool((starts >= end).all())
 
 
@@ -222,15 +210,15 @@ def issued_until(v: Views, end: float) -> bool:
     issuing = v.core(at.C_CLOSED) == 0
     if (v.core_times(at.C_NOW)[issuing] < end).any():
         return False
-    issued = _heads(v, at.L_ISSUED)[1].view(np.float64)[:, at.ISSUED]
+    issued = _heads(v, at.L_ISSUED).view(np.float64)[:, at.ISSUED]
     return bool((issued - v.words.view(np.float64)[at.ISSUE] >= end).all())
 
 
-def _heads(v: Views, upto: int) -> tuple[Ints, Ints]:
-    """Lanes with a step that is not over and that the field `upto` counts, and those steps."""
+def _heads(v: Views, upto: int) -> Ints:
+    """[step] the first of each lane that is not over, if the field `upto` counts it."""
     first = v.lane(at.L_FINISHED)
     lanes = np.flatnonzero(first < v.lane(upto))
-    return lanes, v.steps()[lanes, first[lanes] % v.size(at.RING)]
+    return v.steps()[lanes, first[lanes] % v.size(at.RING)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,14 +246,14 @@ def stretches(run: PhaseRun, group: int | None) -> Iterator[Stretch]:
     """The parts of a run, of one group or (None) of all, that were simulated, and how often the last period
     of each was repeated."""
     points, ahead = [_start(run, group)], 0
-    first = fronts(points[0].views())
+    first = points[0].views().fronts()
     for point in run.checkpoints:
         if point.group != group:
             continue
         points.append(point)
         if (period := point.period) is None:
             continue
-        repeated, end = (fronts(v) for v in period.ends())
+        repeated, end = (v.fronts() for v in period.ends())
         yield Stretch(tuple(points), ahead, first, end, repeated, point.periods, period.cycles)
         points, ahead, first = [point], point.periods + 1, end + point.periods * period.operations[:, None]
     last = run.encoded.views(run.state).group(at.SEQ_NEXT).copy()

@@ -49,6 +49,15 @@ class Views:
         drained = self.lane_times(at.L_DRAINED).reshape(self.size(at.GROUPS), -1)
         return np.asarray(drained.max(axis=1, initial=0.0))
 
+    def fronts(self) -> Ints:
+        """[group, lane] number of the first operation that is not over"""
+        lanes = self.size(at.LANES)
+        found = np.repeat(self.group(at.SEQ_NEXT), lanes)
+        first = self.lane(at.L_FINISHED)
+        own = np.flatnonzero(first < self.lane(at.L_WALKED))
+        found[own] = self.steps()[own, first[own] % self.size(at.RING), at.SEQ]
+        return found.reshape(-1, lanes)
+
     def cores(self) -> Ints:
         return self.table(at.CORE, self.size(at.GROUPS) * self.size(at.CORES), at.CORE_SIZE)
 
