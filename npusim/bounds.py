@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
-from npusim.graph import Access, Fault, Index, Items, Node, Operation, Phase, item_variable, tiles_of
+from npusim.graph import (
+    Access,
+    Fault,
+    Index,
+    Items,
+    Loop,
+    Node,
+    Operation,
+    Phase,
+    item_variable,
+    table_variable,
+    tiles_of,
+)
 
-Extent = tuple[int, int]
-"""least and largest value of a loop variable"""
+Ints = npt.NDArray[np.int64]
+Extent = tuple[int, int] | tuple[Ints, Ints]
+"""least and largest value of a loop variable; of one that a table rules, per item"""
 
 
 def bounds(phase: Phase) -> Iterator[Fault]:
@@ -28,9 +42,26 @@ def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[F
                     for name, size in node.axes
                     for j in range(group)
                 }
-                yield from _nodes(body, {**extents, **own})
+                yield from _nodes(body, {**extents, **own, **_looked_up(node)})
         elif int(np.max(node.count)) > 0:
-            yield from _nodes(node.body, {**extents, node.var: (0, int(np.max(node.count)) - 1)})
+            yield from _nodes(node.body, {**extents, node.var: _trips(node, extents)})
+
+
+def _looked_up(items: Items) -> dict[str, Extent]:
+    """What the tables of some items give for each of them."""
+    if not items.tables:
+        return {}
+    values = items.variables(np.arange(items.total), 1)
+    names = [table_variable(name) for name, _ in items.tables]
+    return {name: (values[name], values[name]) for name in names}
+
+
+def _trips(loop: Loop, extents: Mapping[str, Extent]) -> Extent:
+    """Per item where the items have tables, too: a longer sequence begins elsewhere."""
+    tables = any(isinstance(low, np.ndarray) for low, _ in extents.values())
+    if tables and isinstance(loop.count, np.ndarray):
+        return np.zeros_like(loop.count), loop.count - 1  # without a trip it stays before its start
+    return 0, int(np.max(loop.count)) - 1
 
 
 def _operation(op: Operation, extents: Mapping[str, Extent]) -> Iterator[Fault]:
@@ -73,8 +104,9 @@ def _access(op: Operation, access: Access, extents: Mapping[str, Extent]) -> Ite
 
 def _inside(start: Index, size: int, limit: int, extents: Mapping[str, Extent]) -> bool:
     """start .. start + size lies in 0 .. limit for all values of the variables."""
-    least = largest = start.const
+    least: int | Ints = start.const
+    largest: int | Ints = start.const
     for name, factor in start.terms:
-        ends = [factor * end for end in extents[name]]
-        least, largest = least + min(ends), largest + max(ends)
-    return size >= 1 and least >= 0 and largest + size <= limit
+        low, high = extents[name] if factor >= 0 else extents[name][::-1]
+        least, largest = least + factor * low, largest + factor * high
+    return size >= 1 and bool(np.min(least) >= 0) and bool(np.max(largest) + size <= limit)

@@ -8,7 +8,7 @@ version, and which version a handle still names. This is the one module that alg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -32,6 +32,7 @@ from npusim.arguments import (
 from npusim.dtypes import accumulator
 from npusim.dtypes import dtype as find_dtype
 from npusim.errors import GraphError, InputError, Unsupported
+from npusim.fuse import fuse
 from npusim.graph import (
     Access,
     Bools,
@@ -47,6 +48,7 @@ from npusim.graph import (
     Tile,
     View,
     item_variable,
+    table_variable,
 )
 from npusim.kernels import Algorithm, KernelEntry, Shapes
 from npusim.names import drop_names, needed
@@ -77,6 +79,7 @@ __all__ = [
     "View",
     "accumulator_of",
     "bytes_of",
+    "fuse",
     "operand_scale",
 ]  # fmt: skip
 
@@ -115,6 +118,7 @@ class KernelBuilder(Writer):
         self.settings: dict[str, object] = {}
         self._phases: list[Phase] = []
         self._loops = 0
+        self._flags: set[Tile] = set()
         self._phase = ""
         self._over: Literal["group", "vector"] = "group"
 
@@ -184,10 +188,13 @@ class KernelBuilder(Writer):
         body: Callable[[list[Item]], None],
         group: int = 1,
         deal: Deal = "cyclic",
+        tables: Mapping[str, npt.NDArray[np.int64]] | None = None,
     ) -> None:
         """Deal all combinations of `axes` to the cores, `group` consecutive ones a trip.
 
-        `body` is called with the items of one trip; a ragged last trip is built by a second call.
+        `body` is called with the items of one trip; a ragged last trip is built by a second call. `tables`
+        gives, for some axes, a number for each value (where a sequence begins, say); an item then ends with
+        the indices of these, in their order.
         """
         shape = axes_of(axes)
         total = math.prod(size for _, size in shape)
@@ -198,10 +205,29 @@ class KernelBuilder(Writer):
             deal = (whole("the rows of a grid", deal[0], 1), whole("the columns of a grid", deal[1], 1))
         else:
             one_of("items", "they cannot be dealt", deal, ("cyclic", "contiguous"))
-        full = self._block(lambda: body(self._trip(shape, group)))
+        given = self._tables(dict(shape), {} if tables is None else tables, group)
+        looked_up = tuple(Index(0, ((table_variable(name), 1),)) for name, _ in given)
+        full = self._block(lambda: body([(*item, *looked_up) for item in self._trip(shape, group)]))
         rest = total % group
         ragged = self._block(lambda: body(self._trip(shape, rest))) if rest else ()
-        self._emit(Items(shape, group, deal, full, ragged))
+        self._emit(Items(shape, group, deal, full, ragged, tables=given))
+
+    @staticmethod
+    def _tables(
+        axes: Mapping[str, int], tables: Mapping[str, npt.NDArray[np.int64]], group: int
+    ) -> tuple[tuple[str, npt.NDArray[np.int64]], ...]:
+        if not isinstance(tables, Mapping) or not set(tables) <= set(axes):
+            raise wrong(
+                f"tables= has a table of numbers for some of the axes {', '.join(axes)}, got {tables!r}"
+            )
+        if any("." in name for name in axes):
+            raise wrong(f"the name of an axis has no dot, got {', '.join(axes)}")
+        if tables and group != 1:
+            raise wrong(f"items with tables are dealt one by one (group=1), got group={group}")
+        for name, values in tables.items():
+            if len(table(f"the table of axis {name}", values)) != axes.get(name):
+                raise wrong(f"the table of axis {name} has {len(values)} values; the axes are {dict(axes)}")
+        return tuple((name, np.asarray(values, dtype=np.int64)) for name, values in tables.items())
 
     def cores(self, body: Callable[[Index], None], name: str = "core") -> None:
         """Run `body(core)` once on every core group, or in a phase over 'vector' on every vector core; `core`
@@ -249,24 +275,70 @@ class KernelBuilder(Writer):
 
     # --- operations --------------------------------------------------------------------------
 
-    def load(self, dst: Tile | View, src: Access, label: str = "", fresh: bool = False) -> Version:
+    def flag(self, name: str) -> Tile:
+        """A flag in global memory that a `load` or `store` sets, and another one, or a `wait`, waits for.
+
+        Tiles order what uses them; a flag orders what meets in a tensor only, or does not meet at all.
+        """
+        made = self.tile(name, "GM", (1, 1), "int8")
+        self._flags.add(made)
+        return made
+
+    def load(
+        self,
+        dst: Tile | View,
+        src: Access,
+        label: str = "",
+        fresh: bool = False,
+        after: Tile | None = None,
+        sets: Tile | None = None,
+    ) -> Version:
         """Global memory -> tile, rounding to the tile's dtype; by the machine's route.
 
         Filling a part of a tile keeps its version; `fresh` begins a new one (as all writes of a whole tile
-        do), in which the other parts are zero: a ragged tile, or the first part of several.
+        do), in which the other parts are zero: a ragged tile, or the first part of several. It waits for the
+        flag `after`, and sets the flag `sets`, for which all that waited for its last setting must be done.
         """
         target = view_of(dst)
         source = self._detour(access_of(src), target.tile, self._route("GM", target.tile.level), label)
-        return self._write(copy_kind(source), target, (source,), label=label, fresh=fresh)
+        return self._write(
+            copy_kind(source), target, (source,), label=label, fresh=fresh, sets=self._set(sets),
+            after=self._after(after),
+        )  # fmt: skip
 
-    def store(self, dst: Access, src: Operand, label: str = "", stream: bool = False) -> None:
-        """Tile -> global memory, rounding to the tensor's dtype; by the machine's route."""
+    def _flag(self, option: str, flag: Tile) -> Tile:
+        if not isinstance(flag, Tile) or flag not in self._flags:
+            raise wrong(f"{option}= takes a flag of this builder, k.flag(name), got {flag!r}")
+        return flag
+
+    def _after(self, flag: Tile | None) -> View | None:
+        return None if flag is None else self._flag("after", flag).view()
+
+    def _set(self, flag: Tile | None) -> Tile | None:
+        """The flag, with one more setting of it counted."""
+        if flag is not None:
+            self._flag("sets", flag)
+            self._writes[flag] += 1
+            self._block_writes[flag, self._block_ids[-1] if self._block_ids else 0] += 1
+        return flag
+
+    def store(
+        self,
+        dst: Access,
+        src: Operand,
+        label: str = "",
+        stream: bool = False,
+        after: Tile | None = None,
+        sets: Tile | None = None,
+    ) -> None:
+        """Tile -> global memory, rounding to the tensor's dtype; by the machine's route. Flags as above."""
         if access_of(dst).tensor.role not in ("output", "workspace"):
             raise wrong(f"tensor {dst.tensor.name} is no output; declare what is stored with k.output(...)")
         source: View | Access = self._read(src)
         assert isinstance(source, View)
         source = self._detour(source, dst.tensor, self._route(source.tile.level, "GM"), label)
-        self._emit(Operation(OpKind.store, dst, (source,), label=label, stream=stream))
+        flags = {"sets": self._set(sets), "after": self._after(after)}
+        self._emit(Operation(OpKind.store, dst, (source,), label=label, stream=stream, **flags))  # type: ignore[arg-type]
 
     def move(
         self,
@@ -340,15 +412,19 @@ class KernelBuilder(Writer):
         reads = tuple(self._read(src) for src in srcs)
         return self._write(OpKind.vector, dst, reads, into, function, imm, scratch=scratch, label=label)
 
-    def scalar(self, function: str, *srcs: Operand, on: Place = "cube", label: str = "") -> None:
+    def scalar(
+        self, function: str, *srcs: Operand, on: Place = "cube", label: str = "", times: int = 1
+    ) -> None:
         """Work of a scalar unit: 'read' of a vector result stops it until the result is there, 'write'
-        of an element keeps the tile's version, 'alu' touches no tile. It costs time and has no values."""
+        of an element keeps the tile's version, 'alu' touches no tile. It costs time and has no values;
+        `times`: so many instructions in a row."""
         text("the scalar function", function)
         text(f"on of scalar {function}", on)
         reads = tuple(self._read(src) for src in srcs)
         dst, reads = (reads[0], ()) if function == "write" and reads else (None, reads)
         into = dst is not None
-        self._emit(Operation(OpKind.scalar, dst, reads, function=function, into=into, on=on, label=label))
+        count = None if times == 1 else float(whole("times of a scalar operation", times, 1))
+        self._emit(Operation(OpKind.scalar, dst, reads, function, count, into=into, on=on, label=label))
 
     def wait(self, tile: Operand, on: str) -> None:
         """Wait until `tile` is ready: on a place ('cube', 'rows', 'first', ..) the scalar units of those

@@ -23,6 +23,7 @@ from npusim.graph import (
     Operation,
     Phase,
     Place,
+    Tensor,
     Tile,
     View,
     operations,
@@ -108,10 +109,15 @@ def _vector_shape_problem(op: Operation, dst: tuple[int, int], srcs: list[tuple[
 _SHAPE_RULES: dict[str, Callable[[Shape, list[Shape]], bool]] = {
     "none": lambda dst, srcs: True,
     "same": lambda dst, srcs: all(src == dst for src in srcs),
+    "down": lambda dst, srcs: all(src == dst for src in srcs),
     "to_column": lambda dst, srcs: dst == (srcs[0][0], 1),
     "to_row": lambda dst, srcs: dst == (1, srcs[0][1]),
     "from_column": lambda dst, srcs: srcs[0] == (dst[0], 1),
     "from_row": lambda dst, srcs: srcs[0] == (1, dst[1]),
+    "row_to_column": lambda dst, srcs: srcs[0] == dst[::-1] and dst[1] == 1,
+    "turned": lambda dst, srcs: srcs[0] == dst[::-1],
+    "by_column": lambda dst, srcs: srcs[0] == dst and srcs[1] == (dst[0], 1),
+    "by_scalar": lambda dst, srcs: srcs[0] == dst and srcs[1] == (1, 1),
     "vecmat": lambda dst, srcs: srcs[0] == (1, srcs[1][0]) and dst == (1, srcs[1][1]),
     "sweep": lambda dst, srcs: dst[0] == 1 and srcs[0] == (dst[1], dst[1]),
     "blocks": lambda dst, srcs: dst[0] % dst[1] == 0 and all(src == dst for src in srcs),
@@ -182,7 +188,7 @@ def places(phase: Phase) -> Iterator[Fault]:
                     f"{op.name}: {_named(src)} is placed {there}, but the result "
                     f"{op.dst.tile.name} {here}; give both the same place",
                 )
-            elif there == "rows" and phase.over == "group" and VECTOR[op.function].rule in _WHOLE:
+            elif there == "rows" and phase.over == "group" and _is_needed_whole(op, src):
                 yield (
                     op,
                     f"{op.name}: every vector core needs all rows of {_named(src)}, "
@@ -190,7 +196,12 @@ def places(phase: Phase) -> Iterator[Fault]:
                 )
 
 
-_WHOLE = ("to_row", "from_row", "vecmat", "sweep", "blocks")
+def _is_needed_whole(op: Operation, src: View | Access) -> bool:
+    rule = VECTOR[op.function].rule
+    return rule in _WHOLE or (rule == "by_scalar" and src is op.srcs[1])
+
+
+_WHOLE = ("to_row", "from_row", "row_to_column", "turned", "down", "vecmat", "sweep", "blocks")
 """shape rules of the functions that go across rows, so that a share of the rows is not enough"""
 
 
@@ -264,19 +275,29 @@ def items(phase: Phase) -> Iterator[Fault]:
 
 
 def order(phase: Phase) -> Iterator[Fault]:
-    """Nothing orders a load behind a store to the same tensor: another phase, or a tile in GM, does."""
-    stored = {
-        op.dst.tensor
-        for op in operations(phase.nodes)
-        if op.kind is OpKind.store and isinstance(op.dst, Access)
-    }
+    """Nothing orders a load behind a store to the same tensor: another phase, a tile in GM or a flag does."""
+    stored: dict[Tensor, set[Tile | None]] = {}
+    places: set[tuple[Access, Tile | None]] = set()
+    for op in operations(phase.nodes):
+        if op.kind is OpKind.store and isinstance(op.dst, Access):
+            stored.setdefault(op.dst.tensor, set()).add(op.sets)
+            places.add((op.dst, op.sets))
     for op in operations(phase.nodes):
         for src in op.srcs:
-            if isinstance(src, Access) and src.tensor in stored:
+            if not isinstance(src, Access) or src.tensor not in stored:
+                continue
+            if op.after is None or stored[src.tensor] != {op.after.tile}:
                 yield (
                     op,
                     f"{op.name} loads tensor {src.tensor.name}, which the same phase stores; nothing orders "
-                    "the two: load it in a later phase, or hand the data over in a tile at GM",
+                    "the two: load it in a later phase, hand the data over in a tile at GM, or let each "
+                    "store set a flag (sets=) and the load wait for it (after=)",
+                )
+            elif (src, op.after.tile) not in places:
+                yield (
+                    op,
+                    f"{op.name} loads {src} after flag {op.after.tile.name}, which no store to that very "
+                    "place sets; what another item stores is another core's, and no flag orders the two",
                 )
 
 
@@ -331,6 +352,10 @@ def _undefined(nodes: tuple[Node, ...], written: set[Tile]) -> Iterator[Fault]:
                 if op.adds and op.dst.tile not in written:
                     yield op, f"{op.name} adds to tile {op.dst.tile.name} before anything wrote it"
                 written.add(op.dst.tile)
+            if op.after is not None and op.after.tile not in written:
+                yield op, f"{op.name} waits for flag {op.after.tile.name} before anything set it"
+            if op.sets is not None:
+                written.add(op.sets)
 
 
 RULES: dict[str, Callable[[Phase], Iterator[Fault]]] = {

@@ -170,12 +170,12 @@ def find_path(machine: Machine, key: str) -> Path:
 # --- scalar, flags, barriers, launch -----------------------------------------------------------
 
 
-def scalar(machine: Machine, function: str) -> Cost:
-    """One scalar instruction: 'read' or 'write' of an element of UB, or 'alu'."""
+def scalar(machine: Machine, function: str, times: int = 1) -> Cost:
+    """Scalar instructions in a row: 'read' or 'write' of an element of UB, or 'alu'."""
     fields = {"read": "ub_read_cycles", "write": "ub_write_cycles", "alu": "alu_cycles"}
     if function not in fields:
         raise Unsupported(f"no scalar function {function!r}; known: {', '.join(fields)}")
-    cycles = getattr(machine.core.scalar, fields[function]).value
+    cycles = times * getattr(machine.core.scalar, fields[function]).value
     return Cost(cycles, terms=((f"core.scalar.{fields[function]}", cycles),))
 
 

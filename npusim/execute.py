@@ -21,6 +21,7 @@ from npusim.errors import InputError
 from npusim.graph import (
     Access,
     Bools,
+    Index,
     Items,
     Kernel,
     Loop,
@@ -165,7 +166,8 @@ class _Run:
                 self.nodes(loop.body, {**env, loop.var: trip})
             return
         counts, outer = counts[self.items], self.active
-        for trip in range(int(counts.max(initial=0))):
+        going = counts if outer is None else counts[outer]
+        for trip in range(int(going.max(initial=0))):
             self.active = trip < counts if outer is None else outer & (trip < counts)
             self.nodes(loop.body, {**env, loop.var: trip})
         self.active = outer
@@ -321,10 +323,15 @@ class _Run:
 
     def places(self, access: Access, env: dict[str, Any]) -> tuple[Array, ...]:
         """Index arrays [batch or 1, 1, 1], .., [.., rows, 1], [.., 1, cols] into the tensor."""
-        lead = [np.reshape(index.evaluate(env), (-1, 1, 1)) for index in access.lead]
-        row = np.reshape(access.row.evaluate(env), (-1, 1, 1)) + np.arange(access.rows)[:, None]
-        col = np.reshape(access.col.evaluate(env), (-1, 1, 1)) + np.arange(access.cols)
+        lead = [self.place(index, env) for index in access.lead]
+        row = self.place(access.row, env) + np.arange(access.rows)[:, None]
+        col = self.place(access.col, env) + np.arange(access.cols)
         return (*lead, row, col)
+
+    def place(self, index: Index, env: dict[str, Any]) -> Array:
+        """[batch or 1, 1, 1]; items that have finished, and may be beyond the tensor, stay at the start."""
+        value: Array = np.reshape(index.evaluate(env), (-1, 1, 1))
+        return value if self.active is None else np.where(self.active[:, None, None], value, 0)
 
     def note(self, name: str, dtype_name: str, scale: float, value: Array, saturated: int) -> None:
         """Update the range of what operation `name` writes."""

@@ -220,6 +220,10 @@ class Operation:
     """per source: which 16x16 fractals are non-zero (product) or taken (move); None: all"""
     scratch: Tile | None = None
     """a tile the instructions use in between; it only takes room"""
+    sets: Tile | None = None
+    """a flag that a load or store sets: it waits until the readers of the flag's last setting are done"""
+    after: View | None = None
+    """a flag that a load or store waits for"""
     on: str = ""
     """core, unit or scope of a scalar, wait or barrier operation"""
     label: str = ""
@@ -253,7 +257,8 @@ class Items:
     """Independent pieces of work, numbered row-major over `axes`, dealt to the cores in groups.
 
     A trip of `body` handles `group` consecutive items; a last, ragged trip runs `ragged`. The
-    variables of item j of a trip are 'axis.j' ('axis' where group is 1).
+    variables of item j of a trip are 'axis.j' ('axis' where group is 1). `tables`: for some axes a number
+    for each of its values, as variable 'axis.of' (dealt one by one only).
     """
 
     axes: tuple[tuple[str, int], ...]
@@ -263,6 +268,7 @@ class Items:
     ragged: tuple[Node, ...] = ()
     where: str = ""
     """'path:line' where a user's own kernel says so"""
+    tables: tuple[tuple[str, npt.NDArray[np.int64]], ...] = ()
 
     @property
     def total(self) -> int:
@@ -276,11 +282,18 @@ class Items:
             places = np.unravel_index(np.asarray(trip) * self.group + j, sizes)
             for (name, _), place in zip(self.axes, places, strict=True):
                 env[item_variable(name, j, group)] = place
+        for name, table in self.tables:
+            env[table_variable(name)] = table[env[name]]
         return env
 
 
 def item_variable(axis: str, j: int, group: int) -> str:
     return axis if group == 1 else f"{axis}.{j}"
+
+
+def table_variable(axis: str) -> str:
+    """The variable that holds what a table of the axis gives."""
+    return f"{axis}.of"
 
 
 Node = Operation | Loop | Items
@@ -339,3 +352,7 @@ def tiles_of(op: Operation) -> Iterator[View]:
             yield end
     if op.scratch is not None:
         yield op.scratch.view()
+    if op.sets is not None:
+        yield op.sets.view()
+    if op.after is not None:
+        yield op.after

@@ -249,6 +249,12 @@ class _PhaseLowering:
         if op.scratch is not None:
             for buffer in self._buffers(op.scratch, core):
                 yield buffer, Use.write, 0
+        if op.after is not None:
+            for buffer in self._buffers(op.after.tile, core):
+                yield buffer, Use.read, op.after.back
+        if op.sets is not None:
+            for buffer in self._buffers(op.sets, core):
+                yield buffer, Use.join if order else Use.write, 0
 
     def _buffers(self, tile: Tile, core: int) -> list[int]:
         """UB is private to a vector core, so another core's operation deals with the buffers of all that
@@ -277,7 +283,8 @@ class _PhaseLowering:
             if unit in self.lane_of:
                 return Instance("wait", self.lane_of[unit], Cost(0.0))
             return Instance("wait", scalar, Cost(0.0), role=Role.scalar)
-        return Instance(op.name, scalar, cost.scalar(self.machine, op.function), role=Role.scalar)
+        found = cost.scalar(self.machine, op.function, int(op.immediate or 1))
+        return Instance(op.name, scalar, found, role=Role.scalar)
 
     def _scalar_unit(self, core: int) -> str:
         return "aiv_scalar" if self.cores[core].startswith("aiv") else "aic_scalar"

@@ -174,6 +174,15 @@ def _row_step_instructions(rows: int, cols: int, _: int) -> list[Instruction | H
     ]
 
 
+def _running_sum_instructions(rows: int, cols: int, _: int) -> list[Instruction | HandOver]:
+    """Row by row: add to an accumulator row, copy that out; each needs the one before."""
+    return [
+        Instruction("copy", 1, cols, count=2, dependent=True),
+        *(rows - 1)
+        * [Instruction("add", 1, cols, dependent=True), Instruction("copy", 1, cols, dependent=True)],
+    ]
+
+
 VECTOR: dict[str, VectorOp] = {
     "add": VectorOp("a + b", 2, "same", np.add),
     "sub": VectorOp("a - b", 2, "same", np.subtract),
@@ -188,6 +197,7 @@ VECTOR: dict[str, VectorOp] = {
     "exp": VectorOp("e to the a", 1, "same", np.exp),
     "ln": VectorOp("natural logarithm of a", 1, "same", np.log),
     "sqrt": VectorOp("square root of a", 1, "same", np.sqrt),
+    "rsqrt": VectorOp("1 over the square root of a", 1, "same", lambda a: 1 / np.sqrt(a)),
     "abs": VectorOp("magnitude of a", 1, "same", np.abs),
     "cast": VectorOp("a in the destination's dtype", 1, "same", lambda a: a),
     "copy": VectorOp("a", 1, "same", lambda a: a),
@@ -213,6 +223,9 @@ VECTOR: dict[str, VectorOp] = {
     ),
     "row_sum": VectorOp("sum of each row", 1, "to_column", lambda a: a.sum(-1, keepdims=True)),
     "row_max": VectorOp("largest of each row", 1, "to_column", lambda a: a.max(-1, keepdims=True)),
+    "transpose": VectorOp(
+        "a transposed, in blocks of 16 x 16 or 16 x 8", 1, "turned", lambda a: np.swapaxes(a, -1, -2)
+    ),
     "col_sum": VectorOp(
         "sum of each column, by halving",
         1,
@@ -234,6 +247,44 @@ VECTOR: dict[str, VectorOp] = {
         "from_row",
         lambda a: a,
         expand=lambda rows, cols, _: [Instruction("copy", 1, cols, count=rows)],
+    ),
+    "column": VectorOp(
+        "a row as a column: one copy, as both are contiguous",
+        1,
+        "row_to_column",
+        lambda a: np.swapaxes(a, -1, -2),
+        expand=lambda rows, _, __: [Instruction("copy", 1, rows)],
+    ),
+    "mul_scalar": VectorOp(
+        "a times the one element of b, which the scalar unit has read (builder.scalar)",
+        2,
+        "by_scalar",
+        np.multiply,
+        expand=lambda rows, cols, _: [Instruction("muls", rows, cols)],
+    ),
+    "add_scalar": VectorOp(
+        "a plus the one element of b, which the scalar unit has read (builder.scalar)",
+        2,
+        "by_scalar",
+        np.add,
+        expand=lambda rows, cols, _: [Instruction("adds", rows, cols)],
+    ),
+    "running_sum": VectorOp(
+        "sum of the rows up to each: per row an add and a copy, each waiting for the one before",
+        1,
+        "down",
+        lambda a: a.cumsum(-2),
+        expand=_running_sum_instructions,
+    ),
+    "scale_rows": VectorOp(
+        "rows of a times the elements of column b: these become 32-byte blocks that the rows step over",
+        2,
+        "by_column",
+        np.multiply,
+        expand=lambda rows, cols, _: [
+            Instruction("brcb", rows, 8, dependent=True),
+            Instruction("mul", rows, cols),
+        ],
     ),
     "vecmat": VectorOp(
         "dst + row @ matrix, in the destination's precision",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from npusim.graph import Items, Kernel, Loop, Node, Operation, Tensor, Tile, View
+from npusim.graph import Items, Kernel, Loop, Node, Operation, Tensor, Tile, View, table_variable
 from npusim.lower import lower
 from npusim.machine import Machine
 from npusim.ops import OpKind
@@ -87,7 +87,8 @@ def _items(items: Items) -> str:
     axes = " x ".join(f"{name} {size}" for name, size in items.axes)
     trip = f", {items.group} a trip" if items.group > 1 else ""
     deal = items.deal if isinstance(items.deal, str) else "grid {} x {}".format(*items.deal)
-    return f"items {axes}{trip}, {deal}"
+    tables = "".join(f", {table_variable(name)} {values.tolist()}" for name, values in items.tables)
+    return f"items {axes}{trip}, {deal}{tables}"
 
 
 def _operation(op: Operation) -> str:
@@ -97,12 +98,14 @@ def _operation(op: Operation) -> str:
     what = op.function or str(op.kind)
     parts = [str(src) + _mask(op, i) for i, src in enumerate(op.srcs)]
     if op.immediate is not None:
-        parts.append(f"{op.immediate:g}")
+        parts.append(f"{op.immediate:g}" + (" times" if op.kind is OpKind.scalar else ""))
     into = " (into)" if op.into and not op.adds else ""
     if isinstance(op.dst, View) and not (op.into or op.dst.whole):
         into = " (fresh)"
+    flags = f" after {op.after.tile.name}" if op.after else ""
+    flags += f" sets {op.sets.name}" if op.sets else ""
     label = f"  '{op.label}'" if op.label else ""
-    return f"{what} {op.dst or op.on} {arrow} {', '.join(parts)}{into}{label}"
+    return f"{what} {op.dst or op.on} {arrow} {', '.join(parts)}{into}{flags}{label}"
 
 
 def _mask(op: Operation, source: int) -> str:

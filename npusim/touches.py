@@ -17,10 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.dtypes import dtype
-from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, View
+from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, View, table_variable
 
 LARGEST = 1 << 16
 """items that are looked at one by one; of more, the sizes of their axes are multiplied"""
+
+TABLE = table_variable("").removeprefix(".")
+"""how the variable of a table ends"""
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,6 +58,9 @@ class Block:
             return 0, max(0, int(np.max(self.node.count)) - 1), 1
         assert self.node is not None
         axis, _, member = variable.partition(".")
+        if member == TABLE:
+            values = np.unique(dict(self.node.tables)[axis])
+            return int(values[0]), int(values[-1]), int(np.diff(values).max(initial=0))
         if len(self.node.axes) > 1:
             # which values a member of a trip takes is not one step: as if it took them one trip apart
             return 0, dict(self.node.axes)[axis] - 1, self.node.group if member else 1
@@ -124,7 +130,11 @@ class Touch:
         return any(_of(name, variable) for span in self.spans for name, _ in span.terms)
 
     def kept_by_step(self, variable: str) -> float:
-        """The share of the region that a step of a variable keeps: windows that overlap along one axis."""
+        """The share of the region that a step of a variable keeps: windows that overlap along one axis. Where
+        a table says how far a step goes, none is counted on."""
+        names = {name for span in self.spans for name, _ in span.terms}
+        if any(_of(name, variable) and name.endswith(f".{TABLE}") for name in names):
+            return 0.0
         moved = [
             (span.size, factor) for span in self.spans for name, factor in span.terms if _of(name, variable)
         ]
@@ -213,6 +223,7 @@ class Touch:
     def member(self) -> int:
         """Which item of a trip it belongs to."""
         suffixes = [name.split(".")[1] for span in self.spans for name, _ in span.terms if "." in name]
+        suffixes = [one for one in suffixes if one != TABLE]
         return int(suffixes[0]) if suffixes else 0
 
     def meets(self, former: Touch, within: Block) -> float:

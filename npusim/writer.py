@@ -158,6 +158,8 @@ class Writer:
         label: str = "",
         fresh: bool = False,
         adds: bool = False,
+        sets: Tile | None = None,
+        after: View | None = None,
     ) -> Version:
         """Emit a write; a partial one, or one that reads its own destination, keeps the version unless it is
         `fresh`."""
@@ -179,6 +181,8 @@ class Writer:
                 transpose=transpose,
                 fractals=fractals,
                 scratch=scratch,
+                sets=sets,
+                after=after,
                 label=label,
             )
         )
