@@ -3,44 +3,130 @@
 from __future__ import annotations
 
 from algorithms import (
+    add,
+    bands,
     block_recursion,
     blocked_substitution,
     column_sweep,
+    copy,
     doubling,
+    empty,
     forward_substitution,
+    gdn_cumsum,
+    gdn_fused,
+    gdn_kkt,
+    gdn_output,
+    gdn_state,
+    gdn_wy,
     masked_neumann,
     matmul,
     mxr,
     newton_schulz,
+    tiled_read,
 )
+from algorithms.gdn_stage import SIZES
 from npusim.builder import KernelEntry
 
-REGISTRY: dict[str, KernelEntry] = {
-    "tri-inverse": KernelEntry(
+INVERSES = (
+    mxr.ALGORITHM,
+    forward_substitution.ALGORITHM,
+    column_sweep.ALGORITHM,
+    blocked_substitution.ALGORITHM,
+    doubling.ALGORITHM,
+    block_recursion.ALGORITHM,
+    newton_schulz.ALGORITHM,
+    masked_neumann.ALGORITHM,
+)
+BASELINES = ("forward-substitution", "blocked-substitution", "mxr")
+
+ENTRIES = (
+    KernelEntry(
         "tri-inverse",
         "inverse of unit lower triangular matrices, T = (I + L)^-1, one per chunk and value head",
-        {
-            algorithm.name: algorithm
-            for algorithm in (
-                mxr.ALGORITHM,
-                forward_substitution.ALGORITHM,
-                column_sweep.ALGORITHM,
-                blocked_substitution.ALGORITHM,
-                doubling.ALGORITHM,
-                block_recursion.ALGORITHM,
-                newton_schulz.ALGORITHM,
-                masked_neumann.ALGORITHM,
-            )
-        },
+        {algorithm.name: algorithm for algorithm in INVERSES},
         sizes=("chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "cu_seqlens", "matrices"),
         data="triangles",
-        baselines=("forward-substitution", "blocked-substitution", "mxr"),
+        baselines=BASELINES,
     ),
-    "matmul": KernelEntry(
+    KernelEntry(
+        "gdn-fused",
+        "gated delta net in one launch: o and states of q, k, v, g, beta; algorithms are inverses",
+        gdn_fused.algorithms(INVERSES),
+        sizes=gdn_state.STATE_SIZES,
+        data="sequences",
+        baselines=BASELINES,
+    ),
+    KernelEntry(
+        "gdn-cumsum",
+        "gated delta net: the gates summed up inside each chunk",
+        {gdn_cumsum.ALGORITHM.name: gdn_cumsum.ALGORITHM},
+        sizes=SIZES,
+        data="sequences",
+    ),
+    KernelEntry(
+        "gdn-kkt",
+        "gated delta net: L = tril(beta (K K^T) decay, -1) of each chunk and value head",
+        {gdn_kkt.ALGORITHM.name: gdn_kkt.ALGORITHM},
+        sizes=SIZES,
+        data="sequences",
+    ),
+    KernelEntry(
+        "gdn-wy",
+        "gated delta net: U = T (beta V), W = T (beta exp(G) K)",
+        {gdn_wy.ALGORITHM.name: gdn_wy.ALGORITHM},
+        sizes=SIZES,
+        data="sequences",
+    ),
+    KernelEntry(
+        "gdn-state",
+        "gated delta net: the state, chunk after chunk, and V' = U - W S",
+        {gdn_state.ALGORITHM.name: gdn_state.ALGORITHM},
+        sizes=gdn_state.STATE_SIZES,
+        data="sequences",
+    ),
+    KernelEntry(
+        "gdn-output",
+        "gated delta net: O = exp(G) Q S + tril(Q K^T decay) V'",
+        {gdn_output.ALGORITHM.name: gdn_output.ALGORITHM},
+        sizes=SIZES,
+        data="sequences",
+    ),
+    KernelEntry(
         "matmul",
         "matrix product, c = a b with a [m, k] and b [k, n]",
         {matmul.ALGORITHM.name: matmul.ALGORITHM},
         sizes=("m", "n", "k"),
         infer=matmul.infer,
     ),
-}
+    KernelEntry(
+        "add",
+        "elementwise sum, z = x + y, all [m, n]",
+        {add.ALGORITHM.name: add.ALGORITHM},
+        sizes=("m", "n"),
+        infer=bands.infer,
+    ),
+    KernelEntry(
+        "copy",
+        "copy through UB, y = x, both [m, n]",
+        {copy.ALGORITHM.name: copy.ALGORITHM},
+        sizes=("m", "n"),
+        infer=bands.infer,
+    ),
+    *(
+        KernelEntry(
+            f"copy-gm-{level.lower()}",
+            f"tiled reads of x [m, n] into {level}, and no output: --no-numerics",
+            {algorithm.name: algorithm},
+            sizes=("m", "n"),
+            infer=bands.infer,
+        )
+        for level, algorithm in tiled_read.ALGORITHMS.items()
+    ),
+    KernelEntry(
+        "empty",
+        "a kernel that does nothing, on all cores: --no-numerics",
+        {empty.ALGORITHM.name: empty.ALGORITHM},
+        sizes=(),
+    ),
+)
+REGISTRY: dict[str, KernelEntry] = {entry.name: entry for entry in ENTRIES}

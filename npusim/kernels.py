@@ -65,7 +65,7 @@ class KernelEntry:
     meaning: str
     algorithms: Mapping[str, Algorithm]
     sizes: tuple[str, ...]
-    data: Literal["triangles", "tensors"] = "tensors"
+    data: Literal["triangles", "sequences", "tensors"] = "tensors"
     infer: Callable[[Shapes], dict[str, int]] | None = None
     baselines: tuple[str, ...] = ()
     """algorithms that the others are held against, wherever they are compared together"""
@@ -100,7 +100,7 @@ class KernelEntry:
         """InputError for a size that was given and that this kernel does not have."""
         for name in Problem.model_fields:
             if name in problem.model_fields_set and name not in (*self.sizes, "dtype"):
-                takes = ", ".join(f"--{size.replace('_', '-')}" for size in self.sizes)
+                takes = ", ".join(f"--{size.replace('_', '-')}" for size in self.sizes) or "none"
                 raise InputError(
                     f"--{name.replace('_', '-')}: {self.name} has no such size; it takes {takes}"
                 )

@@ -113,14 +113,18 @@ class Problem(Settings):
     heads: PositiveInt = Field(32, le=10**6, description="value heads")
     key_heads: PositiveInt | None = Field(None, le=10**6, description="key heads [default: heads]")
     head_dim: PositiveInt = Field(128, le=10**6, description="key and query dimension per head")
+    value_dim: PositiveInt | None = Field(
+        None, le=10**6, description="value dimension per head [default: head-dim]"
+    )
     cu_seqlens: tuple[int, ...] | None = Field(
         None, description="cumulative sequence lengths 0,500,...: sequences of unequal length"
     )
     matrices: PositiveInt | None = Field(
         None, le=MOST, description="number of matrices, instead of sequences"
     )
-    m: PositiveInt = Field(1024, le=10**6, description="matmul: rows of the result")
-    n: PositiveInt = Field(1024, le=10**6, description="matmul: columns of the result")
+    initial_state: bool = Field(False, description="begin each sequence with a given state instead of zeros")
+    m: PositiveInt = Field(1024, le=10**6, description="matmul: rows of the result; add, copy: rows")
+    n: PositiveInt = Field(1024, le=10**6, description="matmul: columns of the result; add, copy: columns")
     k: PositiveInt = Field(1024, le=10**6, description="matmul: terms of each sum")
     dtype: OperandName = Field(
         "fp16", description="dtype of the operands: fp16, bf16, fp32, fp64, fp8_e4m3, int16, int8, int4"
@@ -167,6 +171,11 @@ class Problem(Settings):
     @property
     def kv_heads(self) -> int:
         return self.key_heads or self.heads
+
+    @property
+    def state_dims(self) -> tuple[int, int]:
+        """Dk, Dv of a head's state."""
+        return self.head_dim, self.value_dim or self.head_dim
 
     @cached_property
     def sequences(self) -> tuple[int, ...]:
@@ -231,10 +240,11 @@ class Options(Settings):
     fractals: bool | None = Field(
         None, description="leave out products and copies of 16x16 fractals that are zero"
     )
-    tile_m: PositiveInt | None = Field(None, le=4096, description="matmul: rows of a tile [default: as fits]")
-    tile_n: PositiveInt | None = Field(
-        None, le=4096, description="matmul: columns of a tile [default: as fits]"
+    qk_norm: bool | None = Field(
+        None, description="gdn-fused: L2-normalise queries and keys inside [default: yes]"
     )
+    tile_m: PositiveInt | None = Field(None, le=4096, description="rows of a tile [default: as fits]")
+    tile_n: PositiveInt | None = Field(None, le=4096, description="columns of a tile [default: as fits]")
     tile_k: PositiveInt | None = Field(
         None, le=4096, description="matmul: terms of a product [default: as fits]"
     )

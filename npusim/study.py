@@ -19,6 +19,7 @@ from npusim.npz import write_npz
 from npusim.problem import Options, Problem, Target, refuse
 from npusim.program import Program
 from npusim.report import Report, summarise
+from npusim.sequences import SequenceSource
 from npusim.settings import EngineSettings, NumericsSettings
 from npusim.simulate import EngineRun, simulate
 from npusim.tensors import TensorSource
@@ -39,7 +40,11 @@ TIMING_KEYS = (
 """what a Report puts into the JSON; null where the kernel was not timed"""
 
 
-SOURCES: dict[str, Source] = {"triangles": TriangleSource(), "tensors": TensorSource()}
+SOURCES: dict[str, Source] = {
+    "triangles": TriangleSource(),
+    "sequences": SequenceSource(),
+    "tensors": TensorSource(),
+}
 """where data come from, by the name a kernel's entry gives"""
 
 

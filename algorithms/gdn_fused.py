@@ -1,0 +1,56 @@
+"""gdn-fused: the whole gated delta net in one launch, its stages with a barrier over all cores between them.
+
+As the fused kernel of huawei-csl/megagdn-pto: cumsum, transposes, kkt, inverse, wy, state, output, data
+passing through global memory. Queries and keys are normalised first, which that kernel leaves to others
+(`--no-qk-norm`). The algorithm is that of the inverse, and so are the variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from algorithms.gdn_cumsum import build as cumsum
+from algorithms.gdn_kkt import build as kkt
+from algorithms.gdn_output import build as output
+from algorithms.gdn_prepare import normalise, transpose
+from algorithms.gdn_state import build as state
+from algorithms.gdn_wy import build as wy
+from npusim.builder import Algorithm, Kernel, Options, Problem, Target, fuse
+
+
+def _build(inverse: Algorithm, problem: Problem, options: Options, target: Target) -> Kernel:
+    """The tile graph. q_given, k_given, v, g, beta (initial_state) -> O, state."""
+    structure = "published" if target.family == "ascend" else "textbook"
+    norm = options.qk_norm is not False
+    plain = Options(variant=structure)
+    inside = options.model_copy(update={"out_dtype": problem.dtype, "algorithm": inverse.name})
+    matrix = inverse.build(problem, inside, target)
+    stages = [
+        normalise(problem, plain, target, structure, norm),
+        cumsum(problem, plain, target),
+        transpose(problem, plain, target, structure),
+        kkt(problem, plain, target),
+        matrix,
+        *(stage(problem, plain, target) for stage in (wy, state, output)),
+    ]
+    settings = {**matrix.settings, "qk_norm": norm, "stages": structure}
+    return fuse(
+        "gdn-fused",
+        stages,
+        ("O", "state"),
+        algorithm=inverse.name,
+        variant=matrix.variant,
+        settings=settings,
+    )
+
+
+def algorithms(inverses: Iterable[Algorithm]) -> dict[str, Algorithm]:
+    """gdn-fused with each of the inverses."""
+
+    def fused(inverse: Algorithm) -> Algorithm:
+        own = inverse.parameters - {"out_dtype"} | {"qk_norm"}
+        return replace(inverse, build=partial(_build, inverse), parameters=own)
+
+    return {inverse.name: fused(inverse) for inverse in inverses}

@@ -1,0 +1,216 @@
+"""What the stages of a gated delta net share: problem sizes, tensors, and the way between the cores.
+
+The stages and their mathematics: npusim/delta.py, docs/layers.md. Tensors are tokens first, as the field
+stores them: [chunks, heads, C, D], rows of one head `heads` * D elements apart; gates head by head,
+[chunks, heads, 1, C]. A sequence's last chunk is filled up with zeros in memory.
+
+The `published` variants have the structure of the hand-written Ascend kernels (huawei-csl/megagdn-pto at
+20b1b7c): products on the cube core, gates and masks on the two vector cores, each its half of the rows; what
+one core hands to another goes through a workspace in global memory, with barriers where those kernels have
+them. In `textbook` it takes the machine's own route, and there are no barriers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.builder import (
+    Index,
+    Item,
+    KernelBuilder,
+    Options,
+    Problem,
+    Target,
+    Tensor,
+    Tile,
+    Unsupported,
+    accumulator_of,
+)
+
+Ints = npt.NDArray[np.int64]
+FRACTAL, LARGEST_CHUNK = 16, 256
+FLOATS = ("fp64", "fp32", "fp16", "bf16")
+PANEL_VALUES = 128 * 128
+"""values of one panel of a chunk's matrix: what the tiles of a stage leave room for in UB"""
+VARIANTS = {
+    "published": "as in the hand-written Ascend kernels: exchange through global memory, single buffers",
+    "textbook": "the same work, exchanged by the machine's own route, without barriers",
+}
+SIZES = ("chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "value_dim", "cu_seqlens")
+
+
+class Stage:
+    """One stage under construction."""
+
+    def __init__(self, name: str, problem: Problem, options: Options, target: Target, variant: str) -> None:
+        n, dtype = problem.chunk, problem.dtype
+        if n % FRACTAL or n > LARGEST_CHUNK:
+            raise Unsupported(f"--chunk: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {n}")
+        for option, size in zip(("--head-dim", "--value-dim"), problem.state_dims, strict=True):
+            if size % FRACTAL or size > LARGEST_CHUNK:
+                raise Unsupported(
+                    f"{option}: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {size}"
+                )
+        if dtype not in FLOATS:
+            raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {dtype}")
+        self.k = KernelBuilder(name, target, dtype, "gated-delta", variant)
+        self.name, self.problem, self.dtype, self.n = name, problem, dtype, n
+        self.published = variant == "published"
+        self.working = "fp64" if dtype == "fp64" else "fp32"
+        self.chunks, self.heads = problem.shape
+        self.key_heads, self.group = problem.kv_heads, problem.heads // problem.kv_heads
+        self.Dk, self.Dv = problem.state_dims
+        self.panel = min(n, max(FRACTAL, PANEL_VALUES // n // FRACTAL * FRACTAL))
+        while n % self.panel:
+            self.panel -= FRACTAL
+        self.counts = np.array([-(-tokens // n) for tokens in problem.sequences], dtype=np.int64)
+
+    # --- tensors -------------------------------------------------------------------------------
+
+    def tensor(self, name: str, output: bool = False, given: bool = False) -> Tensor:
+        """An input or output by its name in npusim/delta.py; `given`: as it was before it was normalised."""
+        n, H, shape = self.n, self.heads, (self.chunks, self.heads)
+        if name in ("q", "k"):
+            H, shape = self.key_heads, (self.chunks, self.key_heads)
+        rows, cols, dtype, pitch = {
+            "q": (n, self.Dk, self.dtype, H * self.Dk),
+            "k": (n, self.Dk, self.dtype, H * self.Dk),
+            "v": (n, self.Dv, self.dtype, H * self.Dv),
+            "G_heads": (1, n, self.working, n),
+            "beta_heads": (1, n, self.dtype, n),
+            "L": (n, n, self.dtype, H * n),
+            "T": (n, n, self.dtype, H * n),
+            "U": (n, self.Dv, self.dtype, H * self.Dv),
+            "W": (n, self.Dk, self.dtype, H * self.Dk),
+            "V_new": (n, self.Dv, self.dtype, H * self.Dv),
+            "S_chunks": (self.Dk, self.Dv, self.dtype, self.Dv),
+            "O": (n, self.Dv, self.dtype, H * self.Dv),
+            "initial_state": (self.Dk, self.Dv, self.working, self.Dv),
+            "state": (self.Dk, self.Dv, self.working, self.Dv),
+        }[name]
+        if name in ("initial_state", "state"):
+            shape = (len(self.counts), H)
+        declare = self.k.output if output else self.k.input
+        return declare(f"{name}_given" if given else name, (*shape, rows, cols), dtype, pitch)
+
+    def by_head(self, array: str, output: bool = False) -> Tensor:
+        """g, G or beta of all heads, a row per token: [chunks, C, heads]."""
+        dtype = self.dtype if array == "beta" else self.working
+        declare = self.k.output if output else self.k.input
+        return declare(array, (self.chunks, self.n, self.heads), dtype)
+
+    # --- dealing -------------------------------------------------------------------------------
+
+    def by_chunk(self, body: Callable[[Index, Index, Index], None]) -> None:
+        """Deal (chunk, head), the head fastest: `body(chunk, head, key head)`. Before each item the core
+        walks over those of the others."""
+
+        def item(items: list[Item]) -> None:
+            ((chunk, key_head, member),) = items
+            body(chunk, key_head * self.group + member, key_head)
+
+        axes = [("chunk", self.chunks), ("key_head", self.key_heads), ("member", self.group)]
+        self.k.items(axes, item)
+
+    def by_sequence(
+        self,
+        body: Callable[[Index, Index, Index], None],
+        before: Callable[[Index, Index], None] | None = None,
+        after: Callable[[Index, Index], None] | None = None,
+    ) -> None:
+        """Deal (sequence, head); all chunks of one in order: `body(chunk, head, key head)`, around them
+        `before(sequence, head)` and `after(sequence, head)`."""
+        equal = bool((self.counts == self.counts[0]).all())
+
+        def item(items: list[Item]) -> None:
+            sequence, key_head, member, *looked_up = items[0]
+            first = sequence * int(self.counts[0]) if equal else looked_up[0]
+            head = key_head * self.group + member
+            if before:
+                before(sequence, head)
+            count = int(self.counts[0]) if equal else np.repeat(self.counts, self.heads)
+            self.k.loop(count, lambda i: body(first + i, head, key_head))
+            if after:
+                after(sequence, head)
+
+        axes = [("sequence", len(self.counts)), ("key_head", self.key_heads), ("member", self.group)]
+        firsts = None if equal else {"sequence": np.cumsum(self.counts) - self.counts}
+        self.k.items(axes, item, tables=firsts)
+
+    # --- tiles and moves -----------------------------------------------------------------------
+
+    def row(self, name: str, dtype: str | None = None, cols: int | None = None) -> Tile:
+        """One row in UB, all of it on each vector core."""
+        return self.k.tile(name, "UB", (1, cols or self.n), dtype or self.working, place="replicate")
+
+    def ub(self, name: str, rows: int, cols: int, dtype: str | None = None) -> Tile:
+        """A tile in UB, its rows dealt to the vector cores."""
+        return self.k.tile(name, "UB", (rows, cols), dtype or self.working)
+
+    def cube(self, name: str, level: str, rows: int, cols: int) -> Tile:
+        """An operand, or at L0C an accumulator."""
+        dtype = accumulator_of(self.dtype) if level == "L0C" else self.dtype
+        return self.k.tile(name, level, (rows, cols), dtype)
+
+    def workspace(self, name: str, rows: int, cols: int, slots: int = 1) -> Tile | None:
+        """Where a tile passes from core to core; None where the machine's own route is taken."""
+        return self.k.tile(name, "GM", (rows, cols), self.dtype, slots) if self.published else None
+
+    def send(self, via: Tile | None, src: Tile, label: str) -> Tile:
+        """Write `src` to its workspace: what the other core is to `receive` from."""
+        if via is None:
+            return src
+        self.k.move(via, src, label=label)
+        return via
+
+    def receive(self, dst: Tile, src: Tile, label: str) -> None:
+        self.k.move(dst, src, label=label)
+
+    def wait(self, tile: Tile, on: str) -> None:
+        """Stop the cores `on` until `tile` is there, and all their units until they are empty."""
+        if self.published:
+            self.k.wait(tile, on=on)
+
+    def barrier(self, on: str, scope: str = "core") -> None:
+        if self.published:
+            self.k.barrier(scope, on=on)  # type: ignore[arg-type]
+
+    def walk(self) -> None:
+        """Step over the items of the other cores: about four scalar instructions each (a 64-bit remainder
+        among them), on each of the three cores."""
+        if self.published:
+            for place in ("cube", "rows"):
+                self.k.scalar("alu", on=place, label="find the item", times=4 * self.k.target.groups)
+
+    def mask(self, first: int) -> Mask:
+        """Zeros above sub-diagonal `first` of a chunk's matrix."""
+        below = np.tri(self.n, k=-first)
+        constant = self.k.constant("lower triangle", below, self.working)
+        return Mask(self, constant, self.ub("mask", self.panel, self.n))
+
+    def panels(self) -> list[int]:
+        """The first row of each panel of a chunk."""
+        return list(range(0, self.n, self.panel))
+
+
+class Mask:
+    """The mask of the panel at hand: the only one stays in UB, of several each is loaded in its turn."""
+
+    def __init__(self, stage: Stage, constant: Tensor, tile: Tile) -> None:
+        self.stage, self.constant, self.tile = stage, constant, tile
+
+    def begin(self) -> None:
+        if len(self.stage.panels()) == 1:
+            self._load(0)
+
+    def panel(self, row: int) -> Tile:
+        if len(self.stage.panels()) > 1:
+            self._load(row)
+        return self.tile
+
+    def _load(self, row: int) -> None:
+        access = self.constant.at(row=row, rows=self.stage.panel)
+        self.stage.k.load(self.tile, access, label="load mask")
