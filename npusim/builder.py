@@ -118,7 +118,6 @@ class KernelBuilder(Writer):
         self.settings: dict[str, object] = {}
         self._phases: list[Phase] = []
         self._loops = 0
-        self._flags: set[Tile] = set()
         self._phase = ""
         self._over: Literal["group", "vector"] = "group"
 
@@ -275,15 +274,6 @@ class KernelBuilder(Writer):
 
     # --- operations --------------------------------------------------------------------------
 
-    def flag(self, name: str) -> Tile:
-        """A flag in global memory that a `load` or `store` sets, and another one, or a `wait`, waits for.
-
-        Tiles order what uses them; a flag orders what meets in a tensor only, or does not meet at all.
-        """
-        made = self.tile(name, "GM", (1, 1), "int8")
-        self._flags.add(made)
-        return made
-
     def load(
         self,
         dst: Tile | View,
@@ -305,22 +295,6 @@ class KernelBuilder(Writer):
             copy_kind(source), target, (source,), label=label, fresh=fresh, sets=self._set(sets),
             after=self._after(after),
         )  # fmt: skip
-
-    def _flag(self, option: str, flag: Tile) -> Tile:
-        if not isinstance(flag, Tile) or flag not in self._flags:
-            raise wrong(f"{option}= takes a flag of this builder, k.flag(name), got {flag!r}")
-        return flag
-
-    def _after(self, flag: Tile | None) -> View | None:
-        return None if flag is None else self._flag("after", flag).view()
-
-    def _set(self, flag: Tile | None) -> Tile | None:
-        """The flag, with one more setting of it counted."""
-        if flag is not None:
-            self._flag("sets", flag)
-            self._writes[flag] += 1
-            self._block_writes[flag, self._block_ids[-1] if self._block_ids else 0] += 1
-        return flag
 
     def store(
         self,

@@ -66,6 +66,7 @@ class Writer:
         self.name, self.target = text("the name of a kernel", name), target
         self._tensors: dict[str, Tensor] = {}
         self._tiles: dict[str, Tile] = {}
+        self._flags: set[Tile] = set()
         self._blocks: list[list[Node]] = []
         self._block_ids: list[int] = []
         self._opened = 0
@@ -100,6 +101,30 @@ class Writer:
         tile = Tile(name, level, (rows, cols), dtype, slots, holder, scale, caller())
         self._tiles[name] = tile
         return tile
+
+    def flag(self, name: str) -> Tile:
+        """A flag in global memory that a `load` or `store` sets, and another one, or a `wait`, waits for.
+
+        Tiles order what uses them; a flag orders what meets in a tensor only, or does not meet at all.
+        """
+        made = self.tile(name, "GM", (1, 1), "int8")
+        self._flags.add(made)
+        return made
+
+    def _flag(self, option: str, flag: Tile) -> Tile:
+        if not isinstance(flag, Tile) or flag not in self._flags:
+            raise wrong(f"{option}= takes a flag of this builder, k.flag(name), got {flag!r}")
+        return flag
+
+    def _after(self, flag: Tile | None) -> View | None:
+        return None if flag is None else self._flag("after", flag).view()
+
+    def _set(self, flag: Tile | None) -> Tile | None:
+        """The flag, with one more setting of it counted."""
+        if flag is not None:
+            self._flag("sets", flag)
+            self._count(flag)
+        return flag
 
     # --- blocks ----------------------------------------------------------------------------------
 
@@ -167,8 +192,7 @@ class Writer:
         own = any(isinstance(src, View) and src.tile is target.tile and not src.back for src in srcs)
         keeps = not fresh and (into or adds or own or not target.whole)
         if not keeps:
-            self._writes[target.tile] += 1
-            self._block_writes[target.tile, self._block_ids[-1] if self._block_ids else 0] += 1
+            self._count(target.tile)
         self._emit(
             Operation(
                 kind,
@@ -187,6 +211,11 @@ class Writer:
             )
         )
         return self._version(target.tile)
+
+    def _count(self, tile: Tile) -> None:
+        """One more version of a tile."""
+        self._writes[tile] += 1
+        self._block_writes[tile, self._block_ids[-1] if self._block_ids else 0] += 1
 
     def _version(self, tile: Tile) -> Version:
         block = self._block_ids[-1] if self._block_ids else 0
