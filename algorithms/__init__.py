@@ -24,8 +24,8 @@ from algorithms import (
     newton_schulz,
     tiled_read,
 )
-from algorithms.gdn_stage import SIZES
-from npusim.builder import KernelEntry
+from algorithms.gdn_stage import SIZES, STATE_SIZES
+from npusim.builder import Algorithm, KernelEntry
 
 INVERSES = (
     mxr.ALGORITHM,
@@ -38,6 +38,12 @@ INVERSES = (
     masked_neumann.ALGORITHM,
 )
 BASELINES = ("forward-substitution", "blocked-substitution", "mxr")
+
+
+def _stage(name: str, meaning: str, one: Algorithm, sizes: tuple[str, ...] = SIZES) -> KernelEntry:
+    """A stage of a gated delta net."""
+    return KernelEntry(name, f"gated delta net: {meaning}", {one.name: one}, sizes, data="sequences")
+
 
 ENTRIES = (
     KernelEntry(
@@ -52,45 +58,20 @@ ENTRIES = (
         "gdn-fused",
         "gated delta net in one launch: o and states of q, k, v, g, beta; algorithms are inverses",
         gdn_fused.algorithms(INVERSES),
-        sizes=gdn_state.STATE_SIZES,
+        sizes=STATE_SIZES,
         data="sequences",
         baselines=BASELINES,
     ),
-    KernelEntry(
-        "gdn-cumsum",
-        "gated delta net: the gates summed up inside each chunk",
-        {gdn_cumsum.ALGORITHM.name: gdn_cumsum.ALGORITHM},
-        sizes=SIZES,
-        data="sequences",
-    ),
-    KernelEntry(
-        "gdn-kkt",
-        "gated delta net: L = tril(beta (K K^T) decay, -1) of each chunk and value head",
-        {gdn_kkt.ALGORITHM.name: gdn_kkt.ALGORITHM},
-        sizes=SIZES,
-        data="sequences",
-    ),
-    KernelEntry(
-        "gdn-wy",
-        "gated delta net: U = T (beta V), W = T (beta exp(G) K)",
-        {gdn_wy.ALGORITHM.name: gdn_wy.ALGORITHM},
-        sizes=SIZES,
-        data="sequences",
-    ),
-    KernelEntry(
+    _stage("gdn-cumsum", "the gates summed up inside each chunk", gdn_cumsum.ALGORITHM),
+    _stage("gdn-kkt", "L = tril(beta (K K^T) decay, -1) of each chunk and value head", gdn_kkt.ALGORITHM),
+    _stage("gdn-wy", "U = T (beta V), W = T (beta exp(G) K)", gdn_wy.ALGORITHM),
+    _stage(
         "gdn-state",
-        "gated delta net: the state, chunk after chunk, and V' = U - W S",
-        {gdn_state.ALGORITHM.name: gdn_state.ALGORITHM},
-        sizes=gdn_state.STATE_SIZES,
-        data="sequences",
+        "the state, chunk after chunk, and V' = U - W S",
+        gdn_state.ALGORITHM,
+        STATE_SIZES,
     ),
-    KernelEntry(
-        "gdn-output",
-        "gated delta net: O = exp(G) Q S + tril(Q K^T decay) V'",
-        {gdn_output.ALGORITHM.name: gdn_output.ALGORITHM},
-        sizes=SIZES,
-        data="sequences",
-    ),
+    _stage("gdn-output", "O = exp(G) Q S + tril(Q K^T decay) V'", gdn_output.ALGORITHM),
     KernelEntry(
         "matmul",
         "matrix product, c = a b with a [m, k] and b [k, n]",

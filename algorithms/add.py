@@ -8,11 +8,9 @@ they run ahead of it.
 from __future__ import annotations
 
 from algorithms.bands import Structure, bands
-from algorithms.matmul import Place
+from algorithms.tiles import LARGEST, Place
 from npusim.builder import Algorithm, Kernel, KernelBuilder, Options, Problem, Target, operand_scale
 
-LARGEST = 4.0
-"""what integer operands must reach: four standard deviations of normal values"""
 SMALL = 4096
 """elements of a tile in the first cases of the source"""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from algorithms.matmul import Edge, Place, edges
+from algorithms.tiles import Edge, Place, edges
 from npusim.builder import InputError, Item, KernelBuilder, Problem, Shapes, Target, bytes_of
 
 REPEAT_BYTES = 256

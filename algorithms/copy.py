@@ -7,11 +7,8 @@ one buffer.
 from __future__ import annotations
 
 from algorithms.bands import Structure, bands
-from algorithms.matmul import Place
+from algorithms.tiles import LARGEST, Place
 from npusim.builder import Algorithm, Kernel, KernelBuilder, Options, Problem, Target, operand_scale
-
-LARGEST = 4.0
-"""what integer operands must reach: four standard deviations of normal values"""
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:

@@ -6,13 +6,12 @@ row waiting for the one before.
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import VARIANTS, Stage
-from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target
+from algorithms.gdn_stage import Stage, algorithm
+from npusim.builder import Item
 
 
-def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. g [chunks, C, heads] -> G alike."""
-    s = Stage("gdn-cumsum", problem, options, target, ALGORITHM.variant(problem, options, target))
+def emit(s: Stage) -> None:
+    """g [chunks, C, heads] -> G alike."""
     k, shape = s.k, (s.n, s.heads)
     g, G = s.by_head("g"), s.by_head("G", output=True)
     rows = k.tile("g", "UB", shape, s.working, place="first")
@@ -26,13 +25,6 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
 
     with k.phase("cumsum"):
         k.items([("chunk", s.chunks)], chunk)
-    return k.finish()
 
 
-ALGORITHM = Algorithm(
-    name="gated-delta",
-    meaning="row by row on one vector core of each group",
-    source="arXiv 2412.06464; huawei-csl/megagdn-pto",
-    build=build,
-    variants=VARIANTS,
-)
+ALGORITHM = algorithm("gdn-cumsum", "row by row on one vector core of each group", emit)

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from algorithms.gdn_cumsum import build as cumsum
-from algorithms.gdn_kkt import build as kkt
-from algorithms.gdn_output import build as output
+from algorithms.gdn_cumsum import ALGORITHM as cumsum
+from algorithms.gdn_kkt import ALGORITHM as kkt
+from algorithms.gdn_output import ALGORITHM as output
 from algorithms.gdn_prepare import normalise, transpose
-from algorithms.gdn_state import build as state
-from algorithms.gdn_wy import build as wy
+from algorithms.gdn_state import ALGORITHM as state
+from algorithms.gdn_wy import ALGORITHM as wy
 from npusim.builder import Algorithm, Kernel, Options, Problem, Target, fuse
 
 
@@ -29,11 +29,11 @@ def _build(inverse: Algorithm, problem: Problem, options: Options, target: Targe
     matrix = inverse.build(problem, inside, target)
     stages = [
         normalise(problem, plain, target, structure, norm),
-        cumsum(problem, plain, target),
+        cumsum.build(problem, plain, target),
         transpose(problem, plain, target, structure),
-        kkt(problem, plain, target),
+        kkt.build(problem, plain, target),
         matrix,
-        *(stage(problem, plain, target) for stage in (wy, state, output)),
+        *(stage.build(problem, plain, target) for stage in (wy, state, output)),
     ]
     settings = {**matrix.settings, "qk_norm": norm, "stages": structure}
     return fuse(

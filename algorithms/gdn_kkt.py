@@ -6,19 +6,15 @@ workspace between the cores, so that the cube core runs ahead of the vector core
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import VARIANTS, Stage
-from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target
-
-
-def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. k, G_heads, beta_heads -> L [chunks, heads, C, C]."""
-    s = Stage("gdn-kkt", problem, options, target, ALGORITHM.variant(problem, options, target))
-    Kkt(s).emit()
-    return s.k.finish()
+from algorithms.gdn_stage import Stage, algorithm
+from npusim.builder import Index
 
 
 class Kkt:
-    """Tiles of the stage; matrices in panels of rows."""
+    """k, G_heads, beta_heads -> L [chunks, heads, C, C].
+
+    Tiles of the stage; matrices in panels of rows.
+    """
 
     def __init__(self, s: Stage) -> None:
         self.s, self.k, n, P = s, s.k, s.n, s.panel
@@ -62,7 +58,7 @@ class Kkt:
                 k.vector("add", self.sum, self.log, self.g, label="G + log beta")
             k.vector("column", self.column, self.sum.view(col=row, cols=P), label="to a column")
             self.coefficients()
-            s.receive(self.product, sent, "K K^T to UB")
+            k.move(self.product, sent, label="K K^T to UB")
             k.vector("cast", self.other, self.product, label="widen K K^T")
             k.vector("mul", self.other, self.other, self.gate, label="gate")
             k.vector("mul", self.other, self.other, self.mask.panel(row), label="mask")
@@ -80,10 +76,6 @@ class Kkt:
         k.vector("exp", self.gate, self.gate, label="exp")
 
 
-ALGORITHM = Algorithm(
-    name="gated-delta",
-    meaning="K K^T on the cube, gates and mask on the vector cores",
-    source="arXiv 2412.06464; huawei-csl/megagdn-pto",
-    build=build,
-    variants=VARIANTS,
+ALGORITHM = algorithm(
+    "gdn-kkt", "K K^T on the cube, gates and mask on the vector cores", lambda stage: Kkt(stage).emit()
 )

@@ -6,19 +6,16 @@ cores; the cube core begins an item when the vector cores have stored the one be
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import FRACTAL, PANEL_VALUES, VARIANTS, Stage
-from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile
-
-
-def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. q, k, V_new, S_chunks, G_heads -> O [chunks, heads, C, Dv]."""
-    s = Stage("gdn-output", problem, options, target, ALGORITHM.variant(problem, options, target))
-    Output(s).emit()
-    return s.k.finish()
+from algorithms.gdn_stage import PANEL_VALUES, Stage, algorithm
+from algorithms.tri_inverse import FRACTAL
+from npusim.builder import Index, Tile
 
 
 class Output:
-    """Tiles of the stage; matrices in panels of rows."""
+    """q, k, V_new, S_chunks, G_heads -> O [chunks, heads, C, Dv].
+
+    Tiles of the stage; matrices in panels of rows.
+    """
 
     def __init__(self, s: Stage) -> None:
         self.s, self.k, n, P, Dk, Dv = s, s.k, s.n, s.panel, s.Dk, s.Dv
@@ -101,14 +98,14 @@ class Output:
         """The gated scores to the cube core and their product with V' back; O is the sum."""
         k, s = self.k, self.s
         s.wait(scores, on="rows")
-        s.receive(self.x16, scores, "Q K^T to UB")
+        k.move(self.x16, scores, label="Q K^T to UB")
         k.vector("cast", self.x, self.x16, label="widen Q K^T")
         k.vector("mul", self.x, self.x, self.gate, label="gate")
         k.vector("cast", self.x16, self.x, label="round")
         sent = s.send(self.via_G, self.x16, "gated Q K^T out")
-        s.receive(self.y16, from_state, "Q S to UB")
+        k.move(self.y16, from_state, label="Q S to UB")
         s.wait(sent, on="cube")
-        s.receive(self.gated, sent, "gated Q K^T to L1")
+        k.move(self.gated, sent, label="gated Q K^T to L1")
         k.load(self.V, self.fresh.at(chunk, head), label="load V'")
         k.move(self.ag, self.gated, label="gated to L0A")
         for col, cols in self.columns():
@@ -122,7 +119,7 @@ class Output:
         k.vector("mul", self.o, self.o, self.y, label="exp G Q S")
         rest = s.send(self.via_S, self.qs, "rest of O out")
         s.wait(rest, on="rows")
-        s.receive(self.y16, rest, "rest of O to UB")
+        k.move(self.y16, rest, label="rest of O to UB")
         k.vector("cast", self.y, self.y16, label="widen the rest")
         k.vector("add", self.o, self.o, self.y, label="+ the rest")
         k.vector("cast", self.y16, self.o, label="round O")
@@ -131,10 +128,6 @@ class Output:
             k.wait(self.done, on="aiv_mte3")
 
 
-ALGORITHM = Algorithm(
-    name="gated-delta",
-    meaning="three products on the cube, gates on the vector cores",
-    source="arXiv 2412.06464; huawei-csl/megagdn-pto",
-    build=build,
-    variants=VARIANTS,
+ALGORITHM = algorithm(
+    "gdn-output", "three products on the cube, gates on the vector cores", lambda stage: Output(stage).emit()
 )

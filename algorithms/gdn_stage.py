@@ -17,9 +17,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from algorithms.tri_inverse import FRACTAL, LARGEST_CHUNK
 from npusim.builder import (
+    Algorithm,
     Index,
     Item,
+    Kernel,
     KernelBuilder,
     Options,
     Problem,
@@ -31,7 +34,6 @@ from npusim.builder import (
 )
 
 Ints = npt.NDArray[np.int64]
-FRACTAL, LARGEST_CHUNK = 16, 256
 FLOATS = ("fp64", "fp32", "fp16", "bf16")
 PANEL_VALUES = 128 * 128
 """values of one panel of a chunk's matrix: what the tiles of a stage leave room for in UB"""
@@ -40,6 +42,8 @@ VARIANTS = {
     "textbook": "the same work, exchanged by the machine's own route, without barriers",
 }
 SIZES = ("chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "value_dim", "cu_seqlens")
+STATE_SIZES = (*SIZES, "initial_state")
+"""of the stages that hold a state"""
 
 
 class Stage:
@@ -160,17 +164,14 @@ class Stage:
         return self.k.tile(name, "GM", (rows, cols), self.dtype, slots) if self.published else None
 
     def send(self, via: Tile | None, src: Tile, label: str) -> Tile:
-        """Write `src` to its workspace: what the other core is to `receive` from."""
+        """Write `src` to its workspace: what the other core is to move from."""
         if via is None:
             return src
         self.k.move(via, src, label=label)
         return via
 
-    def receive(self, dst: Tile, src: Tile, label: str) -> None:
-        self.k.move(dst, src, label=label)
-
     def wait(self, tile: Tile, on: str) -> None:
-        """Stop the cores `on` until `tile` is there, and all their units until they are empty."""
+        """Stop the scalar units of the cores `on` until `tile` is there."""
         if self.published:
             self.k.wait(tile, on=on)
 
@@ -194,6 +195,24 @@ class Stage:
     def panels(self) -> list[int]:
         """The first row of each panel of a chunk."""
         return list(range(0, self.n, self.panel))
+
+
+def algorithm(name: str, meaning: str, emit: Callable[[Stage], None]) -> Algorithm:
+    """The one algorithm of stage `name`, whose phase `emit` writes."""
+
+    def build(problem: Problem, options: Options, target: Target) -> Kernel:
+        stage = Stage(name, problem, options, target, made.variant(problem, options, target))
+        emit(stage)
+        return stage.k.finish()
+
+    made = Algorithm(
+        name="gated-delta",
+        meaning=meaning,
+        source="arXiv 2412.06464; huawei-csl/megagdn-pto",
+        build=build,
+        variants=VARIANTS,
+    )
+    return made
 
 
 class Mask:

@@ -7,21 +7,15 @@ loads of K and G one chunk ahead.
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import SIZES, VARIANTS, Stage
-from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile
-
-STATE_SIZES = (*SIZES, "initial_state")
-
-
-def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. k, U, W, G_heads (initial_state) -> V_new, S_chunks, state."""
-    s = Stage("gdn-state", problem, options, target, ALGORITHM.variant(problem, options, target))
-    State(s).emit()
-    return s.k.finish()
+from algorithms.gdn_stage import Stage, algorithm
+from npusim.builder import Index, Tile
 
 
 class State:
-    """Tiles of the stage; chunks in panels of rows."""
+    """k, U, W, G_heads (initial_state) -> V_new, S_chunks, state.
+
+    Tiles of the stage; chunks in panels of rows.
+    """
 
     def __init__(self, s: Stage) -> None:
         self.s, self.k, n, P, Dk, Dv = s, s.k, s.n, s.panel, s.Dk, s.Dv
@@ -77,7 +71,7 @@ class State:
         sent = s.send(self.via_S, self.kv16, "S out")
         k.store(self.before.at(chunk, head), self.kv16, label="store S")
         s.wait(sent, on="cube")
-        s.receive(self.S1, sent, "S to L1")
+        k.move(self.S1, sent, label="S to L1")
         k.move(self.b, self.S1, label="S to L0B")
         self.gates(chunk, head)
         for row in s.panels():
@@ -86,7 +80,7 @@ class State:
         k.scalar("read", self.decay, on="rows", label="read exp G_C")
         k.vector("mul_scalar", self.S, self.S, self.decay, label="decay S")
         s.wait(sent, on="rows")
-        s.receive(self.kv16, sent, "K~^T V' to UB")
+        k.move(self.kv16, sent, label="K~^T V' to UB")
         k.vector("cast", self.kv32, self.kv16, label="widen K~^T V'")
         s.barrier("rows")
         k.vector("add", self.S, self.S, self.kv32, label="+ K~^T V'")
@@ -119,7 +113,7 @@ class State:
         k.vector("row_broadcast", self.spread, self.column, label="rows of exp(G_C - G)")
         k.vector("mul", self.k32, self.k32, self.spread, label="K~ = exp(G_C - G) K")
         s.wait(sent, on="rows")
-        s.receive(self.ws16, sent, "W S to UB")
+        k.move(self.ws16, sent, label="W S to UB")
         k.vector("cast", self.ws32, self.ws16, label="widen W S")
         k.vector("sub", self.u32, self.u32, self.ws32, label="V' = U - W S")
         k.vector("cast", self.u16, self.u32, label="round V'")
@@ -134,17 +128,15 @@ class State:
         k, s = self.k, self.s
         here = {"row": row, "rows": s.panel}
         s.wait(sent, on="cube")
-        s.receive(self.K1, sent, "K~ to L1")
+        k.move(self.K1, sent, label="K~ to L1")
         k.move(self.at, self.K1, transpose=True, label="K~^T to L0A")
         k.load(self.V1, self.fresh.at(chunk, head, **here), label="load V'", after=self.ready)
         k.move(self.bt, self.V1, label="V' to L0B")
         k.matmul(self.ct, self.at, self.bt, accumulate=row > 0, label="K~^T V'")
 
 
-ALGORITHM = Algorithm(
-    name="gated-delta",
-    meaning="chunk after chunk: two products on the cube, gates and the running state on the vector cores",
-    source="arXiv 2412.06464; huawei-csl/megagdn-pto",
-    build=build,
-    variants=VARIANTS,
+ALGORITHM = algorithm(
+    "gdn-state",
+    "chunk after chunk: two products on the cube, gates and the running state on the vector cores",
+    lambda stage: State(stage).emit(),
 )

@@ -6,19 +6,15 @@ one slot of workspace for each.
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import VARIANTS, Stage
-from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tensor, Tile
-
-
-def build(problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. T, k, v, G_heads, beta_heads -> U [.., C, Dv], W [.., C, Dk]."""
-    s = Stage("gdn-wy", problem, options, target, ALGORITHM.variant(problem, options, target))
-    Wy(s).emit()
-    return s.k.finish()
+from algorithms.gdn_stage import Stage, algorithm
+from npusim.builder import Index, Tensor, Tile
 
 
 class Wy:
-    """Tiles of the stage; T in panels of rows."""
+    """T, k, v, G_heads, beta_heads -> U [.., C, Dv], W [.., C, Dk].
+
+    Tiles of the stage; T in panels of rows.
+    """
 
     def __init__(self, s: Stage) -> None:
         self.s, self.k, n, P = s, s.k, s.n, s.panel
@@ -76,17 +72,15 @@ class Wy:
     ) -> None:
         k, s = self.k, self.s
         s.wait(sent, on="cube")
-        s.receive(self.scaled[name], sent, "T scaled to L1")
+        k.move(self.scaled[name], sent, label="T scaled to L1")
         k.move(self.a, self.scaled[name], label="L1 to L0A")
         k.move(self.b[name], right, label="L1 to L0B")
         k.matmul(self.c[name], self.a, self.b[name], label=f"product {name}")
         k.store(result.at(chunk, head, row=row, rows=s.panel), self.c[name], label=f"store {name}")
 
 
-ALGORITHM = Algorithm(
-    name="gated-delta",
-    meaning="columns of T scaled on the vector cores, two products on the cube",
-    source="arXiv 2412.06464; huawei-csl/megagdn-pto",
-    build=build,
-    variants=VARIANTS,
+ALGORITHM = algorithm(
+    "gdn-wy",
+    "columns of T scaled on the vector cores, two products on the cube",
+    lambda stage: Wy(stage).emit(),
 )

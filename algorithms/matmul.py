@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from algorithms.tiles import LARGEST, Edge, Place, edges
 from npusim.builder import (
     Algorithm,
     Index,
@@ -27,8 +28,6 @@ from npusim.builder import (
     operand_scale,
 )
 
-LARGEST = 4.0
-"""what integer operands must reach: four standard deviations of normal values"""
 TILE = (128, 256, 64)
 """rows, columns and terms of a step that fill L0 and the accumulator of an A2 core in fp16"""
 STEPS = 4
@@ -120,34 +119,6 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
             for cols in edges(problem.n, t.n):
                 product.block(rows, cols)
     return product.k.finish()
-
-
-@dataclass(frozen=True)
-class Edge:
-    """`count` tiles of `size` along an axis, from `start` on."""
-
-    start: int
-    count: int
-    size: int
-
-    def at(self, index: Index | int) -> Index | int:
-        return self.start + index * self.size
-
-
-def edges(size: int, tile: int) -> list[Edge]:
-    """The whole tiles along an axis, and what is left of it."""
-    full, rest = divmod(size, tile)
-    return [e for e in (Edge(0, full, tile), Edge(full * tile, 1 if rest else 0, rest)) if e.count]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A tile of C: where it begins, and its size."""
-
-    row: Index | int
-    rows: int
-    col: Index | int
-    cols: int
 
 
 class Product:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from algorithms.matmul import Edge, edges
+from algorithms.tiles import LARGEST, Edge, edges
 from npusim.builder import (
     Algorithm,
     InputError,
@@ -24,8 +24,6 @@ from npusim.builder import (
     operand_scale,
 )
 
-LARGEST = 4.0
-"""what integer operands must reach: four standard deviations of normal values"""
 EDGE = 64
 """rows and columns of a tile, unless asked otherwise"""
 Level = Literal["UB", "L1"]

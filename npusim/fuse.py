@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from npusim.errors import GraphError
-from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Tensor, View
+from npusim.graph import Kernel, Phase, Tensor, Tile
+from npusim.rewrite import Rewrite
 
 
 def fuse(
@@ -24,80 +25,39 @@ def fuse(
     """One kernel of `kernels`, whose tensors are the same where they have one name (constants are each
     kernel's own). Of what they store, the tensors `outputs` are outputs.
 
-    GraphError where two kernels see a tensor differently.
+    GraphError where two kernels see a tensor differently, or where nothing stores an output.
     """
     tensors: dict[str, Tensor] = {}
-    parts = [_Part(kernel, tensors, outputs) for kernel in kernels]
-    phases = tuple(phase for part in parts for phase in part.phases())
-    tiles = tuple(tile for part in parts for tile in part.tiles.values())
+    tiles: list[Tile] = []
+    phases: list[Phase] = []
+    for kernel in kernels:
+        own_tiles = {tile: replace(tile, name=f"{kernel.name}: {tile.name}") for tile in kernel.tiles}
+        own_tensors = {tensor.name: _shared(kernel, tensor, tensors, outputs) for tensor in kernel.tensors}
+        rewrite = Rewrite(own_tiles.__getitem__, lambda tensor, own=own_tensors: own[tensor.name])  # type: ignore[misc]
+        tiles += own_tiles.values()
+        phases += [rewrite.phase(phase) for phase in kernel.phases]
     missing = [one for one in outputs if one not in tensors or tensors[one].role != "output"]
     if missing:
         raise GraphError("fuse", f"{name}: nothing stores {', '.join(missing)}")
     return Kernel(
-        name,
-        algorithm,
-        variant,
-        kernels[0].dtype,
-        tuple(tensors.values()),
-        tiles,
-        phases,
-        dict(settings or {}),
-    )
+        name, algorithm, variant, kernels[0].dtype,
+        tuple(tensors.values()), tuple(tiles), tuple(phases), dict(settings or {}),
+    )  # fmt: skip
 
 
-class _Part:
-    """One of the kernels, in the tensors of the whole."""
-
-    def __init__(self, kernel: Kernel, tensors: dict[str, Tensor], outputs: Collection[str]) -> None:
-        self.kernel = kernel
-        self.tiles = {tile: replace(tile, name=f"{kernel.name}: {tile.name}") for tile in kernel.tiles}
-        self.tensors: dict[str, Tensor] = {}
-        for tensor in kernel.tensors:
-            whole = self._in_whole(tensor, outputs)
-            known = tensors.setdefault(whole.name, whole)
-            if replace(known, role="input") != replace(whole, role="input"):
-                raise GraphError(
-                    "fuse",
-                    f"{kernel.name}: tensor {tensor.name} is {_form(whole)}, before it was {_form(known)}",
-                )
-            self.tensors[tensor.name] = known
-
-    def _in_whole(self, tensor: Tensor, outputs: Collection[str]) -> Tensor:
-        if tensor.role in ("constant", "workspace"):
-            return replace(tensor, name=f"{self.kernel.name}: {tensor.name}")
-        inner = tensor.role == "output" and tensor.name not in outputs
-        return replace(tensor, role="workspace") if inner else tensor
-
-    def phases(self) -> list[Phase]:
-        return [replace(phase, nodes=self._nodes(phase.nodes)) for phase in self.kernel.phases]
-
-    def _nodes(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-        return tuple(self._node(node) for node in nodes)
-
-    def _node(self, node: Node) -> Node:
-        if isinstance(node, Loop):
-            return replace(node, body=self._nodes(node.body))
-        if isinstance(node, Items):
-            return replace(node, body=self._nodes(node.body), ragged=self._nodes(node.ragged))
-        return self._operation(node)
-
-    def _operation(self, op: Operation) -> Operation:
-        return replace(
-            op,
-            dst=op.dst and self._end(op.dst),
-            srcs=tuple(self._end(src) for src in op.srcs),
-            scratch=op.scratch and self.tiles[op.scratch],
-            sets=op.sets and self.tiles[op.sets],
-            after=op.after and self._view(op.after),
+def _shared(kernel: Kernel, tensor: Tensor, known: dict[str, Tensor], outputs: Collection[str]) -> Tensor:
+    """What a tensor of one kernel is in the whole, where `known` are those of the kernels before."""
+    whole = tensor
+    if tensor.role in ("constant", "workspace"):
+        whole = replace(tensor, name=f"{kernel.name}: {tensor.name}")
+    elif tensor.role == "output" and tensor.name not in outputs:
+        whole = replace(tensor, role="workspace")
+    before = known.setdefault(whole.name, whole)
+    if replace(before, role="input") != replace(whole, role="input"):
+        raise GraphError(
+            "fuse", f"{kernel.name}: tensor {tensor.name} is {_form(whole)}, before it was {_form(before)}"
         )
-
-    def _end(self, end: View | Access) -> View | Access:
-        if isinstance(end, View):
-            return self._view(end)
-        return replace(end, tensor=self.tensors[end.tensor.name])
-
-    def _view(self, view: View) -> View:
-        return replace(view, tile=self.tiles[view.tile])
+    return before
 
 
 def _form(tensor: Tensor) -> str:

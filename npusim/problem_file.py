@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from npusim.errors import InputError, did_you_mean
+from npusim.array_file import HEADS, KEY_HEADS, SEQUENCES, TOKENS, ArrayFile, blocks
+from npusim.errors import InputError
 from npusim.generate import HEAD_DIM, key_source
-from npusim.matrices import BLOCK_BYTES, VALUE_BYTES, Keys, Layout, MatrixBatch, assemble, spread
-from npusim.npz import read_npz
+from npusim.matrices import VALUE_BYTES, Keys, Layout, MatrixBatch, assemble, spread
 from npusim.problem import KEY_CORRELATION
 from npusim.room import check_room
 
@@ -27,16 +27,14 @@ Array = npt.NDArray[Any]
 Span = Callable[[int, int], slice]
 """(sequence, chunk within it) -> its tokens"""
 
-TOKENS, HEADS = ("tokens", "token"), ("heads", "head")
 AXES = {
     "L": (("matrices", "matrix"), ("C", "row"), ("C", "column")),
-    "k": (TOKENS, ("key heads", "key head"), ("D", "dimension")),
+    "k": (TOKENS, KEY_HEADS, ("D", "dimension")),
     "beta": (TOKENS, HEADS),
     "g": (TOKENS, HEADS),
-    "cu_seqlens": (("sequences + 1", "entry"),),
+    "cu_seqlens": SEQUENCES,
 }
-"""The arrays of a problem: each axis as it stands in a shape, and how one place along it is called."""
-OTHER_NAMES = ("q", "v", "T")
+OTHER_NAMES = ("q", "v", "T", "initial_state")
 """Arrays of the other kernels and results, which may stand in the same file."""
 
 UNIT_NORM_TOLERANCE = 0.02
@@ -96,60 +94,17 @@ def read_matrices(
     )
 
 
-class _File:
-    """The arrays of one problem file, each checked as it is asked for."""
+class _File(ArrayFile):
+    """The arrays of one problem file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.arrays = read_npz(path)
-        for name in self.arrays:
-            if name not in (*AXES, *OTHER_NAMES):
-                self.fail(name, f"unknown array: {did_you_mean(name, AXES)}")
+        super().__init__(path, AXES, also=OTHER_NAMES)
         if "L" in self.arrays and {"k", "beta", "g"} & set(self.arrays):
             self.fail("L", "either L, or k, beta and g describe the problem: remove one of them")
         if "L" in self.arrays and "cu_seqlens" in self.arrays:
             self.fail("cu_seqlens", "cuts the tokens of k, beta and g, and L has none: remove it")
         if "L" not in self.arrays:
-            missing = [name for name in ("beta", "g") if name not in self.arrays]
-            if missing:
-                held = ", ".join(self.arrays) or "none"
-                raise InputError(
-                    f"{path}: no array {' or '.join(missing)} (arrays in it: {held}): "
-                    "store L [matrices, C, C], or k, beta and g"
-                )
-
-    def fail(self, name: str, message: str) -> NoReturn:
-        raise InputError(f"{self.path}: array {name}: {message}")
-
-    def fail_at(self, name: str, mask: npt.NDArray[np.bool_], message: str, start: int = 0) -> None:
-        """Refuse the first value of array `name` that `mask`, which begins at `start`, marks, if any."""
-        if mask.any():
-            first, *rest = (int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
-            where = (start + first, *rest)
-            place = ", ".join(f"{axis[1]} {i}" for axis, i in zip(AXES[name], where, strict=True))
-            self.fail(name, f"{self.arrays[name][where]} at {place}: {message}")
-
-    def numbers(self, name: str) -> Array:
-        """Array `name` as stored: real and finite, with the axes it should have and none of them empty."""
-        array, axes = self.arrays[name], f"[{', '.join(axis[0] for axis in AXES[name])}]"
-        if array.dtype.kind not in "fiu":
-            self.fail(name, f"dtype {array.dtype}: real numbers are needed, such as float32")
-        if array.ndim != len(AXES[name]):
-            self.fail(name, f"shape {array.shape}: {len(AXES[name])} axes are needed, {axes}")
-        if array.size == 0:
-            self.fail(name, f"shape {array.shape}: is empty, {axes} must hold values")
-        for start, block in _blocks(array):
-            self.fail_at(name, ~np.isfinite(block), "every value must be finite", start)
-        return array
-
-    def gates(self) -> tuple[Array, Array]:
-        """beta in [0, 1] and g <= 0, [tokens, heads] each."""
-        beta, g = self.numbers("beta"), self.numbers("g")
-        if beta.shape != g.shape:
-            self.fail("g", f"shape {g.shape} differs from that of beta, {beta.shape}: make them equal")
-        self.fail_at("beta", (beta < 0) | (beta > 1), "must lie in 0..1, after the sigmoid")
-        self.fail_at("g", g > 0, "must be <= 0, the logarithm of a decay per token")
-        return beta, g
+            self.need(("beta", "g"), "L [matrices, C, C], or k, beta and g")
 
     def keys(self, heads: int, tokens: int, key_heads: int | None, head_dim: int | None) -> Array:
         """k [tokens, key heads, D] for gates of so many heads and tokens, and of these sizes if given."""
@@ -172,18 +127,6 @@ class _File:
             self.fail("beta", f"{heads} heads are no multiple of {wanted} key heads (--key-heads)")
         return wanted or heads
 
-    def lengths(self, tokens: int) -> tuple[int, ...]:
-        """Tokens of each sequence; one sequence of all `tokens` without cu_seqlens."""
-        if "cu_seqlens" not in self.arrays:
-            return (tokens,)
-        ends = self.numbers("cu_seqlens")
-        if ends.dtype.kind not in "iu":
-            self.fail("cu_seqlens", f"dtype {ends.dtype}: whole numbers are needed, such as int64")
-        steps = np.diff(ends.astype(np.int64))
-        if len(ends) < 2 or ends[0] != 0 or ends[-1] != tokens or (steps <= 0).any():
-            self.fail("cu_seqlens", f"must start at 0, increase and end at the {tokens} tokens of beta and g")
-        return tuple(steps.tolist())
-
 
 def _read_triangles(file: _File, samples: int | None) -> MatrixBatch:
     """The batch of a file with L."""
@@ -193,7 +136,7 @@ def _read_triangles(file: _File, samples: int | None) -> MatrixBatch:
         file.fail("L", f"shape {stored.shape}: the matrices must be square, [matrices, C, C]")
     upper = np.tri(rows, dtype=bool).T
     remedy = "L must be strictly lower triangular (store L, not I + L; transpose an upper triangle)"
-    for start, block in _blocks(stored):
+    for start, block in blocks(stored):
         file.fail_at("L", (block != 0) & upper, remedy, start)
     picked = spread(count, 1, samples)
     check_room(VALUE_BYTES * len(picked) * rows * columns)
@@ -217,12 +160,6 @@ def _spans(layout: Layout) -> Span:
 
 def _stored_keys(k: Array, span: Span) -> Keys:
     return lambda sequence, index, key_head: k[span(sequence, index), key_head]
-
-
-def _blocks(array: Array) -> list[tuple[int, Array]]:
-    """The array cut along its first axis into views of bounded size, each with its first index."""
-    step = max(1, BLOCK_BYTES // max(1, array[:1].size * 8))
-    return [(start, array[start : start + step]) for start in range(0, len(array), step)]
 
 
 def _norms(k: Array) -> str:

@@ -209,5 +209,4 @@ def _drawn(problem: Problem, settings: NumericsSettings) -> Sequence:
     if problem.initial_state:
         shape = (len(problem.sequences), problem.heads, Dk, Dv)
         state = np.random.default_rng([settings.seed, STATE]).standard_normal(shape) / math.sqrt(Dk)
-    ends = tuple(np.cumsum([0, *problem.sequences]).tolist())
-    return Sequence(q, k, v, g, beta, ends, state)
+    return Sequence(q, k, v, g, beta, problem.sequences, state)

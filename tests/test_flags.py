@@ -9,7 +9,9 @@ from npusim import cost
 from npusim.builder import KernelBuilder, fuse
 from npusim.check import check
 from npusim.errors import GraphError
+from npusim.exact import exact
 from npusim.execute import execute
+from npusim.graph import operations, tiles_of
 from npusim.lower import lower
 from npusim.problem import Target
 from npusim.profiles import load_machine
@@ -216,3 +218,12 @@ def test_windows_that_a_table_places_are_no_windows_that_overlap():
         k.items([("s", 480)], item, tables={"s": np.arange(480) * 64})
     moved = time_program(lower(k.finish(), machine), EngineSettings())[0].bytes
     assert moved["hbm_read"] == 480 * 64 * 128 * 2
+
+
+def test_in_exact_arithmetic_the_flags_are_those_of_the_new_kernel():
+    kernel = exact(passing())
+    x = np.random.default_rng(4).standard_normal((4, 32, 32))
+    found = execute(check(kernel, TARGET), {"x": x})
+    np.testing.assert_allclose(found.outputs["z"], x + 1, rtol=1e-15)
+    used = {view.tile for phase in kernel.phases for op in operations(phase.nodes) for view in tiles_of(op)}
+    assert used == set(kernel.tiles)
