@@ -14,7 +14,7 @@ from algorithms.tiles import Edge, Place, edges
 from npusim.builder import InputError, Item, KernelBuilder, Problem, Shapes, Target, bytes_of
 
 REPEAT_BYTES = 256
-"""a tile takes whole repeats of the vector unit, as in the source"""
+"""UB is divided into whole repeats of the vector unit, as in the source"""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ def emit(s: Stage) -> None:
     """g [chunks, C, heads] -> G alike."""
     k, shape = s.k, (s.n, s.heads)
     g, G = s.by_head("g"), s.by_head("G", output=True)
-    rows = k.tile("g", "UB", shape, s.working, place="first")
+    # no flag holds the next load back until the sums are done, which two slots come to
+    rows = k.tile("g", "UB", shape, s.working, slots=2, place="first")
     sums = k.tile("G", "UB", shape, s.working, place="first")
 
     def chunk(items: list[Item]) -> None:

@@ -58,6 +58,8 @@ class Kkt:
                 k.vector("add", self.sum, self.log, self.g, label="G + log beta")
             k.vector("column", self.column, self.sum.view(col=row, cols=P), label="to a column")
             self.coefficients()
+            if s.published:  # those kernels do not load while they compute the coefficients
+                k.wait(self.gate, on="aiv_mte2")
             k.move(self.product, sent, label="K K^T to UB")
             k.vector("cast", self.other, self.product, label="widen K K^T")
             k.vector("mul", self.other, self.other, self.gate, label="gate")

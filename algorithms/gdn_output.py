@@ -22,7 +22,7 @@ class Output:
         names = ("q", "k", "V_new", "S_chunks", "G_heads")
         self.queries, self.keys, self.fresh, self.states, self.G = (s.tensor(name) for name in names)
         self.O = s.tensor("O", output=True)
-        self.done = s.k.flag("O stored")
+        self.begun = s.k.flag("item begun")
         self.Q, self.K = s.cube("Q", "L1", P, Dk), s.cube("K", "L1", n, Dk)
         self.S, self.V = s.cube("S", "L1", Dk, Dv), s.cube("V'", "L1", n, Dv)
         self.gated = s.cube("Q K^T gated", "L1", P, n)
@@ -49,14 +49,13 @@ class Output:
 
     def item(self, chunk: Index, head: Index, key_head: Index) -> None:
         k, s = self.k, self.s
-        s.walk()
         for row in s.panels():
             here = {"row": row, "rows": s.panel}
             k.load(
                 self.Q,
                 self.queries.at(chunk, key_head, **here),
                 label="load Q",
-                sets=self.done if s.published else None,
+                sets=self.begun if s.published else None,
             )
             sent = self.products(chunk, head, key_head)
             self.gates(chunk, head, row)
@@ -98,6 +97,7 @@ class Output:
         """The gated scores to the cube core and their product with V' back; O is the sum."""
         k, s = self.k, self.s
         s.wait(scores, on="rows")
+        s.wait(from_state, on="rows")
         k.move(self.x16, scores, label="Q K^T to UB")
         k.vector("cast", self.x, self.x16, label="widen Q K^T")
         k.vector("mul", self.x, self.x, self.gate, label="gate")
@@ -124,8 +124,8 @@ class Output:
         k.vector("add", self.o, self.o, self.y, label="+ the rest")
         k.vector("cast", self.y16, self.o, label="round O")
         k.store(self.O.at(chunk, head, row=row, rows=s.panel), self.y16, label="store O")
-        if s.published:
-            k.wait(self.done, on="aiv_mte3")
+        if s.published:  # the next item begins behind this store
+            k.wait(self.begun, on="aiv_mte3")
 
 
 ALGORITHM = algorithm(

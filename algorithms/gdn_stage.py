@@ -2,7 +2,7 @@
 
 The stages and their mathematics: npusim/delta.py, docs/layers.md. Tensors are tokens first, as the field
 stores them: [chunks, heads, C, D], rows of one head `heads` * D elements apart; gates head by head,
-[chunks, heads, 1, C]. A sequence's last chunk is filled up with zeros in memory.
+[chunks, heads, 1, C]. A sequence's last chunk is filled up in memory: beta with ones, all else with zeros.
 
 The `published` variants have the structure of the hand-written Ascend kernels (huawei-csl/megagdn-pto at
 20b1b7c): products on the cube core, gates and masks on the two vector cores, each its half of the rows; what
@@ -70,7 +70,7 @@ class Stage:
         self.panel = min(n, max(FRACTAL, PANEL_VALUES // n // FRACTAL * FRACTAL))
         while n % self.panel:
             self.panel -= FRACTAL
-        self.counts = np.array([-(-tokens // n) for tokens in problem.sequences], dtype=np.int64)
+        self.counts = np.array(problem.chunk_counts, dtype=np.int64)
 
     # --- tensors -------------------------------------------------------------------------------
 
@@ -114,6 +114,7 @@ class Stage:
 
         def item(items: list[Item]) -> None:
             ((chunk, key_head, member),) = items
+            self._walk()
             body(chunk, key_head * self.group + member, key_head)
 
         axes = [("chunk", self.chunks), ("key_head", self.key_heads), ("member", self.group)]
@@ -179,7 +180,7 @@ class Stage:
         if self.published:
             self.k.barrier(scope, on=on)  # type: ignore[arg-type]
 
-    def walk(self) -> None:
+    def _walk(self) -> None:
         """Step over the items of the other cores: about four scalar instructions each (a 64-bit remainder
         among them), on each of the three cores."""
         if self.published:

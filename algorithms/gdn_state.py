@@ -68,8 +68,8 @@ class State:
         """S to the cube core; W S back; K~ and V' there; K~^T V' back, and into the state."""
         k, s = self.k, self.s
         k.vector("cast", self.kv16, self.S, label="round S")
-        sent = s.send(self.via_S, self.kv16, "S out")
         k.store(self.before.at(chunk, head), self.kv16, label="store S")
+        sent = s.send(self.via_S, self.kv16, "S out")
         s.wait(sent, on="cube")
         k.move(self.S1, sent, label="S to L1")
         k.move(self.b, self.S1, label="S to L0B")

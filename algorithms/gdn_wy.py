@@ -40,7 +40,6 @@ class Wy:
 
     def item(self, chunk: Index, head: Index, key_head: Index) -> None:
         k, s = self.k, self.s
-        s.walk()
         k.load(self.K, self.keys.at(chunk, key_head), label="load K")
         k.load(self.V, self.values.at(chunk, head), label="load V")
         for row in s.panels():

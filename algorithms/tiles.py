@@ -30,7 +30,7 @@ def edges(size: int, tile: int) -> list[Edge]:
 
 @dataclass(frozen=True)
 class Place:
-    """A tile of C: where it begins, and its size."""
+    """A tile of a matrix: where it begins, and its size."""
 
     row: Index | int
     rows: int

@@ -23,7 +23,9 @@ from npusim.graph import (
 
 Ints = npt.NDArray[np.int64]
 Extent = tuple[int, int] | tuple[Ints, Ints]
-"""least and largest value of a loop variable; of one that a table rules, per item"""
+"""least and largest value of a loop variable; of one that a table rules, for each of some items"""
+ITEMS = ""
+"""where the extents say which items these are"""
 
 
 def bounds(phase: Phase) -> Iterator[Fault]:
@@ -43,8 +45,8 @@ def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[F
                     for j in range(group)
                 }
                 yield from _nodes(body, {**extents, **own, **_looked_up(node)})
-        elif int(np.max(node.count)) > 0:
-            yield from _nodes(node.body, {**extents, node.var: _trips(node, extents)})
+        elif int(np.max(node.count)) > 0 and (inside := _in_loop(node, extents)):
+            yield from _nodes(node.body, inside)
 
 
 def _looked_up(items: Items) -> dict[str, Extent]:
@@ -53,15 +55,29 @@ def _looked_up(items: Items) -> dict[str, Extent]:
         return {}
     values = items.variables(np.arange(items.total), 1)
     names = [table_variable(name) for name, _ in items.tables]
-    return {name: (values[name], values[name]) for name in names}
+    every = np.arange(items.total)
+    return {name: (values[name], values[name]) for name in names} | {ITEMS: (every, every)}
 
 
-def _trips(loop: Loop, extents: Mapping[str, Extent]) -> Extent:
-    """Per item where the items have tables, too: a longer sequence begins elsewhere."""
-    tables = any(isinstance(low, np.ndarray) for low, _ in extents.values())
-    if tables and isinstance(loop.count, np.ndarray):
-        return np.zeros_like(loop.count), loop.count - 1  # without a trip it stays before its start
-    return 0, int(np.max(loop.count)) - 1
+def _in_loop(loop: Loop, extents: Mapping[str, Extent]) -> dict[str, Extent]:
+    """The extents inside a loop: where items have tables, of those that come there; {} if none does."""
+    if ITEMS not in extents or not isinstance(loop.count, np.ndarray):
+        return {**extents, loop.var: (0, int(np.max(loop.count)) - 1)}
+    count = loop.count[extents[ITEMS][0]]
+    comes = count > 0
+    if not comes.any():
+        return {}
+    last = count[comes] - 1
+    return {name: _of(ends, comes) for name, ends in extents.items()} | {
+        loop.var: (np.zeros_like(last), last)
+    }
+
+
+def _of(ends: Extent, some: npt.NDArray[np.bool_]) -> Extent:
+    low, high = ends
+    if isinstance(low, np.ndarray) and isinstance(high, np.ndarray):
+        return low[some], high[some]
+    return ends
 
 
 def _operation(op: Operation, extents: Mapping[str, Extent]) -> Iterator[Fault]:

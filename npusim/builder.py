@@ -215,10 +215,10 @@ class KernelBuilder(Writer):
     def _tables(
         axes: Mapping[str, int], tables: Mapping[str, npt.NDArray[np.int64]], group: int
     ) -> tuple[tuple[str, npt.NDArray[np.int64]], ...]:
-        if not isinstance(tables, Mapping) or not set(tables) <= set(axes):
-            raise wrong(
-                f"tables= has a table of numbers for some of the axes {', '.join(axes)}, got {tables!r}"
-            )
+        if not isinstance(tables, Mapping):
+            raise wrong(f"tables= is a mapping from axes to tables of numbers, got {tables!r}")
+        if unknown := [str(name) for name in tables if name not in axes]:
+            raise wrong(f"a table for {', '.join(unknown)}, but the axes are {', '.join(axes)}")
         if any("." in name for name in axes):
             raise wrong(f"the name of an axis has no dot, got {', '.join(axes)}")
         if tables and group != 1:

@@ -277,12 +277,12 @@ def items(phase: Phase) -> Iterator[Fault]:
 def order(phase: Phase) -> Iterator[Fault]:
     """Nothing orders a load behind a store to the same tensor: another phase, a tile in GM or a flag does."""
     stored: dict[Tensor, set[Tile | None]] = {}
-    places: set[tuple[Access, Tile | None]] = set()
-    for op in operations(phase.nodes):
+    places: set[tuple[int, Access, Tile | None]] = set()
+    for block, op in _by_block(phase):
         if op.kind is OpKind.store and isinstance(op.dst, Access):
             stored.setdefault(op.dst.tensor, set()).add(op.sets)
-            places.add((op.dst, op.sets))
-    for op in operations(phase.nodes):
+            places.add((block, op.dst, op.sets))
+    for block, op in _by_block(phase):
         for src in op.srcs:
             if not isinstance(src, Access) or src.tensor not in stored:
                 continue
@@ -293,12 +293,19 @@ def order(phase: Phase) -> Iterator[Fault]:
                     "the two: load it in a later phase, hand the data over in a tile at GM, or let each "
                     "store set a flag (sets=) and the load wait for it (after=)",
                 )
-            elif (src, op.after.tile) not in places:
+            elif (block, src, op.after.tile) not in places:
                 yield (
                     op,
                     f"{op.name} loads {src} after flag {op.after.tile.name}, which no store to that very "
                     "place sets; what another item stores is another core's, and no flag orders the two",
                 )
+
+
+def _by_block(phase: Phase) -> Iterator[tuple[int, Operation]]:
+    """Every operation, with the number of the items it stands in: others may be dealt otherwise."""
+    for number, node in enumerate(phase.nodes):
+        for op in operations((node,)):
+            yield (number if isinstance(node, Items) else -1), op
 
 
 def cores(phase: Phase) -> Iterator[Fault]:

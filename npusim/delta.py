@@ -12,7 +12,7 @@ chunks are whose.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,10 +128,14 @@ STEPS = (
 )
 
 
-def everything(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
-    """All that follows from `arrays`, stage after stage, and they themselves, in float64."""
+def everything(arrays: Arrays, chunks: Chunks, wanted: Iterable[str]) -> dict[str, Array]:
+    """What follows from `arrays`, stage after stage until all that is wanted is there, and they themselves,
+    in float64."""
+    names = set(wanted)
     found = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
     for step in STEPS:
+        if names <= found.keys():
+            break
         if all(name in found for name in step.needs):
             made = step.compute(found, chunks)
             found |= {name: array for name, array in made.items() if name not in found}

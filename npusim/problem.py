@@ -185,13 +185,18 @@ class Problem(Settings):
         return tuple(b - a for a, b in zip(self.cu_seqlens, self.cu_seqlens[1:], strict=False))
 
     @property
+    def chunk_counts(self) -> tuple[int, ...]:
+        """Chunks of each sequence."""
+        return tuple(-(-tokens // self.chunk) for tokens in self.sequences)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Chunks over all sequences, and heads; matrices are numbered with the head fastest."""
         if self.matrices is not None:
             return self.matrices, 1
         if self.cu_seqlens is None:
             return self.batch * -(-self.seq_len // self.chunk), self.heads
-        return sum(-(-tokens // self.chunk) for tokens in self.sequences), self.heads
+        return sum(self.chunk_counts), self.heads
 
     @property
     def total(self) -> int:
@@ -243,8 +248,12 @@ class Options(Settings):
     qk_norm: bool | None = Field(
         None, description="gdn-fused: L2-normalise queries and keys inside [default: yes]"
     )
-    tile_m: PositiveInt | None = Field(None, le=4096, description="rows of a tile [default: as fits]")
-    tile_n: PositiveInt | None = Field(None, le=4096, description="columns of a tile [default: as fits]")
+    tile_m: PositiveInt | None = Field(
+        None, le=4096, description="rows of a tile [default: as fits; tiled reads: 64]"
+    )
+    tile_n: PositiveInt | None = Field(
+        None, le=4096, description="columns of a tile [default: as fits; tiled reads: 64]"
+    )
     tile_k: PositiveInt | None = Field(
         None, le=4096, description="matmul: terms of a product [default: as fits]"
     )

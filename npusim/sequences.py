@@ -3,8 +3,8 @@
 A file, and --output of gdn-fused, hold tokens first: q, k [tokens, key heads, Dk], v [tokens, heads, Dv],
 g, beta [tokens, heads] (g per token, not cumulated), optionally initial_state [sequences, heads, Dk, Dv] and
 cu_seqlens [sequences + 1]. Kernels take chunks, [chunks, heads, C, D], of which a sequence's last one is
-filled up with zeros. A stage gets what the stages before it give in float64. The truth is the float64
-recurrence over chunks (`npusim.delta`) of the inputs as the kernel receives them.
+filled up: beta with ones, all else with zeros. A stage gets what the stages before it give in float64. The
+truth is the float64 recurrence over chunks (`npusim.delta`) of the inputs as the kernel receives them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Sequences(Data):
         return self.origin_text
 
     def check(self, kernel: Kernel, computed: bool) -> None:
-        """The kernel's inputs are among what sequences have; all fits into memory."""
+        """All fits into memory."""
         if computed:
             n, dims = self.some.chunk, sum(self.some.state_dims)
             check_room(8.0 * COPIES * self.some.total * n * (n + 2 * dims))
@@ -73,13 +73,12 @@ class Sequences(Data):
 
     def compute(self, kernel: Kernel) -> Computed:
         problem = self.some
-        counts = tuple(-(-tokens // problem.chunk) for tokens in problem.sequences)
-        chunks = Chunks(counts, problem.heads // problem.kv_heads)
+        chunks = Chunks(problem.chunk_counts, problem.heads // problem.kv_heads)
         given = in_chunks(self.arrays, problem)
         names = [tensor.name for tensor in kernel.tensors if tensor.role == "input"]
-        known = given if set(names) <= set(given) else everything(_plain(given), chunks)
+        known = given if set(names) <= set(given) else everything(_plain(given), chunks, names)
         found = execute(kernel, {name: known[name] for name in names})
-        truth = everything(found.inputs, chunks)
+        truth = everything(found.inputs, chunks, [tensor.name for tensor in kernel.outputs])
         results = sorted(kernel.outputs, key=lambda tensor: tensor.name != "O")  # the main one first
         errors = {t.name: _errors(found.outputs[t.name], truth[t.name]) for t in results}
         outputs: Mapping[str, Array] = found.outputs
@@ -121,7 +120,7 @@ def tokens_first(outputs: Array, problem: Problem) -> Array:
     """Of [chunks, heads, C, D] the [tokens, heads, D], without what was filled up."""
     n = problem.chunk
     rows = outputs.swapaxes(1, 2).reshape(-1, outputs.shape[1], outputs.shape[-1])
-    starts = np.cumsum([0, *(-(-tokens // n) * n for tokens in problem.sequences)])
+    starts = np.cumsum([0, *problem.chunk_counts]) * n
     return np.concatenate([rows[s : s + t] for s, t in zip(starts, problem.sequences, strict=False)])
 
 
@@ -172,7 +171,7 @@ def _sample(problem: Problem, samples: int) -> Problem:
     key_heads = min(problem.kv_heads, max(1, samples // group))
     chunks = max(1, samples // (key_heads * group))
     lengths: list[int] = []
-    for tokens in sorted(problem.sequences, reverse=True)[: len(problem.sequences)]:
+    for tokens in sorted(problem.sequences, reverse=True):
         own = min(chunks, -(-tokens // problem.chunk))
         if own < 1:
             break
@@ -194,8 +193,8 @@ def _drawn(problem: Problem, settings: NumericsSettings) -> Sequence:
     v = np.random.default_rng([settings.seed, VALUE]).standard_normal((tokens, problem.heads, Dv))
     k, beta, g = np.empty(q.shape), np.empty((tokens, problem.heads)), np.empty((tokens, problem.heads))
     start = 0
-    for sequence, length in enumerate(problem.sequences):
-        for chunk in range(-(-length // problem.chunk)):
+    for sequence in range(len(problem.sequences)):
+        for chunk in range(problem.chunk_counts[sequence]):
             count = layout.tokens(sequence, chunk)
             here = slice(start, start + count)
             for head in range(problem.kv_heads):

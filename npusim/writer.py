@@ -189,6 +189,8 @@ class Writer:
         """Emit a write; a partial one, or one that reads its own destination, keeps the version unless it is
         `fresh`."""
         target = view_of(dst)
+        if target.tile in self._flags:
+            raise wrong(f"{target.tile.name} is a flag and holds no data; sets= sets it")
         own = any(isinstance(src, View) and src.tile is target.tile and not src.back for src in srcs)
         keeps = not fresh and (into or adds or own or not target.whole)
         if not keeps:

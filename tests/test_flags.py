@@ -227,3 +227,43 @@ def test_in_exact_arithmetic_the_flags_are_those_of_the_new_kernel():
     np.testing.assert_allclose(found.outputs["z"], x + 1, rtol=1e-15)
     used = {view.tile for phase in kernel.phases for op in operations(phase.nodes) for view in tiles_of(op)}
     assert used == set(kernel.tiles)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_item_that_does_not_come_to_a_place_is_not_held_against_it(nested):
+    """The last item begins behind the tensor, and has no trips."""
+    k = KernelBuilder("none", TARGET, "fp32")
+    x, tile = k.input("x", (4, 16, 16), "fp32"), k.tile("t", "UB", (16, 16), "fp32")
+
+    def item(items):
+        _, first = items[0]
+        inner = np.array([1, 1, 3])
+        body = (lambda i: k.loop(inner, lambda j: k.load(tile, x.at(first + j)))) if nested else (
+            lambda i: k.load(tile, x.at(first)))  # fmt: skip
+        k.loop(np.array([2, 2, 0]), body)
+
+    with k.phase("p"):
+        k.items([("i", 3)], item, tables={"i": np.array([0, 2, 4])})
+    check(k.finish(), TARGET)
+
+
+def test_a_flag_holds_no_data():
+    k = KernelBuilder("wrong", TARGET, "int8")
+    x, flag = k.input("x", (1, 1), "int8"), k.flag("f")
+    with k.phase("p"), pytest.raises(GraphError, match="holds no data"):
+        k.load(flag, x.at())
+
+
+def test_items_dealt_otherwise_are_no_store_to_wait_for():
+    k = KernelBuilder("two", TARGET, "fp16")
+    y, tile, stored = k.output("y", (8, 16, 16), "fp16"), k.tile("t", "UB", (16, 16), "fp16"), k.flag("f")
+
+    def first(items):
+        k.vector("fill", tile, imm=1.0)
+        k.store(y.at(items[0][0]), tile, sets=stored)
+
+    with k.phase("p"):
+        k.items([("s", 8)], first)
+        k.items([("s", 8)], lambda items: k.load(tile, y.at(items[0][0]), after=stored), deal="contiguous")
+    with pytest.raises(GraphError, match="very place"):
+        check(k.finish(), TARGET)
