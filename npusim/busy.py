@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.fast import layout as at
-from npusim.program import PhaseProgram, Program, Role
+from npusim.program import PhaseProgram, Program, Role, UnitKey
 from npusim.timeline import Floats, Ints, Timeline
-from npusim.usage import Key, scalar_lanes
+from npusim.usage import scalar_lanes
 
 if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
@@ -45,10 +45,10 @@ class Work(NamedTuple):
         )
 
 
-def within(works: Iterator[Work], edges: Floats, units: Iterable[Key] = ()) -> dict[Key, Floats]:
+def within(works: Iterator[Work], edges: Floats, units: Iterable[UnitKey] = ()) -> dict[UnitKey, Floats]:
     """Of each unit of each core that works, and of `units` [bin] the busy share of the time between two
     `edges`."""
-    found: dict[Key, Floats] = {key: np.zeros(len(edges) - 1) for key in units}
+    found: dict[UnitKey, Floats] = {key: np.zeros(len(edges) - 1) for key in units}
     for work in works:
         lanes = len(work.phase.lanes)
         unit, row = np.unique(work.stream * lanes + work.lane, return_inverse=True)
@@ -56,8 +56,7 @@ def within(works: Iterator[Work], edges: Floats, units: Iterable[Key] = ()) -> d
             _repeated(work, row, len(unit), edges) if work.copies > 1 else _once(work, row, len(unit), edges)
         )
         for number, spent in zip(unit.tolist(), cycles, strict=True):
-            place = work.phase.lanes[number % lanes]
-            key = work.phase.cores[place.core], number // lanes, place.unit
+            key = work.phase.unit_of(number // lanes, number % lanes)
             found[key] = found.get(key, 0.0) + spent / np.diff(edges)
     return found
 

@@ -137,7 +137,8 @@ def everything(arrays: Arrays, chunks: Chunks, wanted: Iterable[str]) -> dict[st
         if names <= found.keys():
             break
         if all(name in found for name in step.needs):
-            made = step.compute(found, chunks)
+            with np.errstate(all="ignore"):  # what is not finite is counted in the errors
+                made = step.compute(found, chunks)
             found |= {name: array for name, array in made.items() if name not in found}
     return found
 

@@ -82,7 +82,7 @@ class _PhaseLowering:
             slots[number] = tile.slots
         return PhaseProgram(
             self.phase.name, self.cores, self.lanes, self.streams, np.array(starts), self._flags(),
-            tuple(slots), tuple(self.instances), body,
+            tuple(slots), tuple(self.instances), body, per_block,
         )  # fmt: skip
 
     def _flags(self) -> npt.NDArray[np.float64]:

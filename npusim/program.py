@@ -27,6 +27,10 @@ SAME_TIME = 1e-12
 """relative distance below which two landings are one moment (floating-point noise of the division)"""
 
 
+UnitKey = tuple[str, int, str]
+"""core, core group and unit"""
+
+
 class Use(IntEnum):
     """How an operation instance uses a buffer. JOIN: a further instance of the same tile operation."""
 
@@ -184,6 +188,15 @@ class PhaseProgram:
     slots: tuple[int, ...]
     instances: tuple[Instance, ...]
     body: tuple[int | Trips, ...]
+    per_group: int = 1
+    """streams of a core group: in a phase over vector cores each of these is a stream"""
+
+    def unit_of(self, stream: int, lane: int) -> UnitKey:
+        """The unit that a lane of a stream is, called alike in all phases."""
+        group, member = divmod(stream, self.per_group)
+        place = self.lanes[lane]
+        core = self.cores[place.core]
+        return f"{core}{member}" if core == "aiv" else core, group, place.unit
 
     @cached_property
     def flat(self) -> Flat:

@@ -116,7 +116,7 @@ def summarise(totals: Totals, machine: Machine) -> Report:
         task_us=whole_us,
         event_us=cost.event_us(machine, whole_us),
         cycles=totals.makespan,
-        cores=max((phase.streams for phase in totals.program.phases), default=0),
+        cores=_used(totals.program.phases),
         bound=bound,
         dominant_unit=dominant,
         units=units,
@@ -176,6 +176,12 @@ def _breakdown(totals: Totals, scale: float) -> list[tuple[str, float]]:
         for instance, cycles in zip(phase.instances, spent, strict=True):
             total[instance.name] += float(cycles) / scale / phase.streams / cores[instance.operation]
     return sorted(((n, t) for n, t in total.items() if t > 0), key=lambda item: -item[1])
+
+
+def _used(phases: tuple[PhaseProgram, ...]) -> int:
+    """Core groups that take part, or the vector cores where no phase has others."""
+    alone = all(phase.cores == ("aiv",) for phase in phases)
+    return max((p.streams if alone else -(-p.streams // p.per_group) for p in phases), default=0)
 
 
 def _cores(phase: PhaseProgram) -> Counter[Operation | None]:

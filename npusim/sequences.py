@@ -133,7 +133,7 @@ class SequenceSource:
     """Tokens from a file, or drawn like those of trained models."""
 
     def read(self, path: str, entry: KernelEntry, problem: Problem, settings: NumericsSettings) -> Sequences:
-        why = f"the problem is that of --inputs {path}; drop one of the two"
+        why = f"the problem is that of --inputs {path}, also cu_seqlens and initial_state; drop this option"
         sizes = (
             "batch",
             "seq_len",

@@ -102,7 +102,7 @@ class NumericsSettings(Settings):
         None,
         min_length=1,
         description=".npz with L [matrices, C, C]; or k, beta, g; or beta, g (keys are generated); "
-        "for other kernels their inputs by name",
+        "gdn kernels: q, k, v, g, beta, with cu_seqlens and initial_state; others: their inputs by name",
     )
     output: str | None = Field(
         None, min_length=1, description="compute all and write it by name (.npz): T [matrices, C, C]"

@@ -13,11 +13,11 @@ import numpy as np
 from npusim.busy import Work, played_work, timeline_work, within
 from npusim.errors import InputError
 from npusim.order import Span, spans
-from npusim.program import Program
+from npusim.program import Program, UnitKey
 from npusim.settings import EngineSettings
 from npusim.timeline import Floats, Ints, Timeline
 from npusim.totals import Totals, of_playback, of_timeline
-from npusim.usage import Key, lane_usage, played_usage
+from npusim.usage import lane_usage, played_usage
 
 if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
@@ -79,7 +79,7 @@ class Simulation(ABC):
     def _numbered(self, wanted: list[list[list[Span]]]) -> Timeline:
         """[phase][stream] operations by number, in this order."""
 
-    def busy(self, edges: Floats) -> dict[Key, Floats]:
+    def busy(self, edges: Floats) -> dict[UnitKey, Floats]:
         """Of each unit of each core that had work [bin] the share of the time between two `edges`, in cycles,
         in which it is busy. Where periods were skipped the cost does not depend on how many operations a bin
         holds. InputError for edges that do not rise."""
@@ -89,7 +89,7 @@ class Simulation(ABC):
         return within(self._work(edges), edges, self._units())
 
     @abstractmethod
-    def _units(self) -> Iterable[Key]:
+    def _units(self) -> Iterable[UnitKey]:
         """All units that had work."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class Listed(Simulation):
     def _work(self, edges: Floats) -> Iterator[Work]:
         return timeline_work(self.timeline)
 
-    def _units(self) -> Iterable[Key]:
+    def _units(self) -> Iterable[UnitKey]:
         return lane_usage(self.timeline)
 
 
@@ -168,7 +168,7 @@ class Played(Simulation):
     def _work(self, edges: Floats) -> Iterator[Work]:
         return played_work(self.playback, float(edges[0]), float(edges[-1]))
 
-    def _units(self) -> Iterable[Key]:
+    def _units(self) -> Iterable[UnitKey]:
         return played_usage(self.playback)
 
 

@@ -121,9 +121,7 @@ class _Events:
         number, instance = self._instance(row)
         key = number, int(self.t.stream[row]), instance.lane
         if key not in self.tracks:
-            program = self.t.program
-            cores = program.machine.core.vector_cores.value
-            self.tracks[key] = _track(program.phases[number], key[1], instance.lane, cores)
+            self.tracks[key] = _track(self.t.program.phases[number], key[1], instance.lane)
         return self.tracks[key]
 
     def _waited_for(self, row: int) -> str:
@@ -144,13 +142,12 @@ class _Events:
         return f"{'slot freed by' if bound == Bound.reuse else 'data from'} {unit}: {producer.name}"
 
 
-def _track(phase: PhaseProgram, stream: int, lane: int, vector_cores: int) -> dict[str, str]:
+def _track(phase: PhaseProgram, stream: int, lane: int) -> dict[str, str]:
     """pid 'core<group>.cubecore0' or 'core<group>.veccore<n>', and tid. A stream is a core group, or in a
     phase over vector cores alone one vector core. A fused core has its vector side as veccore0."""
     place = phase.lanes[lane]
-    group, vector_core = stream, max(place.core - 1, 0)
-    if phase.cores == ("aiv",):
-        group, vector_core = divmod(stream, vector_cores)
+    group, member = divmod(stream, phase.per_group)
+    vector_core = member + max(place.core - 1, 0)
     side, _, unit = place.unit.partition("_")
     core = "cubecore0" if side == "aic" else f"veccore{vector_core}"
     return {"pid": f"core{group}.{core}", "tid": TIDS[unit]}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.fast import layout as at
-from npusim.program import PhaseProgram, Role
+from npusim.program import PhaseProgram, Role, UnitKey
 from npusim.timeline import Bound, Floats, Ints, Timeline
 
 if TYPE_CHECKING:
@@ -40,26 +40,21 @@ class LaneUsage:
             self.cursor = until
 
 
-Key = tuple[str, int, str]
-"""core, stream and unit"""
-
-
 class _Units:
     """The usage of all units, filled phase by phase."""
 
     def __init__(self) -> None:
-        self.usage: dict[Key, LaneUsage] = {}
+        self.usage: dict[UnitKey, LaneUsage] = {}
 
     def enter(self, phase: PhaseProgram, stream: int, lane: int, begin: float) -> LaneUsage:
         """The unit that is `lane` of a stream, accounted for up to the start of the phase: at `begin`, and
         once its core is dispatched."""
-        place = phase.lanes[lane]
-        entry = self.usage.setdefault((phase.cores[place.core], stream, place.unit), LaneUsage(place.unit))
+        entry = self.usage.setdefault(phase.unit_of(stream, lane), LaneUsage(phase.lanes[lane].unit))
         entry.wait(begin, "barrier over all cores")
         entry.wait(float(phase.start_cycles[stream]), "launch")
         return entry
 
-    def finished(self, makespan: float) -> dict[Key, LaneUsage]:
+    def finished(self, makespan: float) -> dict[UnitKey, LaneUsage]:
         for entry in self.usage.values():
             entry.wait(makespan, "finished")
         return self.usage
@@ -96,7 +91,7 @@ def scalar_lanes(phase: PhaseProgram) -> list[int]:
 # --- from the tallies of the fast engine -----------------------------------------------------------
 
 
-def played_usage(playback: Playback) -> dict[Key, LaneUsage]:
+def played_usage(playback: Playback) -> dict[UnitKey, LaneUsage]:
     """Usage of every unit of every core that had work, over the whole run."""
     units = _Units()
     begin = 0.0
@@ -139,7 +134,7 @@ def _add_tallies(units: _Units, phase: PhaseProgram, run: PhaseRun, begin: float
 # --- from the rows of a timeline -------------------------------------------------------------------
 
 
-def lane_usage(timeline: Timeline) -> dict[Key, LaneUsage]:
+def lane_usage(timeline: Timeline) -> dict[UnitKey, LaneUsage]:
     """Usage of every unit of every core that had work, over the whole run."""
     units = _Units()
     begin = 0.0

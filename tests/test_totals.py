@@ -19,6 +19,8 @@ from npusim.problem import Options, Problem, Target
 from npusim.profiles import load_machine
 from npusim.program import Program
 from npusim.report import summarise
+from npusim.settings import EngineSettings
+from npusim.simulate import simulate as timed
 from npusim.strands import PlaybackStrands, TimelineStrands
 from npusim.timeline import Timeline
 from npusim.totals import of_playback, of_timeline
@@ -133,3 +135,17 @@ def test_of_a_million_matrices_the_path_is_found_at_once_and_grows_with_them():
     for name in paths[0]:
         first, second, third = (path.get(name, 0.0) for path in paths)
         assert third - second == pytest.approx(second - first, rel=1e-3, abs=1e-4 * playback.makespan), name
+
+
+def test_a_vector_core_is_one_core_in_phases_over_groups_and_over_vector_cores():
+    """gdn-fused has both: of 24 groups 48 vector cores, whose busy times do not count as those of 96."""
+    machine = load_machine("ascend-910b2")
+    problem = Problem(chunk=64, seq_len=4096, heads=32)
+    kernel = REGISTRY["gdn-fused"].build(problem, Options(), Target.of(machine))
+    run = timed(lower(kernel, machine), EngineSettings())
+    vectors = [lane for lane in run.totals().lanes if lane.unit == "aiv_vec"]
+    assert len(vectors) == 48
+    assert all(0 < lane.busy <= run.makespan for lane in vectors)
+    units = {key[:2] for key in run.busy(np.array([0.0, run.makespan]))}
+    assert {core for core, _ in units} == {"aic", "aiv0", "aiv1"} and len(units) == 72
+    assert summarise(run.totals(), machine).cores == 24

@@ -130,8 +130,8 @@ def _sizes(entry: KernelEntry, problem: Problem, path: str | None) -> str:
 
 
 def _named_sizes(entry: KernelEntry, problem: Problem) -> list[str]:
-    sizes = ((name, getattr(problem, name)) for name in entry.sizes)
-    return [f"{name} {size}" for name, size in sizes if size is not None]
+    sizes = ((name, getattr(problem, name)) for name in entry.sizes if name not in problem.idle[0])
+    return [f"{name} {size}" for name, size in sizes if size is not None and size is not False]
 
 
 def _triangles(problem: Problem) -> list[str]:
@@ -188,15 +188,18 @@ def _samples(
     entry: KernelEntry, problem: Problem, numerics: NumericsSettings, kernel: Kernel | None = None
 ) -> str:
     """On what is computed: of how many, and where from."""
+    piece, pieces = (
+        ("chunk of a head", "chunks of heads") if entry.data == "sequences" else ("matrix", "matrices")
+    )
     if entry.data == "tensors":
         every = numerics.output or (kernel and len(kernel.phases) > 1)
         count = "all items" if every else f"about {counted(numerics.samples, 'item')}"
-    elif numerics.output:
-        count = "all matrices"
+    elif numerics.output or (numerics.inputs and entry.data == "sequences"):
+        count = f"all {pieces}"
     elif numerics.inputs or numerics.samples < problem.total:
-        count = ("up to " if numerics.inputs else "") + _matrices(numerics.samples)
+        count = ("up to " if numerics.inputs else "") + counted(numerics.samples, piece, pieces)
     else:
-        count = f"all {_matrices(problem.total)}" if problem.total > 1 else "the one matrix"
+        count = f"all {counted(problem.total, piece, pieces)}" if problem.total > 1 else f"the one {piece}"
     if numerics.inputs:
         return f"{count} of {numerics.inputs}"
     if entry.data == "tensors":
