@@ -15,6 +15,7 @@ from algorithms.gdn_cumsum import ALGORITHM as cumsum
 from algorithms.gdn_kkt import ALGORITHM as kkt
 from algorithms.gdn_output import ALGORITHM as output
 from algorithms.gdn_prepare import normalise, transpose
+from algorithms.gdn_stage import check_sizes
 from algorithms.gdn_state import ALGORITHM as state
 from algorithms.gdn_wy import ALGORITHM as wy
 from npusim.builder import Algorithm, Kernel, Options, Problem, Target, fuse
@@ -22,6 +23,7 @@ from npusim.builder import Algorithm, Kernel, Options, Problem, Target, fuse
 
 def _build(inverse: Algorithm, problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph. q_given, k_given, v, g, beta (initial_state) -> O, state."""
+    check_sizes("gdn-fused", problem)
     structure = "published" if target.family == "ascend" else "textbook"
     norm = options.qk_norm is not False
     plain = Options(variant=structure)

@@ -50,16 +50,8 @@ class Stage:
     """One stage under construction."""
 
     def __init__(self, name: str, problem: Problem, options: Options, target: Target, variant: str) -> None:
+        check_sizes(name, problem)
         n, dtype = problem.chunk, problem.dtype
-        if n % FRACTAL or n > LARGEST_CHUNK:
-            raise Unsupported(f"--chunk: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {n}")
-        for option, size in zip(("--head-dim", "--value-dim"), problem.state_dims, strict=True):
-            if size % FRACTAL or size > LARGEST_CHUNK:
-                raise Unsupported(
-                    f"{option}: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {size}"
-                )
-        if dtype not in FLOATS:
-            raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {dtype}")
         self.k = KernelBuilder(name, target, dtype, "gated-delta", variant)
         self.name, self.problem, self.dtype, self.n = name, problem, dtype, n
         self.published = variant == "published"
@@ -196,6 +188,20 @@ class Stage:
     def panels(self) -> list[int]:
         """The first row of each panel of a chunk."""
         return list(range(0, self.n, self.panel))
+
+
+def check_sizes(name: str, problem: Problem) -> None:
+    """Unsupported for sizes and dtypes that kernel `name` does not take."""
+    n, dtype = problem.chunk, problem.dtype
+    if n % FRACTAL or n > LARGEST_CHUNK:
+        raise Unsupported(f"--chunk: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {n}")
+    for option, size in zip(("--head-dim", "--value-dim"), problem.state_dims, strict=True):
+        if size % FRACTAL or size > LARGEST_CHUNK:
+            raise Unsupported(
+                f"{option}: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {size}"
+            )
+    if dtype not in FLOATS:
+        raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {dtype}")
 
 
 def algorithm(name: str, meaning: str, emit: Callable[[Stage], None]) -> Algorithm:

@@ -210,7 +210,9 @@ Schedule = Literal["doubling", "horner", "naive"]
 class Options(Settings):
     """How the kernel is built. None: the algorithm's own default."""
 
-    algorithm: str | None = Field(None, description="algorithm; of tri-inverse [default: mxr]")
+    algorithm: str | None = Field(
+        None, description="algorithm; of gdn-fused that of its inverse [default: mxr]"
+    )
     variant: str | None = Field(
         None, description="structure of the kernel [default: on Ascend the measured one]"
     )

@@ -148,10 +148,11 @@ class SequenceSource:
         refuse(settings, ("gates", "seed", "key_correlation"), f"{path} holds all inputs; drop this option")
         arrays = read_sequences(Path(path))
         tokens, heads, value_dim = arrays.v.shape
+        starts = arrays.initial_state is not None and "initial_state" in entry.sizes
         whole = Problem.parse(
             chunk=problem.chunk, dtype=problem.dtype, cu_seqlens=arrays.cu_seqlens, heads=heads,
             key_heads=arrays.k.shape[1], head_dim=arrays.k.shape[2], value_dim=value_dim,
-            initial_state=arrays.initial_state is not None and "initial_state" in entry.sizes,
+            **({"initial_state": True} if starts else {}),
         )  # fmt: skip
         text = f"{path}: {len(whole.sequences)} sequence(s), {tokens} tokens, {heads} heads"
         return Sequences(whole, whole, lambda: arrays, text)

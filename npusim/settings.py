@@ -105,7 +105,9 @@ class NumericsSettings(Settings):
         "gdn kernels: q, k, v, g, beta, with cu_seqlens and initial_state; others: their inputs by name",
     )
     output: str | None = Field(
-        None, min_length=1, description="compute all and write it by name (.npz): T [matrices, C, C]"
+        None,
+        min_length=1,
+        description="compute all and write it by name (.npz): T [matrices, C, C]; of gdn-fused o and state",
     )
     samples: PositiveInt = Field(
         64, le=10**12, description="matrices (or items of other kernels) to compute, spread over all"

@@ -65,8 +65,8 @@ class Tensors(Data):
         if computed:
             if not kernel.outputs:
                 raise InputError(
-                    f"{kernel.name}: nothing to compute: no tensor is an output; declare one with "
-                    "k.output(...), or give --no-numerics"
+                    f"{kernel.name}: nothing to compute: no tensor is an output; give "
+                    "--no-numerics, or in a kernel of your own declare one with k.output(...)"
                 )
             check_room(self._bytes(kernel))
         if self.path is None:

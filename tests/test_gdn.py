@@ -336,6 +336,20 @@ def test_a_file_of_tokens_gives_outputs_and_states(tmp_path, capsys):
     assert said["numerics"]["relative_error"] < 5e-3 and said["time_us"] > 0
 
 
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("initial", [False, True])
+def test_stages_take_the_same_file(tmp_path, capsys, stage, initial):
+    """What the stages before them make of it is computed for them."""
+    arrays = problem_arrays((70, 33), 1, 2, 32, 16, initial=initial)
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", stage, "--chunk", "32", "--inputs", str(tmp_path / "x.npz"), "--no-timing", "--json"])
+    assert not ended.value.code
+    said = json.loads(capsys.readouterr().out)
+    assert said["numerics"]["relative_error"] < 2e-3
+    assert said["problem"]["cu_seqlens"] == [0, 70, 103]
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (lambda a: a.pop("v"), "no array v"),
     (lambda a: a.update(g=-a["g"]), "array g: .* must be <= 0"),
