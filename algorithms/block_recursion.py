@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from algorithms.tiles import FRACTAL
 from algorithms.tri_inverse import (
-    FRACTAL,
     Bools,
     Inverse,
     Products,

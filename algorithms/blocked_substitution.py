@@ -16,7 +16,8 @@ import numpy as np
 
 from algorithms.blocked_tilelang import TileLang
 from algorithms.blocked_triton import Triton
-from algorithms.tri_inverse import FRACTAL, Bools, Inverse, fitting, lower_triangle, vector_place
+from algorithms.tiles import FRACTAL
+from algorithms.tri_inverse import Bools, Inverse, fitting, lower_triangle, vector_place
 from npusim.builder import (
     Algorithm,
     Item,

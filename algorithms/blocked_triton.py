@@ -15,7 +15,8 @@ times what was measured.
 
 from __future__ import annotations
 
-from algorithms.tri_inverse import FRACTAL, Inverse
+from algorithms.tiles import FRACTAL
+from algorithms.tri_inverse import Inverse
 from npusim.builder import Access, Index, Item, Place, Tensor, Tile, Unsupported, accumulator_of
 
 BLOCKS, TASKS = 38, 2

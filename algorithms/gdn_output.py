@@ -7,7 +7,7 @@ cores; the cube core begins an item when the vector cores have stored the one be
 from __future__ import annotations
 
 from algorithms.gdn_stage import PANEL_VALUES, Stage, algorithm
-from algorithms.tri_inverse import FRACTAL
+from algorithms.tiles import FRACTAL
 from npusim.builder import Index, Tile
 
 

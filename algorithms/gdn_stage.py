@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from algorithms.tri_inverse import FRACTAL, LARGEST_CHUNK
+from algorithms.tiles import FRACTAL
+from algorithms.tri_inverse import LARGEST_CHUNK
 from npusim.builder import (
     Algorithm,
     Index,

@@ -2,15 +2,18 @@
 
 The textbook blocking (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008):
 a tile of C stays in its accumulator over all of k; A and B come in chunks of several steps into L1, and
-step by step into L0, everything double-buffered. Tiles of C are dealt to the cores row by row; edges that
-fill no whole tile are items of their own. C leaves in the dtype of the operands (integers: int32).
+step by step into L0, everything double-buffered. Tiles of C are dealt to the cores in bands of rows (block
+swizzle); edges that fill no whole tile are items of their own. C leaves in the dtype of the operands
+(integers: int32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
+from algorithms.matmul_cases import CASES
+from algorithms.matmul_cases import build as build_case
+from algorithms.matmul_tiling import Tiling, band, tiling
 from algorithms.tiles import LARGEST, Edge, Place, edges
 from npusim.builder import (
     Algorithm,
@@ -24,92 +27,15 @@ from npusim.builder import (
     Shapes,
     Target,
     accumulator_of,
-    bytes_of,
     operand_scale,
 )
-
-TILE = (128, 256, 64)
-"""rows, columns and terms of a step that fill L0 and the accumulator of an A2 core in fp16"""
-STEPS = 4
-"""steps of k in one chunk of L1"""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """A tile of C is m x n; a step multiplies k terms; a chunk of L1 holds `steps` of them."""
-
-    m: int
-    n: int
-    k: int
-    steps: int
-    slots: int
-
-    def bytes(self, dtype: str) -> dict[str, float]:
-        """Room taken at each level."""
-        each, chunk = bytes_of(dtype) * self.slots, self.k * self.steps
-        return {
-            "L1": (self.m + self.n) * chunk * each,
-            "L0A": self.m * self.k * each,
-            "L0B": self.k * self.n * each,
-            "L0C": self.m * self.n * bytes_of(accumulator_of(dtype)),
-        }
-
-    def fits(self, dtype: str, target: Target) -> bool:
-        """Whether every memory holds what lies in it; one memory may serve several levels."""
-        held: dict[str, float] = {}
-        for level, size in self.bytes(dtype).items():
-            memory = target.level_memory[level]
-            held[memory] = held.get(memory, 0) + size
-        return all(
-            held[target.level_memory[level]] <= target.level_bytes[level] for level in self.bytes(dtype)
-        )
-
-
-def tiling(problem: Problem, options: Options, target: Target) -> Tiling:
-    """The largest tiles that fit: k is halved first, then n and m; what the options state stays."""
-    m, n, k = (
-        given or min(size, usual)
-        for given, size, usual in zip(
-            (options.tile_m, options.tile_n, options.tile_k),
-            (problem.m, problem.n, problem.k),
-            TILE,
-            strict=True,
-        )
-    )
-    slots = options.slots or 2
-    for name, size, limit in (("m", m, problem.m), ("n", n, problem.n), ("k", k, problem.k)):
-        if size > limit:
-            raise InputError(f"--tile-{name}: {size} is more than --{name} {limit}; use at most that")
-    # where L0 is a name for L1, windows of a chunk would be copied for nothing
-    steps = 1 if target.same_memory("L1", "L0A") else min(STEPS, -(-problem.k // k))
-    found = Tiling(m, n, k, steps, slots)
-    for smaller in _smaller(found, options):
-        if found.fits(problem.dtype, target):
-            break
-        found = smaller
-    return found
-
-
-def _smaller(t: Tiling, options: Options) -> Iterator[Tiling]:
-    """Ever smaller tilings; what the user chose stays. The graph's own check refuses what never fits."""
-    m, n, k, steps = t.m, t.n, t.k, t.steps
-    while True:
-        if steps > 1:
-            steps //= 2
-        elif k > 16 and options.tile_k is None:
-            k //= 2
-        elif n > 16 and n >= m and options.tile_n is None:
-            n //= 2
-        elif m > 16 and options.tile_m is None:
-            m //= 2
-        else:
-            return
-        yield Tiling(m, n, k, steps, t.slots)
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph of C = A B; cube core only."""
     variant = ALGORITHM.variant(problem, options, target)
+    if variant in CASES:
+        return build_case(variant, problem, target)
     t = tiling(problem, options, target)
     product = Product(
         KernelBuilder("matmul", target, problem.dtype, ALGORITHM.name, variant), problem, options, t
@@ -117,7 +43,7 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
     with product.k.phase("product"):
         for rows in edges(problem.m, t.m):
             for cols in edges(problem.n, t.n):
-                product.block(rows, cols)
+                product.block(rows, cols, band(rows.count, t, options, target))
     return product.k.finish()
 
 
@@ -144,12 +70,12 @@ class Product:
         self.right = k.tile("right", "L0B", (t.k, t.n), dtype, t.slots, scale=scale)
         self.C = k.tile("C", "L0C", (t.m, t.n), sums, scale=scale**2)
 
-    def block(self, rows: Edge, cols: Edge) -> None:
-        """All tiles of C of one size."""
+    def block(self, rows: Edge, cols: Edge, band: int) -> None:
+        """All tiles of C of one size, in bands of so many rows."""
 
         def tile(items: list[Item]) -> None:
-            ((i, j),) = items
-            at = Place(rows.at(i), rows.size, cols.at(j), cols.size)
+            ((number, j, i),) = items
+            at = Place(rows.at(number * band + i), rows.size, cols.at(j), cols.size)
             first, *rest = edges(self.terms, self.t.k * self.t.steps)
             self.k.loop(first.count, self.chunk(at, first), first=self.chunk(at, first, begin=True))
             for edge in rest:
@@ -157,7 +83,7 @@ class Product:
             whole = self.c.at(row=at.row, rows=at.rows, col=at.col, cols=at.cols)
             self.k.store(whole, self.C.view(rows=at.rows, cols=at.cols), label="store C")
 
-        self.k.items([("row", rows.count), ("column", cols.count)], tile)
+        self.k.items([("band", rows.count // band), ("column", cols.count), ("row", band)], tile)
 
     def chunk(self, at: Place, edge: Edge, begin: bool = False) -> Callable[[Index], None]:
         """Load a chunk of A and B and multiply it step by step; the very first step begins the sums."""
@@ -185,13 +111,15 @@ class Product:
 
 
 def infer(shapes: Shapes) -> dict[str, int]:
-    """m, n and k from the shapes of a [m, k] and b [k, n]. InputError for any other number of axes."""
+    """m, n and k from the shapes of a [m, k] and b [k, n], or [n, k] as the measured variants have it.
+    InputError for any other number of axes."""
     for name, axes in (("a", "[m, k]"), ("b", "[k, n]")):
         if len(shapes.get(name, (0, 0))) != 2:
             raise InputError(f"array {name}: shape {shapes[name]}: two axes are needed, {axes}")
     if not {"a", "b"} <= shapes.keys():
         return {}
-    return {"m": shapes["a"][0], "k": shapes["a"][1], "n": shapes["b"][1]}
+    (m, k), (rows, cols) = shapes["a"], shapes["b"]
+    return {"m": m, "k": k, "n": rows if rows != k == cols else cols}
 
 
 ALGORITHM = Algorithm(
@@ -199,6 +127,11 @@ ALGORITHM = Algorithm(
     meaning="tiles of C in the accumulator, A and B double-buffered through L1 and L0; cube only",
     source="textbook",
     build=build,
-    variants={"textbook": "one tile of C per core at a time, in chunks of k through L1"},
-    parameters=frozenset({"tile_m", "tile_n", "tile_k", "slots", "out_dtype"}),
+    variants={
+        **{name: case.meaning for name, case in CASES.items()},
+        "textbook": "tiles as fit and spread best, in bands that share strips of A and B in L2",
+    },
+    parameters=frozenset({"tile_m", "tile_n", "tile_k", "slots", "swizzle", "out_dtype"}),
+    textbook_only=frozenset({"tile_m", "tile_n", "tile_k", "slots", "swizzle", "out_dtype"}),
+    on_ascend=lambda problem, target: "textbook",
 )

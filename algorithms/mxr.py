@@ -13,7 +13,8 @@ the addresses of the tiles, and the issue slots of the flags that pipes set and 
 from __future__ import annotations
 
 from algorithms.block_recursion import merge_fractals
-from algorithms.tri_inverse import FRACTAL, Inverse, Products, check_power_of_two, diagonal_blocks
+from algorithms.tiles import FRACTAL
+from algorithms.tri_inverse import Inverse, Products, check_power_of_two, diagonal_blocks
 from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile
 
 

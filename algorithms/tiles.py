@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from npusim.builder import Index
 
+FRACTAL = 16
+"""rows and columns of what the cube takes at once"""
 LARGEST = 4.0
 """what integers that hold normal values must reach: four standard deviations"""
 

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from algorithms.tiles import FRACTAL
 from npusim.builder import (
     KernelBuilder,
     Options,
@@ -27,7 +28,6 @@ from npusim.builder import (
 
 Bools = npt.NDArray[np.bool_]
 Shape = tuple[int, int]
-FRACTAL = 16
 LARGEST_CHUNK = 256
 LARGEST = {"int8": 2.0, "int16": 16.0, "int4": 1.0}
 """Range that integer operands must reach: L stays below 1, T and the powers may grow beyond."""

@@ -17,7 +17,6 @@ from npusim.graph import (
     Operation,
     Phase,
     item_variable,
-    table_variable,
     tiles_of,
 )
 
@@ -44,24 +43,34 @@ def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[F
                     for name, size in node.axes
                     for j in range(group)
                 }
-                yield from _nodes(body, {**extents, **own, **_looked_up(node)})
+                yield from _nodes(body, {**extents, **own, **_each(node)})
         elif int(np.max(node.count)) > 0 and (inside := _in_loop(node, extents)):
             yield from _nodes(node.body, inside)
 
 
-def _looked_up(items: Items) -> dict[str, Extent]:
-    """What the tables of some items give for each of them."""
-    if not items.tables:
+def _each(items: Items) -> dict[str, Extent]:
+    """The variables of each of some items, where tables rule what each of them does."""
+    if items.group != 1 or not (items.tables or _uneven(items.body)):
         return {}
-    values = items.variables(np.arange(items.total), 1)
-    names = [table_variable(name) for name, _ in items.tables]
     every = np.arange(items.total)
-    return {name: (values[name], values[name]) for name in names} | {ITEMS: (every, every)}
+    return {name: (value, value) for name, value in items.variables(every, 1).items()} | {
+        ITEMS: (every, every)
+    }
+
+
+def _uneven(nodes: tuple[Node, ...]) -> bool:
+    """Whether a loop has a count for each item."""
+    return any(
+        isinstance(node, Loop) and (isinstance(node.count, np.ndarray) or _uneven(node.body))
+        for node in nodes
+    )
 
 
 def _in_loop(loop: Loop, extents: Mapping[str, Extent]) -> dict[str, Extent]:
     """The extents inside a loop: where items have tables, of those that come there; {} if none does."""
-    if ITEMS not in extents or not isinstance(loop.count, np.ndarray):
+    every = extents.get(ITEMS)
+    # too few counts are another rule's fault
+    if every is None or not isinstance(loop.count, np.ndarray) or np.max(every[0]) >= len(loop.count):
         return {**extents, loop.var: (0, int(np.max(loop.count)) - 1)}
     count = loop.count[extents[ITEMS][0]]
     comes = count > 0

@@ -131,22 +131,31 @@ def _add(terms: dict[str, float], field: str, cycles: float) -> None:
 
 
 def transfer(
-    machine: Machine, key: str, rows: int, row_bytes: float, apart_bytes: float = 0, instructions: int = 1
+    machine: Machine,
+    key: str,
+    rows: int,
+    row_bytes: float,
+    apart_bytes: float = 0,
+    instructions: int = 1,
+    missed: float = 0.0,
 ) -> Cost:
     """A move over path `key`: see `machine.Path`. `rows` and `row_bytes` are those of one instruction.
 
-    `apart_bytes`: bytes of a row in global memory where rows are not adjacent there, else 0.
+    `apart_bytes`: bytes of a row in global memory where rows are not adjacent there, else 0. `missed`: the
+    share of the bytes that L2 does not hold.
     """
     path = find_path(machine, key)
     field = f"paths.{key}"
     terms: dict[str, float] = {}
     row_time = row_bytes / path.bytes_per_cycle.value
-    body, body_field = rows * row_time, "bytes_per_cycle"
-    if path.row_min_cycles and path.row_min_cycles.value > row_time:
-        body, body_field = rows * path.row_min_cycles.value, "row_min_cycles"
-    if path.min_cycles and path.min_cycles.value > body:
-        body, body_field = path.min_cycles.value, "min_cycles"
-    terms[f"{field}.{body_field}"] = instructions * body
+    body = {"bytes_per_cycle": rows * row_time}
+    least = _least_of_a_row(path, missed)
+    if sum(least.values()) > row_time:
+        body = {name: rows * cycles for name, cycles in least.items() if cycles}
+    if path.min_cycles and path.min_cycles.value > sum(body.values()):
+        body = {"min_cycles": path.min_cycles.value}
+    for name, cycles in body.items():
+        terms[f"{field}.{name}"] = instructions * cycles
     if path.startup_cycles:
         terms[f"{field}.startup_cycles"] = instructions * path.startup_cycles.value
     if path.half_rate_bytes:
@@ -158,6 +167,17 @@ def transfer(
         terms[f"{field}.partial_line_cycles"] = instructions * rows * path.partial_line_cycles.value
     latency = ((f"{field}.latency_cycles", path.latency_cycles.value),)
     return Cost(sum(terms.values()), path.latency_cycles.value, instructions, tuple(terms.items()), latency)
+
+
+def _least_of_a_row(path: Path, missed: float) -> dict[str, float]:
+    """Cycles by field: rows that miss L2 are under way for longer, so that fewer of them pass."""
+    hit = path.row_min_cycles.value if path.row_min_cycles else 0.0
+    if path.missed_row_min_cycles is None:
+        return {"row_min_cycles": hit}
+    return {
+        "row_min_cycles": (1 - missed) * hit,
+        "missed_row_min_cycles": missed * path.missed_row_min_cycles.value,
+    }
 
 
 def find_path(machine: Machine, key: str) -> Path:

@@ -368,7 +368,8 @@ class _PhaseLowering:
             moved = count * edge * edge
         else:
             apart = next((_row_bytes(end) for end in (src, dst) if not _adjacent(end)), 0.0)
-            found = cost.transfer(self.machine, key, rows, cols * each, apart)
+            missed = self._missed(op) if "gm" in key else 0.0
+            found = cost.transfer(self.machine, key, rows, cols * each, apart, missed=missed)
             moved = rows * cols
         flows = tuple(self._flows(op, key.upper().split("_"), moved))
         return self._on(core, path.unit, op, found, flows=flows)
@@ -380,15 +381,19 @@ class _PhaseLowering:
         port = ("l1",) if "L1" in ends and self.machine.core.l1_port_bytes_per_cycle else ()
         if "GM" in ends:
             count = elements * dtype(_dtype(src if ends[0] == "GM" else dst)).bytes
-            missed = self.reuse.missed(op, self.repeated)
-            if self._place_of(op) == "replicate" and self.reuse.shared_by_copies(op):
-                missed /= self.vector_cores
+            missed = self._missed(op)
             parts = [("hbm", missed), ("l2", 1.0 - missed)]
             for pool, share in sorted(parts, key=lambda part: -part[1]):
                 if share > 0:
                     yield Flow(count * share, (pool, *port), write=ends[1] == "GM")
         elif port:
             yield Flow(elements * dtype(_dtype(dst)).bytes, port, write=False)
+
+    def _missed(self, op: Operation) -> float:
+        """The share of the bytes of `op` that HBM serves."""
+        missed = self.reuse.missed(op, self.repeated)
+        copies = self._place_of(op) == "replicate" and self.reuse.shared_by_copies(op)
+        return missed / self.vector_cores if copies else missed
 
 
 def _dtype(end: View | Access) -> str:

@@ -179,6 +179,9 @@ class Path(Model):
     min_cycles: Cost | None = Field(None, description="least occupancy of one instruction")
     half_rate_bytes: Cost | None = Field(None, description="size at which half the rate is reached")
     row_min_cycles: Cost | None = Field(None, description="least time of one row (burst)")
+    missed_row_min_cycles: Cost | None = Field(
+        None, description="the same of a row that L2 does not hold: so many rows under way take longer"
+    )
     partial_line_cycles: Cost | None = Field(
         None, description="per row that is stored apart from the others and does not fill whole L2 lines"
     )

@@ -260,6 +260,9 @@ class Options(Settings):
         None, le=4096, description="matmul: terms of a product [default: as fits]"
     )
     slots: PositiveInt | None = Field(None, le=1024, description="buffers per tile: 2 = double buffered")
+    swizzle: PositiveInt | None = Field(
+        None, le=4096, description="matmul: rows of tiles taken together [default: as shares most in L2]"
+    )
     out_dtype: DtypeName | None = Field(None, description="dtype of the result in global memory")
 
 

@@ -50,10 +50,9 @@ PLATFORM = {
 }
 # msopprof: practical GB/s per core.
 PRACTICAL = {
-    "ascend-910b1": {"gm_l1": 264, "gm_ub": 220.1, "ub_gm": 186.8, "l0c_gm": 209.3, "l0c_l1": 216.9},
-    "ascend-910b2": {"gm_l1": 256.9, "gm_ub": 214.1, "ub_gm": 181.8, "l0c_gm": 203.7, "l0c_l1": 211},
-    "ascend-910b3": {"gm_l1": 256.9, "gm_ub": 214.1, "ub_gm": 181.8, "l0c_gm": 203.7, "l0c_l1": 211},
-    "ascend-910b4": {"gm_l1": 222, "gm_ub": 195.3, "ub_gm": 176.8, "l0c_gm": 190.7, "l0c_l1": 190.7},
+    "ascend-910b1": {"l0c_l1": 216.9, "l1_l0a": 437.5, "l1_l0b": 210.5},
+    "ascend-910b2": {"l0c_l1": 211, "l1_l0a": 425.7, "l1_l0b": 204.8},
+    "ascend-910b3": {"l0c_l1": 211, "l1_l0a": 425.7, "l1_l0b": 204.8},
     "ascend-950pr-9599": {"gm_l1": 177.6, "gm_ub": 178, "ub_gm": 143.7, "l0c_gm": 142, "l0c_l1": 412},
 }
 FUNCTIONS = set(
@@ -114,7 +113,14 @@ def test_transfer_rates_are_the_profilers_at_the_clock_of_the_chip(name: str) ->
     machine = load_machine(name)
     for path, gb_per_s in PRACTICAL[name].items():
         rate = machine.paths[path].bytes_per_cycle.value * machine.clock_ghz.value
-        assert rate == pytest.approx(gb_per_s, rel=1e-3), path
+        assert rate == pytest.approx(gb_per_s, rel=2e-3), path
+
+
+@pytest.mark.parametrize("name", [name for name in ASCEND if "910" in name])
+def test_a2_moves_87_bytes_a_cycle_to_and_from_global_memory(name: str) -> None:
+    """PyPTO's rate, which its measured matmuls and sums reach; the practical rates of the profiler do not."""
+    paths = load_machine(name).paths
+    assert {paths[key].bytes_per_cycle.value for key in ("gm_l1", "gm_ub", "ub_gm", "l0c_gm")} == {87}
 
 
 @pytest.mark.parametrize("name", ASCEND)
