@@ -286,6 +286,24 @@ VECTOR: dict[str, VectorOp] = {
             Instruction("mul", rows, cols),
         ],
     ),
+    "sub_rows": VectorOp(
+        "rows of a minus the elements of column b, which become blocks as for scale_rows",
+        2,
+        "by_column",
+        np.subtract,
+        expand=lambda rows, cols, _: [
+            Instruction("brcb", rows, 8, dependent=True),
+            Instruction("sub", rows, cols),
+        ],
+    ),
+    "scale_cols": VectorOp(
+        "columns of a times the elements of row b, one multiplication per row; several rows b share the rows "
+        "of a evenly, each serving so many in a row",
+        2,
+        "by_row",
+        lambda a, b: a * np.repeat(b, a.shape[-2] // b.shape[-2], axis=-2),
+        expand=lambda rows, cols, _: [Instruction("mul", 1, cols, count=rows)],
+    ),
     "vecmat": VectorOp(
         "dst + row @ matrix, in the destination's precision",
         2,
