@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from algorithms import (
+    activation,
     add,
     bands,
     block_recursion,
     blocked_substitution,
+    causal_conv1d,
     column_sweep,
     copy,
     doubling,
@@ -14,6 +16,7 @@ from algorithms import (
     forward_substitution,
     gdn_cumsum,
     gdn_fused,
+    gdn_gates,
     gdn_kkt,
     gdn_output,
     gdn_state,
@@ -22,6 +25,9 @@ from algorithms import (
     matmul,
     mxr,
     newton_schulz,
+    rmsnorm,
+    rotary,
+    softmax,
     tiled_read,
 )
 from algorithms.gdn_stage import SIZES, STATE_SIZES
@@ -78,6 +84,48 @@ ENTRIES = (
         {matmul.ALGORITHM.name: matmul.ALGORITHM},
         sizes=("m", "n", "k"),
         infer=matmul.infer,
+    ),
+    KernelEntry(
+        "activation",
+        "elementwise, z = f(x) or z = f(x) y, all [m, n]; algorithms are functions",
+        activation.ALGORITHMS,
+        sizes=("m", "n"),
+        infer=bands.infer,
+    ),
+    KernelEntry(
+        "softmax",
+        "softmax over the rows of x [m, n]",
+        {softmax.ALGORITHM.name: softmax.ALGORITHM},
+        sizes=("m", "n"),
+        infer=bands.infer,
+    ),
+    KernelEntry(
+        "rmsnorm",
+        "RMSNorm over the rows of x [m, n], with weights w [1, n]",
+        rmsnorm.ALGORITHMS,
+        sizes=("m", "n"),
+        infer=bands.infer,
+    ),
+    KernelEntry(
+        "causal-conv1d",
+        "depthwise causal convolution of x [batch, seq_len, n], with weights w [width, n]",
+        causal_conv1d.ALGORITHMS,
+        sizes=("batch", "seq_len", "n", "width"),
+        infer=causal_conv1d.infer,
+    ),
+    KernelEntry(
+        "gdn-gates",
+        "gated delta net: beta = sigmoid(b) and g = -exp(A_log) softplus(a + dt_bias)",
+        {gdn_gates.ALGORITHM.name: gdn_gates.ALGORITHM},
+        sizes=("batch", "seq_len", "heads"),
+        infer=gdn_gates.infer,
+    ),
+    KernelEntry(
+        "rotary",
+        "rotary embedding of q and k, in place, in the first part of each head",
+        {rotary.ALGORITHM.name: rotary.ALGORITHM},
+        sizes=("batch", "seq_len", "heads", "key_heads", "head_dim", "rotary"),
+        infer=rotary.infer,
     ),
     KernelEntry(
         "add",

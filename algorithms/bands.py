@@ -1,4 +1,4 @@
-"""What add and copy share: a matrix [m, n] that streams through UB, cut into bands of rows.
+"""What kernels that stream a matrix [m, n] through UB share: it is cut into bands of rows.
 
 As cannmirror/asc-devkit, examples/01_simd_cpp_api/05_best_practices, 00_vector_compute: every vector core has
 a band of rows, takes it tile by tile, and each tile is one contiguous piece of global memory. There a band is
@@ -30,13 +30,15 @@ class Structure:
 @dataclass(frozen=True)
 class Bands:
     """Tiles of [rows, cols] of an [m, n] matrix, a band of rows for each of `cores` vector cores. The rows
-    that are left are dealt one by one, so that no core has two more than another."""
+    that are left are dealt one by one, in pieces of `beyond` columns, so that no core has two more than
+    another."""
 
     m: int
     n: int
     rows: int
     cols: int
     cores: int
+    beyond: int
 
     def sweep(self, k: KernelBuilder, tile: Callable[[Place], None]) -> None:
         """Write `tile` for the tiles of each size: of the bands, and of the rows beyond them."""
@@ -44,7 +46,7 @@ class Bands:
         for cols in edges(self.n, self.cols):
             for rows in edges(band, self.rows):
                 self._items(k, ("core", self.cores, band), rows, cols, tile)
-        for cols in edges(self.n, self.cols):
+        for cols in edges(self.n, self.beyond):
             if beyond:
                 self._items(k, ("row", beyond, 1), Edge(self.m - beyond, 1, 1), cols, tile)
 
@@ -73,16 +75,49 @@ class Bands:
 
 def bands(problem: Problem, target: Target, structure: Structure, buffers: int) -> Bands:
     """The tiles of a kernel that holds `buffers` of them in UB, each in the structure's slots."""
-    cores = 1 if structure.one_core else target.groups * max(1, target.vector_cores)
-    most = structure.elements or _fitting(problem.dtype, target, buffers * structure.slots)
-    rows, cols = _tile(max(1, problem.m // cores), problem.n, most)
-    return Bands(problem.m, problem.n, rows, cols, cores)
+    cores = 1 if structure.one_core else vector_cores(target)
+    each = buffers * structure.slots * bytes_of(problem.dtype)
+    return _cut(problem, cores, structure.elements or _fitting(problem.dtype, target, each))
 
 
-def _fitting(dtype: str, target: Target, pieces: int) -> int:
-    """Elements of the largest of `pieces` equal tiles in UB."""
-    repeats = max(1, target.level_bytes["UB"] // (pieces * REPEAT_BYTES))
-    return int(repeats * REPEAT_BYTES / bytes_of(dtype))
+def streamed(problem: Problem, target: Target, element: float) -> Bands:
+    """The largest tiles, for a kernel that takes `element` bytes of UB for each element of one."""
+    return _cut(problem, vector_cores(target), _fitting(problem.dtype, target, element))
+
+
+def whole_rows(
+    m: int, n: int, target: Target, element: float, row: float = 0.0, column: float = 0.0
+) -> Bands | None:
+    """The largest tiles of whole rows, for a kernel that takes `element` bytes of UB for each element of one,
+    `row` for each of its rows, and `column` for each of its columns once. None where not one row fits."""
+    cores = vector_cores(target)
+    fitting = int((target.level_bytes["UB"] - n * column) // (n * element + row))
+    band = max(1, m // cores)
+    return Bands(m, n, _even(band, min(band, fitting)), n, cores, n) if fitting > 0 else None
+
+
+def vector_cores(target: Target) -> int:
+    """All that there are; of a fused machine, its cores."""
+    return target.groups * max(1, target.vector_cores)
+
+
+def _cut(problem: Problem, cores: int, most: int) -> Bands:
+    """Tiles of at most `most` elements for `cores` cores. Rows that are left, as all are where they are fewer
+    than the cores, are cut so that every core gets a piece, of whole repeats."""
+    m, n = problem.m, problem.n
+    rows, cols = _tile(max(1, m // cores), n, most)
+    piece, left = cols, m % cores
+    if left:
+        repeat = int(REPEAT_BYTES / bytes_of(problem.dtype))
+        share = -(-n // (cores // left))
+        piece = min(cols, -(-share // repeat) * repeat)
+    return Bands(m, n, rows, cols if m >= cores else piece, cores, piece)
+
+
+def _fitting(dtype: str, target: Target, element: float) -> int:
+    """Elements of a tile for each of which a kernel takes `element` bytes of UB, in whole repeats."""
+    repeat = REPEAT_BYTES / bytes_of(dtype)
+    return int(max(1, target.level_bytes["UB"] // (element * repeat)) * repeat)
 
 
 def _tile(band: int, n: int, most: int) -> tuple[int, int]:

@@ -123,9 +123,15 @@ class Problem(Settings):
         None, le=MOST, description="number of matrices, instead of sequences"
     )
     initial_state: bool = Field(False, description="begin each sequence with a given state instead of zeros")
-    m: PositiveInt = Field(1024, le=10**6, description="matmul: rows of the result; add, copy: rows")
-    n: PositiveInt = Field(1024, le=10**6, description="matmul: columns of the result; add, copy: columns")
+    rotary: PositiveInt | None = Field(
+        None, le=10**6, description="rotated part of each head [default: a quarter of head-dim]"
+    )
+    m: PositiveInt = Field(1024, le=10**9, description="rows; of matmul those of the result")
+    n: PositiveInt = Field(
+        1024, le=10**6, description="columns; of matmul those of the result, of causal-conv1d channels"
+    )
     k: PositiveInt = Field(1024, le=10**6, description="matmul: terms of each sum")
+    width: PositiveInt = Field(4, le=64, description="causal-conv1d: tokens that a result depends on")
     dtype: OperandName = Field(
         "fp16", description="dtype of the operands: fp16, bf16, fp32, fp64, fp8_e4m3, int16, int8, int4"
     )
