@@ -12,7 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script `npusim`; `arguments` are those of the process if None."""
     import typer
 
-    from npusim.cli.commands import app
+    from npusim.cli.app import app
 
     usage_error = typer.BadParameter.__mro__[1]  # click's, or typer's own copy of it
     assert issubclass(usage_error, Exception)

@@ -1,18 +1,17 @@
-"""The commands list, run, compare and show; `profile` has a file of its own."""
+"""The commands that build kernels: run, compare and show."""
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from npusim import __version__
-from npusim.cli import profile
-from npusim.cli.fields import Json, plain, split, takes
+from npusim.cli.app import LATER
+from npusim.cli.fields import split, takes
 from npusim.cli.kernels import find_kernel, find_kernels
+from npusim.cli.options import Json, plain, print_json
 from npusim.errors import InputError, Unsupported, did_you_mean
 from npusim.files import check_targets
 from npusim.problem import Options, Problem, Settings, refuse
@@ -21,15 +20,7 @@ from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, r
 if TYPE_CHECKING:
     from npusim.graph import Kernel
 
-app = typer.Typer(
-    help="How long a tile algorithm takes on an NPU, why, and how wrong its result is.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
-app.add_typer(profile.app, name="profile")
+app = typer.Typer(rich_markup_mode="rich")
 
 KernelName = Annotated[
     str,
@@ -54,48 +45,9 @@ Profiles = Annotated[
 ]
 
 
-def _version(value: bool) -> None:
-    if value:
-        print(f"npusim {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", metavar=""),
-    ] = False,
-) -> None:
-    """How long a tile algorithm takes on an NPU, why, and how wrong its result is."""
-
-
-@app.command("list")
-def list_names(
-    what: Annotated[
-        str, typer.Argument(help=plain("profiles or kernels [default: both]."), metavar="[WHAT]")
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """List profiles and kernels with their algorithms."""
-    from algorithms import REGISTRY
-    from npusim.cli import render
-    from npusim.profiles import load_machine, profile_names
-
-    if what and what not in ("profiles", "kernels"):
-        raise InputError(f"list: no {what!r}; {did_you_mean(what, ('profiles', 'kernels'))}")
-    machines = [load_machine(name) for name in profile_names()] if what != "kernels" else []
-    entries = list(REGISTRY.values()) if what != "profiles" else []
-    if as_json:
-        _print_json(render.names_json(machines, entries))
-    else:
-        render.names(Console(highlight=False, markup=False), machines, entries)
-
-
-@app.command()
+@app.command(help=LATER["run"])
 @takes(Problem, Options, MachineSettings, NumericsSettings, EngineSettings)
 def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> None:
-    """Time a kernel on a machine and compute its result: time, bound, breakdown, error."""
     from npusim import study
     from npusim.cli import render, results
     from npusim.data import written
@@ -121,7 +73,7 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
         )
     if as_json:
         asked = {} if kernel == result.kernel.name else {"kernel": kernel}  # a graph may differ
-        _print_json(result.to_json() | {"settings": asked | _settings(*chosen[2:])})
+        print_json(result.to_json() | {"settings": asked | _settings(*chosen[2:])})
     else:
         results.result(console, result)
         if numerics.output and result.numerics:
@@ -143,11 +95,7 @@ def _settings(*chosen: Settings) -> dict[str, Any]:
     return {name: value for one in chosen for name, value in one.model_dump(mode="json").items()}
 
 
-def _print_json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, indent=2, allow_nan=False))
-
-
-@app.command()
+@app.command(help=LATER["compare"])
 @takes(
     Problem,
     Options,
@@ -164,7 +112,6 @@ def compare(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Time and compute several algorithms or profiles side by side; speed-ups against the first."""
     from npusim.cli import render, side_by_side
     from npusim.comparison import compare as compare_all
 
@@ -200,7 +147,7 @@ def compare(
         said = {"kernel": kernel, "problem": entry.sizes_json(solved)}
         settings = _settings(*chosen[2:])
         del settings["what_if"]  # which is for one kernel alone
-        _print_json(said | {"rows": [row.to_json() for row in rows], "settings": settings})
+        print_json(said | {"rows": [row.to_json() for row in rows], "settings": settings})
     else:
         side_by_side.comparison(console, entry, rows)
 
@@ -215,7 +162,7 @@ def _names(option: str, text: str) -> list[str]:
     return names
 
 
-@app.command()
+@app.command(help=LATER["show"])
 @takes(Problem, Options, MachineSettings)
 def show(
     kernel: KernelName,
@@ -226,7 +173,6 @@ def show(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile."""
     from npusim.check import check
     from npusim.problem import Target
     from npusim.text import kernel_text
@@ -247,7 +193,7 @@ def show(
         raise Unsupported(str(error).replace("--no-timing", "--no-costs")) from None
     if as_json:
         said = {"kernel": kernel, "problem": entry.sizes_json(problem)}
-        _print_json(said | {"settings": machines.model_dump(mode="json"), "text": text})
+        print_json(said | {"settings": machines.model_dump(mode="json"), "text": text})
     else:
         print(text)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 from pydantic.fields import FieldInfo
 
+from npusim.cli.options import plain
 from npusim.problem import Options, Problem, Settings
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
 
@@ -24,7 +25,6 @@ PANELS: dict[type[Settings], str] = {
 
 LONGEST_CHOICES = 14
 """letters of choices that a help text shows in the column of values; beyond, the description names them"""
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
 
 
 def takes(
@@ -78,11 +78,6 @@ def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     )
     shown: Any = bool | None if kind is bool else list[str] | None if name == "set" else str | None
     return _keyword(name, Annotated[shown, option], panel)
-
-
-def plain(text: str) -> str:
-    """Help text whose square brackets are meant as such."""
-    return text.replace("[", "\\[")
 
 
 def _value(field: FieldInfo, value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from npusim.cli.options import Json
 from npusim.errors import ProfileError
 
 app = typer.Typer(help="Check, show and compare machine profiles.", no_args_is_help=True)
@@ -16,7 +17,6 @@ app = typer.Typer(help="Check, show and compare machine profiles.", no_args_is_h
 Name = Annotated[
     str, typer.Argument(help="Profile name, SoC name (Ascend910B2) or .yaml file.", metavar="NAME")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
 
 
 @app.command()

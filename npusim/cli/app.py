@@ -1,0 +1,93 @@
+"""The commands by name. Those that need the settings models are imported when they are asked for: the models
+take longer to load than all that `npusim --help` does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from npusim import __version__
+from npusim.cli import profile
+from npusim.cli.options import Json, plain, print_json
+from npusim.errors import InputError, did_you_mean
+
+LATER = {
+    "run": "Time a kernel on a machine and compute its result: time, bound, breakdown, error.",
+    "compare": "Time and compute several algorithms or profiles side by side; speed-ups against the first.",
+    "show": "Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile.",
+}
+"""commands of `npusim.cli.commands` and what they do"""
+
+
+class Commands(TyperGroup):
+    """Gives those of LATER, of which it has the names and the help alone, their parameters and their code."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in LATER:
+            from npusim.cli import commands
+
+            command = typer.main.get_group(commands.app).commands[name]
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="How long a tile algorithm takes on an NPU, why, and how wrong its result is.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"npusim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", metavar=""),
+    ] = False,
+) -> None:
+    """How long a tile algorithm takes on an NPU, why, and how wrong its result is."""
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[
+        str, typer.Argument(help=plain("profiles or kernels [default: both]."), metavar="[WHAT]")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """List profiles and kernels with their algorithms."""
+    from rich.console import Console
+
+    from algorithms import REGISTRY
+    from npusim.cli import render
+    from npusim.profiles import load_machine, profile_names
+
+    if what and what not in ("profiles", "kernels"):
+        raise InputError(f"list: no {what!r}; {did_you_mean(what, ('profiles', 'kernels'))}")
+    machines = [load_machine(name) for name in profile_names()] if what != "kernels" else []
+    entries = list(REGISTRY.values()) if what != "profiles" else []
+    if as_json:
+        print_json(render.names_json(machines, entries))
+    else:
+        render.names(Console(highlight=False, markup=False), machines, entries)
+
+
+def _later() -> None:
+    """Stands for a command until it is asked for."""
+
+
+for _name, _help in LATER.items():
+    app.command(_name, help=_help)(_later)
+app.add_typer(profile.app, name="profile")
