@@ -118,6 +118,9 @@ _SHAPE_RULES: dict[str, Callable[[Shape, list[Shape]], bool]] = {
     "turned": lambda dst, srcs: srcs[0] == dst[::-1],
     "by_column": lambda dst, srcs: srcs[0] == dst and srcs[1] == (dst[0], 1),
     "by_row": lambda dst, srcs: srcs[0] == dst and srcs[1][1] == dst[1] and dst[0] % srcs[1][0] == 0,
+    "outer": lambda dst, srcs: srcs == [(dst[0], 1), (1, dst[1])],
+    "by_blocks": lambda dst, srcs: srcs == [dst, dst] and dst[0] % FRACTAL == 0,
+    "to_blocks": lambda dst, srcs: srcs[0] == (dst[0], FRACTAL) and dst[0] == dst[1],
     "by_scalar": lambda dst, srcs: srcs[0] == dst and srcs[1] == (1, 1),
     "vecmat": lambda dst, srcs: srcs[0] == (1, srcs[1][0]) and dst == (1, srcs[1][1]),
     "sweep": lambda dst, srcs: dst[0] == 1 and srcs[0] == (dst[1], dst[1]),
@@ -199,11 +202,13 @@ def places(phase: Phase) -> Iterator[Fault]:
 
 def _is_needed_whole(op: Operation, src: View | Access) -> bool:
     rule = VECTOR[op.function].rule
-    return rule in _WHOLE or (rule in ("by_scalar", "by_row") and src is op.srcs[1])
+    return rule in _WHOLE or (rule in _WHOLE_SECOND and src is op.srcs[1])
 
 
 _WHOLE = ("to_row", "from_row", "row_to_column", "turned", "down", "vecmat", "sweep", "blocks")
 """shape rules of the functions that go across rows, so that a share of the rows is not enough"""
+_WHOLE_SECOND = ("by_scalar", "by_row", "outer")
+"""those of the functions that need all of their second source"""
 
 
 def deadlock(phase: Phase) -> Iterator[Fault]:

@@ -174,6 +174,37 @@ def _row_step_instructions(rows: int, cols: int, _: int) -> list[Instruction | H
     ]
 
 
+LANES = 64
+"""values of fp32 in a repeat"""
+BLOCK = 16
+"""rows of a sub-block of a chunk, and of a fractal"""
+
+
+def _stepped(function: str, rows: int, cols: int) -> list[Instruction | HandOver]:
+    """`function` of `rows` rows and one row that stays: per repeat of the row an instruction that steps over
+    the others (Ascend C: a repeat stride of 0 for one operand)."""
+    return [Instruction(function, rows, min(cols, LANES), count=-(-cols // LANES))]
+
+
+def _stepped_blocks(function: str, rows: int, cols: int) -> list[Instruction | HandOver]:
+    """The same for every block of 16 rows and a row of its own."""
+    return [Instruction(function, BLOCK, min(cols, LANES), count=-(-rows // BLOCK) * -(-cols // LANES))]
+
+
+def _block_rows(b: Array, place: float) -> Array:
+    """Row `place` of every block of 16 rows of b [.., m 16, cols], 16 times."""
+    return np.repeat(b[..., int(place) :: BLOCK, :], BLOCK, axis=-2)
+
+
+def _on_diagonal(dst: Array, a: Array) -> Array:
+    """dst [.., n, n] with the blocks of a [.., n, 16] on its diagonal."""
+    result = np.broadcast_to(dst, np.broadcast_shapes(dst.shape, (*a.shape[:-1], dst.shape[-1]))).copy()
+    for start in range(0, a.shape[-2], BLOCK):
+        here = slice(start, start + BLOCK)
+        result[..., here, here] = a[..., here, :]
+    return result
+
+
 def _running_sum_instructions(rows: int, cols: int, _: int) -> list[Instruction | HandOver]:
     """Row by row: add to an accumulator row, copy that out; each needs the one before."""
     return [
@@ -303,6 +334,51 @@ VECTOR: dict[str, VectorOp] = {
         "by_row",
         lambda a, b: a * np.repeat(b, a.shape[-2] // b.shape[-2], axis=-2),
         expand=lambda rows, cols, _: [Instruction("mul", 1, cols, count=rows)],
+    ),
+    "sub_from_row": VectorOp(
+        "row b minus each row of a: b stays while an instruction steps over the rows",
+        2,
+        "by_row",
+        lambda a, b: np.repeat(b, a.shape[-2] // b.shape[-2], axis=-2) - a,
+        expand=lambda rows, cols, _: _stepped("sub", rows, cols),
+    ),
+    "outer": VectorOp(
+        "column a times row b: a becomes 32-byte blocks that the rows step over, b stays",
+        2,
+        "outer",
+        np.multiply,
+        expand=lambda rows, cols, _: [
+            Instruction("brcb", rows, 8, dependent=True),
+            *_stepped("mul", rows, cols),
+        ],
+    ),
+    "block_sub": VectorOp(
+        "a minus, in every block of 16 rows, that row of b which the immediate names",
+        2,
+        "by_blocks",
+        lambda a, b, place: a - _block_rows(b, place),
+        immediate=True,
+        expand=lambda rows, cols, _: _stepped_blocks("sub", rows, cols),
+    ),
+    "block_mul": VectorOp(
+        "a times, in every block of 16 rows, that row of b which the immediate names",
+        2,
+        "by_blocks",
+        lambda a, b, place: a * _block_rows(b, place),
+        immediate=True,
+        expand=lambda rows, cols, _: _stepped_blocks("mul", rows, cols),
+    ),
+    "to_diagonal": VectorOp(
+        "the blocks of 16 x 16 of a, whose columns lie one after another, on the diagonal of dst: transposed, "
+        "then copied",
+        1,
+        "to_blocks",
+        _on_diagonal,
+        accumulates=True,
+        expand=lambda rows, _, __: [
+            Instruction("transpose", rows, BLOCK, dependent=True),
+            Instruction("copy", BLOCK, BLOCK, count=-(-rows // BLOCK)),
+        ],
     ),
     "vecmat": VectorOp(
         "dst + row @ matrix, in the destination's precision",

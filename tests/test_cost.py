@@ -132,6 +132,23 @@ def test_a_column_broadcast_is_one_copy_per_row():
     assert (found.occupancy, found.instructions) == (64 * 2, 64)
 
 
+@pytest.mark.parametrize(("function", "instructions", "cycles"), [
+    # 32 rows of 128 fp32 values are 64 repeats, 64 values a repeat: two instructions, in blocks of 16 four
+    ("sub_from_row", 2, 64), ("block_sub", 4, 64), ("block_mul", 4, 64),
+    # a column of 32 values as 32-byte blocks (4 repeats), whose result the product waits for
+    ("outer", 3, 4 + 10 + 64),
+])  # fmt: skip
+def test_an_operand_that_stays_costs_no_copies(function, instructions, cycles):
+    found = cost.vector(profile(), function, 32, 128, 32, 4)
+    assert (found.occupancy, found.instructions) == (cycles, instructions)
+
+
+def test_blocks_are_transposed_and_copied_onto_the_diagonal():
+    """32 rows of 16 fp32 values are 8 repeats; the copies wait for the transposition, latency 10."""
+    found = cost.vector(profile(), "to_diagonal", 32, 64, 32, 4)
+    assert (found.occupancy, found.instructions) == (8 + 10 + 2 * 4, 3)
+
+
 TURN = 10 + 10
 """the flags to the scalar unit and back"""
 STEPWISE = [
