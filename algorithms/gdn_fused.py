@@ -15,23 +15,23 @@ from algorithms.gdn_cumsum import ALGORITHM as cumsum
 from algorithms.gdn_kkt import ALGORITHM as kkt
 from algorithms.gdn_output import ALGORITHM as output
 from algorithms.gdn_prepare import normalise, transpose
-from algorithms.gdn_stage import check_sizes
+from algorithms.gdn_stage import check_sizes, structure_of
 from algorithms.gdn_state import ALGORITHM as state
 from algorithms.gdn_wy import ALGORITHM as wy
 from npusim.builder import Algorithm, Kernel, Options, Problem, Target, fuse
 
 
 def _build(inverse: Algorithm, problem: Problem, options: Options, target: Target) -> Kernel:
-    """The tile graph. q_given, k_given, v, g, beta (initial_state) -> O, state."""
+    """The tile graph. q_given, k_given, v, beta (g, initial_state) -> O, state."""
     check_sizes("gdn-fused", problem)
-    structure = "published" if target.family == "ascend" else "textbook"
+    structure = structure_of(problem, target.family == "ascend")
     norm = options.qk_norm is not False
     plain = Options(variant=structure)
     inside = options.model_copy(update={"out_dtype": problem.dtype, "algorithm": inverse.name})
     matrix = inverse.build(problem, inside, target)
     stages = [
         normalise(problem, plain, target, structure, norm),
-        cumsum.build(problem, plain, target),
+        *((cumsum.build(problem, plain, target),) if problem.decay != "none" else ()),
         transpose(problem, plain, target, structure),
         kkt.build(problem, plain, target),
         matrix,

@@ -6,6 +6,7 @@ workspace between the cores, so that the cube core runs ahead of the vector core
 
 from __future__ import annotations
 
+from algorithms import delta_scores, kda_scores
 from algorithms.gdn_stage import Stage, algorithm
 from npusim.builder import Index
 
@@ -79,5 +80,11 @@ class Kkt:
 
 
 ALGORITHM = algorithm(
-    "gdn-kkt", "K K^T on the cube, gates and mask on the vector cores", lambda stage: Kkt(stage).emit()
+    "gdn-kkt",
+    "K K^T on the cube, gates and mask on the vector cores",
+    {
+        "head": lambda stage: Kkt(stage).emit(),
+        "channel": lambda stage: kda_scores.Scores(stage).emit(),
+        "none": lambda stage: delta_scores.Scores(stage).emit(),
+    },
 )

@@ -53,11 +53,11 @@ def _lengths(s: Stage, x: Tile, squares: Tile, length: Tile) -> None:
 
 
 def transpose(problem: Problem, options: Options, target: Target, variant: str) -> Kernel:
-    """G and beta [chunks, C, heads] -> G_heads and beta_heads [chunks, heads, 1, C]; the first vector core of
+    """beta, and the G of heads, [chunks, C, heads] -> G_heads and beta_heads [chunks, heads, 1, C]; the first vector core of
     each group loads a chunk, transposes it and stores a row per head."""
     s = Stage("gdn-transpose", problem, options, target, variant)
-    k = s.k
-    arrays = {name: (s.by_head(name), s.tensor(f"{name}_heads", output=True)) for name in ("G", "beta")}
+    k, names = s.k, ("G", "beta") if problem.decay == "head" else ("beta",)
+    arrays = {name: (s.by_head(name), s.tensor(f"{name}_heads", output=True)) for name in names}
     tiles = {}
     for name, (source, _) in arrays.items():
         for way, shape in (("in", (s.n, s.heads)), ("out", (s.heads, s.n))):

@@ -8,11 +8,14 @@ The `published` variants have the structure of the hand-written Ascend kernels (
 20b1b7c): products on the cube core, gates and masks on the two vector cores, each its half of the rows; what
 one core hands to another goes through a workspace in global memory, with barriers where those kernels have
 them. In `textbook` it takes the machine's own route, and there are no barriers.
+
+Those kernels have a gate per head. With one per channel of the keys, g and G are as K, [chunks, heads, C, Dk],
+and there is `textbook` only; without gates, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +24,14 @@ from algorithms.tiles import FRACTAL
 from algorithms.tri_inverse import LARGEST_CHUNK
 from npusim.builder import (
     Algorithm,
+    Decay,
     Index,
+    InputError,
     Item,
     Kernel,
     KernelBuilder,
     Options,
+    Place,
     Problem,
     Target,
     Tensor,
@@ -38,11 +44,13 @@ Ints = npt.NDArray[np.int64]
 FLOATS = ("fp64", "fp32", "fp16", "bf16")
 PANEL_VALUES = 128 * 128
 """values of one panel of a chunk's matrix: what the tiles of a stage leave room for in UB"""
+CHANNEL_VALUES = 64 * 128
+"""values of one panel of K and its gates"""
 VARIANTS = {
     "published": "as in the hand-written Ascend kernels: exchange through global memory, single buffers",
     "textbook": "the same work, exchanged by the machine's own route, without barriers",
 }
-SIZES = ("chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "value_dim", "cu_seqlens")
+SIZES = ("chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "value_dim", "cu_seqlens", "decay")
 STATE_SIZES = (*SIZES, "initial_state")
 """of the stages that hold a state"""
 
@@ -60,9 +68,14 @@ class Stage:
         self.chunks, self.heads = problem.shape
         self.key_heads, self.group = problem.kv_heads, problem.heads // problem.kv_heads
         self.Dk, self.Dv = problem.state_dims
-        self.panel = min(n, max(FRACTAL, PANEL_VALUES // n // FRACTAL * FRACTAL))
-        while n % self.panel:
-            self.panel -= FRACTAL
+        self.by_channel, self.by_none = problem.decay == "channel", problem.decay == "none"
+        most = CHANNEL_VALUES // self.Dk if self.by_channel else PANEL_VALUES // n
+        heights = [rows for rows in range(FRACTAL, min(n, max(FRACTAL, most)) + 1, FRACTAL) if n % rows == 0]
+        self.panel = heights[-1]
+        cores = max(1, target.vector_cores)
+        if self.by_channel:  # whole sub-blocks for each vector core, where there are so many
+            self.panel = max(heights, key=lambda rows: (rows % (cores * FRACTAL) == 0, rows))
+        self.block_place: Place = "rows" if self.panel % (cores * FRACTAL) == 0 else "first"
         self.counts = np.array(problem.chunk_counts, dtype=np.int64)
 
     # --- tensors -------------------------------------------------------------------------------
@@ -76,6 +89,9 @@ class Stage:
             "q": (n, self.Dk, self.dtype, H * self.Dk),
             "k": (n, self.Dk, self.dtype, H * self.Dk),
             "v": (n, self.Dv, self.dtype, H * self.Dv),
+            "g": (n, self.Dk, self.working, H * self.Dk),
+            "G": (n, self.Dk, self.working, H * self.Dk),
+            "P": (n, n, self.dtype, H * n),
             "G_heads": (1, n, self.working, n),
             "beta_heads": (1, n, self.dtype, n),
             "L": (n, n, self.dtype, H * n),
@@ -148,10 +164,10 @@ class Stage:
         """A tile in UB, its rows dealt to the vector cores."""
         return self.k.tile(name, "UB", (rows, cols), dtype or self.working)
 
-    def cube(self, name: str, level: str, rows: int, cols: int) -> Tile:
+    def cube(self, name: str, level: str, rows: int, cols: int, slots: int = 1) -> Tile:
         """An operand, or at L0C an accumulator."""
         dtype = accumulator_of(self.dtype) if level == "L0C" else self.dtype
-        return self.k.tile(name, level, (rows, cols), dtype)
+        return self.k.tile(name, level, (rows, cols), dtype, slots)
 
     def workspace(self, name: str, rows: int, cols: int, slots: int = 1) -> Tile | None:
         """Where a tile passes from core to core; None where the machine's own route is taken."""
@@ -183,8 +199,9 @@ class Stage:
     def mask(self, first: int) -> Mask:
         """Zeros above sub-diagonal `first` of a chunk's matrix."""
         below = np.tri(self.n, k=-first)
-        constant = self.k.constant("lower triangle", below, self.working)
-        return Mask(self, constant, self.ub("mask", self.panel, self.n))
+        name = "lower triangle" if first else "triangle and diagonal"
+        constant = self.k.constant(name, below, self.working)
+        return Mask(self, constant, self.ub(f"mask: {name}", self.panel, self.n))
 
     def panels(self) -> list[int]:
         """The first row of each panel of a chunk."""
@@ -205,12 +222,19 @@ def check_sizes(name: str, problem: Problem) -> None:
         raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {dtype}")
 
 
-def algorithm(name: str, meaning: str, emit: Callable[[Stage], None]) -> Algorithm:
-    """The one algorithm of stage `name`, whose phase `emit` writes."""
+def algorithm(name: str, meaning: str, emit: Mapping[Decay, Callable[[Stage], None]]) -> Algorithm:
+    """The one algorithm of stage `name`, whose phase `emit` writes, by what decays."""
 
     def build(problem: Problem, options: Options, target: Target) -> Kernel:
-        stage = Stage(name, problem, options, target, made.variant(problem, options, target))
-        emit(stage)
+        if problem.decay not in emit:
+            raise InputError(
+                f"--decay: {name} has nothing to do without gates; {problem.decay} leaves it out"
+            )
+        variant = made.variant(problem, options, target)
+        if variant == "published" and problem.decay != "head":
+            raise Unsupported("--variant: the published kernels have a gate per head; use textbook")
+        stage = Stage(name, problem, options, target, variant)
+        emit[problem.decay](stage)
         return stage.k.finish()
 
     made = Algorithm(
@@ -219,8 +243,14 @@ def algorithm(name: str, meaning: str, emit: Callable[[Stage], None]) -> Algorit
         source="arXiv 2412.06464; huawei-csl/megagdn-pto",
         build=build,
         variants=VARIANTS,
+        on_ascend=lambda problem, _: structure_of(problem, True),
     )
     return made
+
+
+def structure_of(problem: Problem, ascend: bool) -> str:
+    """The variant of the stages where none is asked for."""
+    return "published" if ascend and problem.decay == "head" else "textbook"
 
 
 class Mask:

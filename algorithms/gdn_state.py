@@ -7,6 +7,7 @@ loads of K and G one chunk ahead.
 
 from __future__ import annotations
 
+from algorithms import delta_stages
 from algorithms.gdn_stage import Stage, algorithm
 from npusim.builder import Index, Tile
 
@@ -138,5 +139,9 @@ class State:
 ALGORITHM = algorithm(
     "gdn-state",
     "chunk after chunk: two products on the cube, gates and the running state on the vector cores",
-    lambda stage: State(stage).emit(),
+    {
+        "head": lambda stage: State(stage).emit(),
+        "channel": lambda stage: delta_stages.State(stage).emit(),
+        "none": lambda stage: delta_stages.State(stage).emit(),
+    },
 )

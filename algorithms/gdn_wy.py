@@ -6,6 +6,7 @@ one slot of workspace for each.
 
 from __future__ import annotations
 
+from algorithms import delta_stages
 from algorithms.gdn_stage import Stage, algorithm
 from npusim.builder import Index, Tensor, Tile
 
@@ -81,5 +82,9 @@ class Wy:
 ALGORITHM = algorithm(
     "gdn-wy",
     "columns of T scaled on the vector cores, two products on the cube",
-    lambda stage: Wy(stage).emit(),
+    {
+        "head": lambda stage: Wy(stage).emit(),
+        "channel": lambda stage: delta_stages.Wy(stage).emit(),
+        "none": lambda stage: delta_stages.Wy(stage).emit(),
+    },
 )

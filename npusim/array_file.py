@@ -74,12 +74,21 @@ class ArrayFile:
 
     def gates(self) -> tuple[Array, Array]:
         """beta in [0, 1] and g <= 0, [tokens, heads] each."""
-        beta, g = self.numbers("beta"), self.numbers("g")
-        if beta.shape != g.shape:
-            self.fail("g", f"shape {g.shape} differs from that of beta, {beta.shape}: make them equal")
+        return self.beta(), self.decays()
+
+    def beta(self) -> Array:
+        """beta in [0, 1], [tokens, heads]."""
+        beta = self.numbers("beta")
         self.fail_at("beta", (beta < 0) | (beta > 1), "must lie in 0..1, after the sigmoid")
+        return beta
+
+    def decays(self) -> Array:
+        """g <= 0, [tokens, heads] as beta, or where its axes say so with a further one."""
+        beta, g = self.numbers("beta"), self.numbers("g")
+        if beta.shape != g.shape[:2]:
+            self.fail("g", f"shape {g.shape} differs from that of beta, {beta.shape}: make them equal")
         self.fail_at("g", g > 0, "must be <= 0, the logarithm of a decay per token")
-        return beta, g
+        return g
 
     def lengths(self, tokens: int) -> tuple[int, ...]:
         """Tokens of each sequence; one sequence of all `tokens` without cu_seqlens."""

@@ -53,12 +53,13 @@ from npusim.graph import (
 from npusim.kernels import Algorithm, KernelEntry, Shapes
 from npusim.names import drop_names, needed
 from npusim.ops import VECTOR, OpKind
-from npusim.problem import Options, Problem, Target
+from npusim.problem import Decay, Options, Problem, Target
 from npusim.writer import Operand, Version, Writer, access_of, copy_kind, view_of
 
 __all__ = [
     "Access",
     "Algorithm",
+    "Decay",
     "GraphError",
     "Index",
     "InputError",

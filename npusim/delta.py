@@ -5,6 +5,10 @@ with C tokens, K, Q [C, Dk], V [C, Dv], beta, g [C] and a state S [Dk, Dv]:
   G = cumsum(g)     L[i, j] = beta_i (k_i . k_j) exp(G_i - G_j) for i > j     T = (I + L)^-1
   U = T (beta V)    W = T (beta exp(G) K)     V' = U - W S
   O = exp(G) Q S + tril((Q K^T) exp(G_i - G_j)) V'     S <- exp(G_C) S + (exp(G_C - G) K)^T V'
+A gate per channel of the keys (Kimi Delta Attention, arXiv 2510.26692), g and G [C, Dk], decays each of them:
+  L[i, j] = beta_i sum_d k_id exp(G_id - G_jd) k_jd     W = T (beta exp(G) * K)     P alike, of q and k
+  O = (exp(G) * Q) S + P V'     S <- diag(exp(G_C)) S + (exp(G_C - G) * K)^T V'
+No gate (DeltaNet, arXiv 2406.06484) is G = 0.
 All functions take and give arrays [chunks, heads, C, ..] of one or several sequences; `Chunks` says which
 chunks are whose.
 """
@@ -19,7 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.matrices import reference_inverse
+from npusim.matrices import decayed_products, reference_inverse
+from npusim.problem import Decay
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -27,10 +32,11 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Chunks:
-    """How many chunks each sequence has, and how many value heads share a key head."""
+    """How many chunks each sequence has, how many value heads share a key head, and what decays."""
 
     counts: tuple[int, ...]
     group: int = 1
+    decay: Decay = "head"
 
     def spans(self) -> list[range]:
         """The chunks of each sequence."""
@@ -54,20 +60,27 @@ def scale(arrays: Arrays, _: Chunks) -> dict[str, Array]:
 
 
 def cumsum(arrays: Arrays, _: Chunks) -> dict[str, Array]:
-    """G [chunks, C, heads] of g alike."""
+    """G [chunks, C, heads] of g alike; of channels [chunks, heads, C, Dk]."""
     return {"G": arrays["g"].cumsum(-2)}
 
 
-def transpose(arrays: Arrays, _: Chunks) -> dict[str, Array]:
-    """G and beta head by head: [chunks, heads, 1, C] of [chunks, C, heads]."""
-    return {f"{name}_heads": np.swapaxes(arrays[name], -1, -2)[:, :, None] for name in ("G", "beta")}
+def transpose(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
+    """beta, and G of heads, head by head: [chunks, heads, 1, C] of [chunks, C, heads]."""
+    names = ("G", "beta") if chunks.decay == "head" else ("beta",)
+    return {f"{name}_heads": np.swapaxes(arrays[name], -1, -2)[:, :, None] for name in names}
 
 
 def kkt(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """L [chunks, heads, C, C]."""
-    k, G, beta = _keys(arrays["k"], chunks), arrays["G_heads"], arrays["beta_heads"]
-    gram = k @ np.swapaxes(k, -1, -2)
-    return {"L": np.tril(gram * np.swapaxes(beta, -1, -2) * _decay(G), -1)}
+    k, beta = _keys(arrays["k"], chunks), arrays["beta_heads"]
+    products = _products(k, k, _gate(arrays, chunks))
+    return {"L": np.tril(products * np.swapaxes(beta, -1, -2), -1)}
+
+
+def scores(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
+    """P [chunks, heads, C, C]."""
+    q, k = _keys(arrays["q"], chunks), _keys(arrays["k"], chunks)
+    return {"P": _products(q, k, _gate(arrays, chunks))}
 
 
 def inverse(arrays: Arrays, _: Chunks) -> dict[str, Array]:
@@ -77,15 +90,15 @@ def inverse(arrays: Arrays, _: Chunks) -> dict[str, Array]:
 
 def wy(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """U [.., C, Dv] and W [.., C, Dk]."""
-    T, G, beta = arrays["T"], arrays["G_heads"], arrays["beta_heads"]
+    Tb = arrays["T"] * arrays["beta_heads"]
     k = _keys(arrays["k"], chunks)
-    return {"U": (T * beta) @ arrays["v"], "W": (T * beta * np.exp(G)) @ k}
+    return {"U": Tb @ arrays["v"], "W": Tb @ (np.exp(_gate(arrays, chunks)) * k)}
 
 
 def state(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """V' [.., C, Dv], the state before each chunk, S_chunks [chunks, heads, Dk, Dv], and the last of each
     sequence, state [sequences, heads, Dk, Dv]; from initial_state alike, or zeros."""
-    k, G, U, W = _keys(arrays["k"], chunks), arrays["G_heads"], arrays["U"], arrays["W"]
+    k, G, U, W = _keys(arrays["k"], chunks), _gate(arrays, chunks), arrays["U"], arrays["W"]
     fresh, before = np.empty_like(U), np.empty((*U.shape[:2], k.shape[-1], U.shape[-1]))
     initial, final = arrays.get("initial_state"), []
     for sequence, span in enumerate(chunks.spans()):
@@ -93,18 +106,17 @@ def state(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
         for chunk in span:
             before[chunk] = S
             fresh[chunk] = U[chunk] - W[chunk] @ S
-            last = G[chunk][..., -1:]
-            decayed = k[chunk] * np.exp(np.swapaxes(last - G[chunk], -1, -2))
-            S = np.exp(last) * S + np.swapaxes(decayed, -1, -2) @ fresh[chunk]
+            last = G[chunk][..., -1:, :]
+            decayed = k[chunk] * np.exp(last - G[chunk])
+            S = np.exp(np.swapaxes(last, -1, -2)) * S + np.swapaxes(decayed, -1, -2) @ fresh[chunk]
         final.append(S)
     return {"V_new": fresh, "S_chunks": before, "state": np.stack(final)}
 
 
 def output(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """O [.., C, Dv]."""
-    q, k, G = _keys(arrays["q"], chunks), _keys(arrays["k"], chunks), arrays["G_heads"]
-    inside = np.tril((q @ np.swapaxes(k, -1, -2)) * _decay(G))
-    return {"O": np.exp(np.swapaxes(G, -1, -2)) * (q @ arrays["S_chunks"]) + inside @ arrays["V_new"]}
+    q = _keys(arrays["q"], chunks) * np.exp(_gate(arrays, chunks))
+    return {"O": q @ arrays["S_chunks"] + arrays["P"] @ arrays["V_new"]}
 
 
 @dataclass(frozen=True)
@@ -115,17 +127,25 @@ class Step:
     needs: tuple[str, ...]
 
 
-STEPS = (
-    Step(prepare, ("q_given", "k_given")),
-    Step(scale, ("q_given",)),
-    Step(cumsum, ("g",)),
-    Step(transpose, ("G", "beta")),
-    Step(kkt, ("k", "G_heads", "beta_heads")),
-    Step(inverse, ("L",)),
-    Step(wy, ("T", "k", "v", "G_heads", "beta_heads")),
-    Step(state, ("k", "G_heads", "U", "W")),
-    Step(output, ("q", "k", "G_heads", "S_chunks", "V_new")),
-)
+GATES: dict[Decay, tuple[str, ...]] = {"head": ("G_heads",), "channel": ("G",), "none": ()}
+"""the array of gates that stages take"""
+
+
+def steps(decay: Decay) -> tuple[Step, ...]:
+    """All stages, in order."""
+    G = GATES[decay]
+    return (
+        Step(prepare, ("q_given", "k_given")),
+        Step(scale, ("q_given",)),
+        Step(cumsum, ("g",)),
+        Step(transpose, ("G", "beta") if decay == "head" else ("beta",)),
+        Step(kkt, ("k", "beta_heads", *G)),
+        Step(scores, ("q", "k", *G)),
+        Step(inverse, ("L",)),
+        Step(wy, ("T", "k", "v", "beta_heads", *G)),
+        Step(state, ("k", "U", "W", *G)),
+        Step(output, ("q", "P", "S_chunks", "V_new", *G)),
+    )
 
 
 def everything(arrays: Arrays, chunks: Chunks, wanted: Iterable[str]) -> dict[str, Array]:
@@ -133,7 +153,7 @@ def everything(arrays: Arrays, chunks: Chunks, wanted: Iterable[str]) -> dict[st
     in float64."""
     names = set(wanted)
     found = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
-    for step in STEPS:
+    for step in steps(chunks.decay):
         if names <= found.keys():
             break
         if all(name in found for name in step.needs):
@@ -153,7 +173,17 @@ def _keys(x: Array, chunks: Chunks) -> Array:
     return np.repeat(x, chunks.group, axis=1)
 
 
-def _decay(G: Array) -> Array:
-    """exp(G_i - G_j) for i >= j, else 0, of G [.., 1, C]."""
-    gap = np.swapaxes(G, -1, -2) - G
-    return np.exp(np.where(np.tri(G.shape[-1], dtype=bool), gap, -np.inf))
+def _gate(arrays: Arrays, chunks: Chunks) -> Array:
+    """G [chunks, heads, C, Dk], or [.., C, 1] where it is one for all channels, or 0 for all."""
+    if chunks.decay == "none":
+        return np.zeros((1, 1, arrays["k" if "k" in arrays else "q"].shape[-2], 1))
+    return arrays["G"] if chunks.decay == "channel" else np.swapaxes(arrays["G_heads"], -1, -2)
+
+
+def _products(left: Array, k: Array, G: Array) -> Array:
+    """[.., C, C] of left, k [.., C, Dk]: (left_i . k_j) exp(G_i - G_j) for i >= j, else 0."""
+    if G.shape[-1] > 1:
+        return decayed_products(left, k, G)
+    gap = G - np.swapaxes(G, -1, -2)
+    decay: Array = np.exp(np.where(np.tri(G.shape[-2], dtype=bool), gap, -np.inf))
+    return (left @ np.swapaxes(k, -1, -2)) * decay

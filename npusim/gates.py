@@ -18,6 +18,9 @@ eight hardly decay over 64 tokens (median of g above ln(.85)/64), as in both cap
 tokens, 60 % keep more than half of the state (captured: 62 %), with Next 55 % (51 %).
 Tokens are independent: in both captures b and log|g| are uncorrelated from token to token (below 0.05; one
 head of Next has a constant g).
+Gates of channels (`--decay channel`, Kimi Delta Attention: A_log of a head, dt_bias and a of a channel) were
+not captured from any model: they are drawn like those of the same heads, with dt_bias of the channels normal
+around the head's (assumed).
 Not matched: the correlation of b and a within a head (-0.8 to 0.5 in the captures), and skewed tails.
 """
 
@@ -31,11 +34,12 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.errors import InputError, did_you_mean
+from npusim.problem import Decay
 
 Float64Array = npt.NDArray[np.float64]
 Range = tuple[float, float]
 
-HEADS, TOKENS = 1, 2
+HEADS, TOKENS, CHANNELS = 1, 2, 3
 """Purposes of a random stream, so that parameters and tokens of the same seed differ."""
 
 JITTER = 0.3
@@ -73,8 +77,15 @@ class HeadGates:
         """beta in (0, 1) and g <= 0, per token and not cumulated: [tokens] each, float64."""
         b, a = rng.standard_normal((2, tokens))
         beta = 1.0 / (1.0 + np.exp(-(self.b_mean + self.b_spread * b)))
-        g = -math.exp(self.a_log) * np.logaddexp(0.0, self.dt_bias + self.a_spread * a)  # softplus
-        return beta, g
+        return beta, self._g(a)
+
+    def by_channel(self, bias: Float64Array, rng: np.random.Generator, tokens: int) -> Float64Array:
+        """g [tokens, channels], of which each channel has its own `bias` [channels] beside the head's."""
+        return self._g(rng.standard_normal((tokens, len(bias))), bias)
+
+    def _g(self, a: Float64Array, bias: Float64Array | float = 0.0) -> Float64Array:
+        softplus: Float64Array = np.logaddexp(0.0, self.dt_bias + bias + self.a_spread * a)
+        return -math.exp(self.a_log) * softplus
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,24 @@ class GateModel:
         """beta and g [tokens] of one chunk, depending on (seed, sequence, chunk, head) alone."""
         rng = np.random.default_rng([seed, TOKENS, sequence, chunk, head])
         return self.head(seed, head).draw(rng, tokens)
+
+    def draw_channels(
+        self, seed: int, sequence: int, chunk: int, head: int, tokens: int, channels: int
+    ) -> Float64Array:
+        """g [tokens, channels] of one chunk, depending on the same alone."""
+        bias = np.random.default_rng([seed, CHANNELS, head]).standard_normal(channels)
+        rng = np.random.default_rng([seed, CHANNELS, sequence, chunk, head])
+        return self.head(seed, head).by_channel(bias, rng, tokens)
+
+    def draw_as(
+        self, decay: Decay, seed: int, sequence: int, chunk: int, head: int, tokens: int, channels: int
+    ) -> tuple[Float64Array, Float64Array]:
+        """beta [tokens] of one chunk, and g: [tokens] of a head, zeros where there is none, or [tokens,
+        channels]."""
+        beta, g = self.draw(seed, sequence, chunk, head, tokens)
+        if decay == "channel":
+            g = self.draw_channels(seed, sequence, chunk, head, tokens, channels)
+        return beta, (np.zeros_like(g) if decay == "none" else g)
 
 
 def gate_model(name: str) -> GateModel:

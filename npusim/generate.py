@@ -18,7 +18,7 @@ import numpy.typing as npt
 from npusim.errors import InputError
 from npusim.gates import GateModel, gate_model
 from npusim.matrices import Keys, Layout, MatrixBatch, assemble, spread
-from npusim.problem import KEY_CORRELATION
+from npusim.problem import KEY_CORRELATION, Decay
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -40,6 +40,7 @@ def generate(
     seed: int = 0,
     key_correlation: float = KEY_CORRELATION,
     gates: str | GateModel = "qwen3.5",
+    decay: Decay = "head",
 ) -> MatrixBatch:
     """min(samples, total) matrices L of sequences of so many tokens each (samples None: all of them).
 
@@ -50,7 +51,7 @@ def generate(
     _check(chunk, sequences, heads, key_heads)
     layout = Layout(tuple(sequences), chunk, heads)
     group = heads // key_heads
-    return _batch(layout, layout.total, group, samples, seed, head_dim, key_correlation, gates)
+    return _batch(layout, layout.total, group, samples, seed, head_dim, key_correlation, gates, decay)
 
 
 def generate_matrices(
@@ -61,13 +62,14 @@ def generate_matrices(
     seed: int = 0,
     key_correlation: float = KEY_CORRELATION,
     gates: str | GateModel = "qwen3.5",
+    decay: Decay = "head",
 ) -> MatrixBatch:
     """min(samples, matrices) matrices L of a problem that only counts them: 16 heads in turn."""
     if matrices < 1:
         raise InputError(f"--matrices: at least 1 is needed, got {matrices}")
     _check(chunk, [1], MATRIX_HEADS, MATRIX_HEADS)
     layout = Layout((-(-matrices // MATRIX_HEADS) * chunk,), chunk, MATRIX_HEADS)
-    return _batch(layout, matrices, 1, samples, seed, head_dim, key_correlation, gates)
+    return _batch(layout, matrices, 1, samples, seed, head_dim, key_correlation, gates, decay)
 
 
 def key_source(layout: Layout, head_dim: int, key_correlation: float, seed: int) -> Keys:
@@ -90,6 +92,15 @@ def key_source(layout: Layout, head_dim: int, key_correlation: float, seed: int)
         return _normalise(shared * _normalise(common) + own * _normalise(fresh))
 
     return keys
+
+
+def drawn_gates(model: str, decay: Decay) -> str:
+    """What was drawn, in words."""
+    return {
+        "head": f"{model} gates",
+        "channel": f"{model} gates per channel",
+        "none": f"beta of {model}, no decay",
+    }[decay]
 
 
 def _normalise(x: Float64Array) -> Float64Array:
@@ -116,13 +127,14 @@ def _batch(
     head_dim: int,
     key_correlation: float,
     gates: str | GateModel,
+    decay: Decay,
 ) -> MatrixBatch:
     model = gate_model(gates) if isinstance(gates, str) else gates
     keys = key_source(layout, head_dim, key_correlation, seed)
     places = layout.places(spread(total, layout.heads, samples))
 
     def drawn(sequence: int, chunk: int, head: int) -> tuple[Float64Array, Float64Array]:
-        beta, g = model.draw(seed, sequence, chunk, head, layout.chunk)
+        beta, g = model.draw_as(decay, seed, sequence, chunk, head, layout.chunk, head_dim)
         tokens = layout.tokens(sequence, chunk)
         return beta[:tokens], g[:tokens]
 
@@ -130,6 +142,6 @@ def _batch(
         L=assemble(places, layout.chunk, group, keys, drawn),
         head=places[:, 2].copy(),
         total=total,
-        description=f"generated: {model.name} gates, keys of dimension {head_dim} and correlation "
-        f"{key_correlation:g}, seed {seed}",
+        description=f"generated: {drawn_gates(model.name, decay)}, keys of dimension {head_dim} and "
+        f"correlation {key_correlation:g}, seed {seed}",
     )

@@ -67,6 +67,8 @@ class KernelEntry:
     sizes: tuple[str, ...]
     data: Literal["triangles", "sequences", "tensors"] = "tensors"
     infer: Callable[[Shapes], dict[str, int]] | None = None
+    fixed: tuple[tuple[str, Any], ...] = ()
+    """the sizes that it leaves no choice of"""
     baselines: tuple[str, ...] = ()
     """algorithms that the others are held against, wherever they are compared together"""
 
@@ -99,11 +101,20 @@ class KernelEntry:
     def check_sizes(self, problem: Problem) -> None:
         """InputError for a size that was given and that this kernel does not have."""
         for name in Problem.model_fields:
-            if name in problem.model_fields_set and name not in (*self.sizes, "dtype"):
+            free = (
+                *self.sizes,
+                "dtype",
+                *(n for n, only in self.fixed if getattr(problem, n) == only),
+            )
+            if name in problem.model_fields_set and name not in free:
                 takes = ", ".join(f"--{size.replace('_', '-')}" for size in self.sizes) or "none"
                 raise InputError(
                     f"--{name.replace('_', '-')}: {self.name} has no such size; it takes {takes}"
                 )
+
+    def fix(self, problem: Problem) -> Problem:
+        """`problem` with the sizes that this kernel leaves no choice of."""
+        return problem.model_copy(update=dict(self.fixed)) if self.fixed else problem
 
     def sizes_json(self, problem: Problem) -> dict[str, Any]:
         """The sizes of `problem` that this kernel has and that count in it, and its dtype."""
@@ -112,6 +123,7 @@ class KernelEntry:
     def build(self, problem: Problem, options: Options, target: Target) -> Kernel:
         """The tile graph. Sizes and options that mean nothing here are an InputError."""
         self.check_sizes(problem)
+        problem = self.fix(problem)
         if problem.heads % problem.kv_heads:  # the heads that were not given: a file's would be known by now
             raise InputError(
                 f"--key-heads: {problem.heads} heads are no multiple of {problem.kv_heads} key heads"

@@ -48,9 +48,25 @@ def delta_matrix(k: npt.NDArray[Any], beta: npt.NDArray[Any], g: npt.NDArray[Any
 
     L[i, j] = beta_i (k_i . k_j) exp(G_i - G_j) for i > j, else 0, with G = cumsum(g) inside the chunk
     (Gated DeltaNet, arXiv 2412.06464, its UT transform). Only decays, never growths, are exponentiated.
+    With g [..., C, D], a gate for each channel of the keys, see `decayed_products`.
     """
-    k = np.asarray(k, dtype=np.float64)
+    k, g = np.asarray(k, dtype=np.float64), np.asarray(g)
+    if g.ndim == k.ndim:
+        products = decayed_products(k, k, np.cumsum(g, axis=-2, dtype=np.float64))
+        return np.tril(products * np.asarray(beta)[..., :, np.newaxis], -1)
     return _delta_matrix(np.matmul(k, k.swapaxes(-1, -2)), np.asarray(beta), np.asarray(g))
+
+
+def decayed_products(left: npt.NDArray[Any], k: npt.NDArray[Any], G: npt.NDArray[Any]) -> Float64Array:
+    """[..., C, C] float64, sum over d of left[i, d] exp(G[i, d] - G[j, d]) k[j, d] for i >= j, else 0, of
+    left, k, G [..., C, D] (Kimi Delta Attention, arXiv 2510.26692)."""
+    shape = np.broadcast_shapes(left.shape, k.shape, G.shape)
+    result = np.zeros((*shape[:-1], shape[-2]))
+    for j in range(shape[-2]):
+        decay = np.exp(G[..., j:, :] - G[..., j, np.newaxis, :])
+        products = left[..., j:, :] * decay * k[..., j, np.newaxis, :]
+        result[..., j:, j] = products.sum(-1)
+    return result
 
 
 def _delta_matrix(gram: Float64Array, beta: npt.NDArray[Any], g: npt.NDArray[Any]) -> Float64Array:
@@ -116,13 +132,14 @@ def spread(total: int, heads: int, samples: int | None) -> IntArray:
 Keys = Callable[[int, int, int], npt.NDArray[Any]]
 """(sequence, chunk, key head) -> keys [tokens, D] of a chunk"""
 Gates = Callable[[int, int, int], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
-"""(sequence, chunk, value head) -> beta, g [tokens] of a chunk"""
+"""(sequence, chunk, value head) -> beta [tokens] and g [tokens] or [tokens, D] of a chunk"""
 
 
 def assemble(places: IntArray, chunk: int, group: int, keys: Keys, gates: Gates) -> Float64Array:
     """L [M, chunk, chunk] at `places` [M, 3]; `group` value heads share a key head.
 
     A chunk with fewer tokens is padded with zero rows and columns, for which the inverse is the identity.
+    Where `gates` gives g [tokens, D], the keys have D channels.
     """
     check_room(VALUE_BYTES * len(places) * chunk**2)
     result = np.empty((len(places), chunk, chunk))
@@ -134,11 +151,20 @@ def assemble(places: IntArray, chunk: int, group: int, keys: Keys, gates: Gates)
         for place, product in zip(shared.tolist(), gram, strict=True):
             k = np.asarray(keys(*place), dtype=np.float64)
             product[: len(k), : len(k)] = k @ k.T
-        beta, g = np.zeros((2, len(some), chunk))
+        beta, g, by_channel = *np.zeros((2, len(some), chunk)), {}
         for row, place in enumerate(some.tolist()):
             one_beta, one_g = gates(*place)
-            beta[row, : len(one_beta)], g[row, : len(one_g)] = one_beta, one_g
+            tokens = len(one_beta)
+            beta[row, :tokens] = one_beta
+            if one_g.ndim == 1:
+                g[row, :tokens] = one_g
+            else:
+                own = keys(place[0], place[1], place[2] // group)
+                by_channel[start + row] = tokens, delta_matrix(own, one_beta, one_g)
         result[start : start + step] = _delta_matrix(gram[which.reshape(-1)], beta, g)
+        for row, (tokens, L) in by_channel.items():
+            result[row] = 0.0
+            result[row, :tokens, :tokens] = L
     return result
 
 

@@ -369,8 +369,8 @@ VECTOR: dict[str, VectorOp] = {
         expand=lambda rows, cols, _: _stepped_blocks("mul", rows, cols),
     ),
     "to_diagonal": VectorOp(
-        "the blocks of 16 x 16 of a, whose columns lie one after another, on the diagonal of dst: transposed, "
-        "then copied",
+        "blocks of 16 x 16, whose columns lie one after another, onto the diagonal of dst: transposed and "
+        "copied",
         1,
         "to_blocks",
         _on_diagonal,

@@ -99,6 +99,11 @@ OperandName = Annotated[str, AfterValidator(_operand)]
 """the same, of one that can be multiplied"""
 
 
+Decay = Literal["head", "channel", "none"]
+"""what has a decay of its own: a head (Gated DeltaNet, arXiv 2412.06464), a channel of its keys (Kimi Delta
+Attention, arXiv 2510.26692), or nothing (DeltaNet, arXiv 2406.06484)"""
+
+
 class Problem(Settings):
     """The sizes of the problem and the dtype of its operands."""
 
@@ -123,6 +128,11 @@ class Problem(Settings):
         None, le=MOST, description="number of matrices, instead of sequences"
     )
     initial_state: bool = Field(False, description="begin each sequence with a given state instead of zeros")
+    decay: Decay = Field(
+        "head",
+        description="what has a gate of its own: head (Gated DeltaNet), channel, of the keys (Kimi Delta "
+        "Attention), or none (DeltaNet)",
+    )
     rotary: PositiveInt | None = Field(
         None, le=10**6, description="rotated part of each head [default: a quarter of head-dim]"
     )

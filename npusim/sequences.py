@@ -1,17 +1,18 @@
 """The data of gated delta nets: queries, keys, values and gates of sequences, from a file or drawn.
 
 A file, and --output of gdn-fused, hold tokens first: q, k [tokens, key heads, Dk], v [tokens, heads, Dv],
-g, beta [tokens, heads] (g per token, not cumulated), optionally initial_state [sequences, heads, Dk, Dv] and
-cu_seqlens [sequences + 1]. Kernels take chunks, [chunks, heads, C, D], of which a sequence's last one is
-filled up: beta with ones, all else with zeros. A stage gets what the stages before it give in float64. The
-truth is the float64 recurrence over chunks (`npusim.delta`) of the inputs as the kernel receives them.
+g, beta [tokens, heads] (g per token, not cumulated; of channels [tokens, heads, Dk]), optionally
+initial_state [sequences, heads, Dk, Dv] and cu_seqlens [sequences + 1]. Kernels take chunks,
+[chunks, heads, C, D], of which a sequence's last one is filled up: beta with ones, all else with zeros. A
+stage gets what the stages before it give in float64. The truth is the float64 recurrence over chunks
+(`npusim.delta`) of the inputs as the kernel receives them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from npusim.data import Computed, Data
 from npusim.delta import Chunks, everything
 from npusim.execute import execute
 from npusim.gates import gate_model
-from npusim.generate import key_source
+from npusim.generate import drawn_gates, key_source
 from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
 from npusim.matrices import Layout
@@ -36,6 +37,8 @@ from npusim.settings import NumericsSettings
 Array = npt.NDArray[Any]
 QUERY, VALUE, STATE = 21, 22, 23
 """Purposes of a random stream (see npusim.gates)."""
+WHOLE = ("gdn-fused", "gdn-recurrent")
+"""kernels whose outputs are those of the net, written as files have them"""
 COPIES = 12
 """arrays of the size of a chunk's matrix that are held at once, about, in float64"""
 
@@ -73,7 +76,7 @@ class Sequences(Data):
 
     def compute(self, kernel: Kernel) -> Computed:
         problem = self.some
-        chunks = Chunks(problem.chunk_counts, problem.heads // problem.kv_heads)
+        chunks = Chunks(problem.chunk_counts, problem.heads // problem.kv_heads, problem.decay)
         given = in_chunks(self.arrays, problem)
         names = [tensor.name for tensor in kernel.tensors if tensor.role == "input"]
         known = given if set(names) <= set(given) else everything(_plain(given), chunks, names)
@@ -82,11 +85,16 @@ class Sequences(Data):
         results = sorted(kernel.outputs, key=lambda tensor: tensor.name != "O")  # the main one first
         errors = {t.name: _errors(found.outputs[t.name], truth[t.name]) for t in results}
         outputs: Mapping[str, Array] = found.outputs
-        if kernel.name == "gdn-fused":
+        if kernel.name in WHOLE:
             o = tokens_first(found.outputs["O"], problem)
             outputs = {"o": o, "state": found.outputs["state"]}
-        piece = ("chunk of a head", "chunks of heads")
-        return Computed(found, errors, outputs, problem.total, self.whole.total, piece)
+        return Computed(found, errors, outputs, problem.total, self.whole.total, piece_of(problem))
+
+
+def piece_of(problem: Problem) -> tuple[str, str]:
+    """How what is counted is called: one, and several."""
+    one = "token" if problem.chunk == 1 else "chunk"
+    return f"{one} of a head", f"{one}s of heads"
 
 
 def _plain(given: Mapping[str, Array]) -> dict[str, Array]:
@@ -95,11 +103,15 @@ def _plain(given: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def in_chunks(arrays: Sequence, problem: Problem) -> dict[str, Array]:
-    """The arrays as kernels take them, filled up with zeros: [chunks, heads, C, D], gates tokens first."""
+    """The arrays as kernels take them, filled up with zeros: [chunks, heads, C, D], gates of heads tokens
+    first."""
     q, k = (_cut(array, problem).swapaxes(1, 2) for array in (arrays.q, arrays.k))
     found = {"q": q, "k": k, "q_given": q, "k_given": k, "v": _cut(arrays.v, problem).swapaxes(1, 2)}
     beta = _cut(arrays.beta, problem, fill=1.0)  # of keys that are zero; the logarithm of 1 is finite
-    found |= {"g": _cut(arrays.g, problem), "beta": beta}
+    found["beta"] = beta
+    if arrays.g is not None:
+        g = _cut(arrays.g, problem)
+        found["g"] = g.swapaxes(1, 2) if problem.decay == "channel" else g
     if problem.initial_state:
         assert arrays.initial_state is not None
         found["initial_state"] = arrays.initial_state
@@ -146,22 +158,25 @@ class SequenceSource:
         )
         refuse(problem, sizes, why)
         refuse(settings, ("gates", "seed", "key_correlation"), f"{path} holds all inputs; drop this option")
-        arrays = read_sequences(Path(path))
+        arrays = read_sequences(Path(path), problem.decay if "decay" in problem.model_fields_set else None)
         tokens, heads, value_dim = arrays.v.shape
         starts = arrays.initial_state is not None and "initial_state" in entry.sizes
-        whole = Problem.parse(
+        whole = entry.fix(Problem.parse(
             chunk=problem.chunk, dtype=problem.dtype, cu_seqlens=arrays.cu_seqlens, heads=heads,
             key_heads=arrays.k.shape[1], head_dim=arrays.k.shape[2], value_dim=value_dim,
-            **({"initial_state": True} if starts else {}),
-        )  # fmt: skip
+            decay=arrays.decay, **({"initial_state": True} if starts else {}),
+        ))  # fmt: skip
+        if whole.initial_state and arrays.initial_state is None:
+            zeros = np.zeros((len(arrays.lengths), heads, *whole.state_dims))
+            arrays = replace(arrays, initial_state=zeros)
         text = f"{path}: {len(whole.sequences)} sequence(s), {tokens} tokens, {heads} heads"
         return Sequences(whole, whole, lambda: arrays, text)
 
     def draw(self, problem: Problem, settings: NumericsSettings) -> Sequences:
         some = problem if settings.output else _sample(problem, settings.samples)
         text = (
-            f"generated: {settings.gates} gates, keys of correlation {settings.key_correlation:g}, "
-            f"seed {settings.seed}"
+            f"generated: {drawn_gates(settings.gates, problem.decay)}, keys of correlation "
+            f"{settings.key_correlation:g}, seed {settings.seed}"
         )
         return Sequences(problem, some, lambda: _drawn(some, settings), text)
 
@@ -192,7 +207,8 @@ def _drawn(problem: Problem, settings: NumericsSettings) -> Sequence:
     tokens = sum(problem.sequences)
     q = np.random.default_rng([settings.seed, QUERY]).standard_normal((tokens, problem.kv_heads, Dk))
     v = np.random.default_rng([settings.seed, VALUE]).standard_normal((tokens, problem.heads, Dv))
-    k, beta, g = np.empty(q.shape), np.empty((tokens, problem.heads)), np.empty((tokens, problem.heads))
+    k, beta = np.empty(q.shape), np.empty((tokens, problem.heads))
+    g = np.empty((*beta.shape, Dk) if problem.decay == "channel" else beta.shape)
     start = 0
     for sequence in range(len(problem.sequences)):
         for chunk in range(problem.chunk_counts[sequence]):
@@ -201,7 +217,9 @@ def _drawn(problem: Problem, settings: NumericsSettings) -> Sequence:
             for head in range(problem.kv_heads):
                 k[here, head] = keys(sequence, chunk, head)
             for head in range(problem.heads):
-                one_beta, one_g = model.draw(settings.seed, sequence, chunk, head, problem.chunk)
+                one_beta, one_g = model.draw_as(
+                    problem.decay, settings.seed, sequence, chunk, head, problem.chunk, Dk
+                )
                 beta[here, head], g[here, head] = one_beta[:count], one_g[:count]
             start += count
     q /= np.linalg.norm(q, axis=-1, keepdims=True)
@@ -209,4 +227,4 @@ def _drawn(problem: Problem, settings: NumericsSettings) -> Sequence:
     if problem.initial_state:
         shape = (len(problem.sequences), problem.heads, Dk, Dv)
         state = np.random.default_rng([settings.seed, STATE]).standard_normal(shape) / math.sqrt(Dk)
-    return Sequence(q, k, v, g, beta, problem.sequences, state)
+    return Sequence(q, k, v, None if problem.decay == "none" else g, beta, problem.sequences, state)

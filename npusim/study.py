@@ -157,7 +157,7 @@ def find_data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings) 
     source = SOURCES[entry.data]
     if numerics.inputs:
         return source.read(numerics.inputs, entry, problem, numerics)
-    return source.draw(problem, numerics) if numerics.numerics else None
+    return source.draw(entry.fix(problem), numerics) if numerics.numerics else None
 
 
 def prepare(

@@ -87,6 +87,7 @@ class TriangleSource:
     def read(self, path: str, entry: KernelEntry, problem: Problem, settings: NumericsSettings) -> Triangles:
         why = f"the problem is that of --inputs {path}; drop one of the two"
         refuse(problem, ("batch", "seq_len", "heads", "cu_seqlens", "matrices"), why)
+        refuse(problem, ("decay",), f"{path} holds L, or gates per head; drop this option")
         refuse(settings, ("gates",), why)
         batch = read_matrices(
             path,
@@ -117,6 +118,7 @@ class TriangleSource:
             "seed": settings.seed,
             "key_correlation": settings.key_correlation,
             "gates": settings.gates,
+            "decay": problem.decay,
         }
 
         def make() -> MatrixBatch:

@@ -188,9 +188,10 @@ def _samples(
     entry: KernelEntry, problem: Problem, numerics: NumericsSettings, kernel: Kernel | None = None
 ) -> str:
     """On what is computed: of how many, and where from."""
-    piece, pieces = (
-        ("chunk of a head", "chunks of heads") if entry.data == "sequences" else ("matrix", "matrices")
-    )
+    from npusim.generate import drawn_gates
+    from npusim.sequences import piece_of
+
+    piece, pieces = piece_of(problem) if entry.data == "sequences" else ("matrix", "matrices")
     if entry.data == "tensors":
         every = numerics.output or (kernel and len(kernel.phases) > 1)
         count = "all items" if every else f"about {counted(numerics.samples, 'item')}"
@@ -205,7 +206,7 @@ def _samples(
     if entry.data == "tensors":
         return f"{count}, generated: standard normal values, seed {numerics.seed}"
     return (
-        f"{count}, generated: {numerics.gates} gates, key correlation "
+        f"{count}, generated: {drawn_gates(numerics.gates, problem.decay)}, key correlation "
         f"{numerics.key_correlation:g}, seed {numerics.seed}"
     )
 
