@@ -6,7 +6,7 @@ The products on the cube core; masks, and beta, on the vector cores.
 from __future__ import annotations
 
 from algorithms.gdn_stage import Stage
-from npusim.builder import Index
+from npusim.builder import Index, View
 
 
 class Scores:
@@ -45,7 +45,7 @@ class Scores:
             for name, left in (("L", self.K.view(row=row, rows=P)), ("P", self.Q.view())):
                 self.panel(name, left, chunk, head, row)
 
-    def panel(self, name: str, left, chunk: Index, head: Index, row: int) -> None:  # type: ignore[no-untyped-def]
+    def panel(self, name: str, left: View, chunk: Index, head: Index, row: int) -> None:
         """Rows of L or P: their product with K^T, masked."""
         k, P = self.k, self.s.panel
         k.move(self.a, left, label="rows to L0A")

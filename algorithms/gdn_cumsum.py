@@ -6,7 +6,7 @@ row waiting for the one before. With a gate per channel of the keys, one head at
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import CHANNEL_VALUES, Stage, algorithm
+from algorithms.gdn_stage import PANEL_VALUES, Stage, algorithm
 from algorithms.tri_inverse import FRACTAL
 from npusim.builder import Item
 
@@ -33,7 +33,7 @@ def by_channel(s: Stage) -> None:
     """g [chunks, heads, C, Dk] -> G alike; chunks of a head, in as many columns as UB holds twice over, dealt
     to all vector cores."""
     k, g, G = s.k, s.tensor("g"), s.tensor("G", output=True)
-    most = max(FRACTAL, CHANNEL_VALUES // s.n)
+    most = max(FRACTAL, PANEL_VALUES // 2 // s.n)
     cols = max(cols for cols in range(FRACTAL, min(s.Dk, most) + 1, FRACTAL) if s.Dk % cols == 0)
     rows, sums = (k.tile(name, "UB", (s.n, cols), s.working, slots=2) for name in "gG")
 

@@ -53,8 +53,8 @@ def _lengths(s: Stage, x: Tile, squares: Tile, length: Tile) -> None:
 
 
 def transpose(problem: Problem, options: Options, target: Target, variant: str) -> Kernel:
-    """beta, and the G of heads, [chunks, C, heads] -> G_heads and beta_heads [chunks, heads, 1, C]; the first vector core of
-    each group loads a chunk, transposes it and stores a row per head."""
+    """beta, and the G of heads, [chunks, C, heads] -> G_heads and beta_heads [chunks, heads, 1, C]; the first
+    vector core of each group loads a chunk, transposes it and stores a row per head."""
     s = Stage("gdn-transpose", problem, options, target, variant)
     k, names = s.k, ("G", "beta") if problem.decay == "head" else ("beta",)
     arrays = {name: (s.by_head(name), s.tensor(f"{name}_heads", output=True)) for name in names}

@@ -9,8 +9,8 @@ The `published` variants have the structure of the hand-written Ascend kernels (
 one core hands to another goes through a workspace in global memory, with barriers where those kernels have
 them. In `textbook` it takes the machine's own route, and there are no barriers.
 
-Those kernels have a gate per head. With one per channel of the keys, g and G are as K, [chunks, heads, C, Dk],
-and there is `textbook` only; without gates, too.
+Those kernels have a gate per head. With one per channel of the keys, g and G are [chunks, heads, C, Dk], and
+there is `textbook` only, as there is without gates.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ from npusim.builder import (
     Tile,
     Unsupported,
     accumulator_of,
+    bytes_of,
 )
 
 Ints = npt.NDArray[np.int64]
 FLOATS = ("fp64", "fp32", "fp16", "bf16")
 PANEL_VALUES = 128 * 128
 """values of one panel of a chunk's matrix: what the tiles of a stage leave room for in UB"""
-CHANNEL_VALUES = 64 * 128
-"""values of one panel of K and its gates"""
+CHANNEL_ROWS = 64
+"""rows of a panel with gates per channel, at most: more gain nothing"""
 VARIANTS = {
     "published": "as in the hand-written Ascend kernels: exchange through global memory, single buffers",
     "textbook": "the same work, exchanged by the machine's own route, without barriers",
@@ -68,15 +69,34 @@ class Stage:
         self.chunks, self.heads = problem.shape
         self.key_heads, self.group = problem.kv_heads, problem.heads // problem.kv_heads
         self.Dk, self.Dv = problem.state_dims
-        self.by_channel, self.by_none = problem.decay == "channel", problem.decay == "none"
-        most = CHANNEL_VALUES // self.Dk if self.by_channel else PANEL_VALUES // n
-        heights = [rows for rows in range(FRACTAL, min(n, max(FRACTAL, most)) + 1, FRACTAL) if n % rows == 0]
-        self.panel = heights[-1]
-        cores = max(1, target.vector_cores)
-        if self.by_channel:  # whole sub-blocks for each vector core, where there are so many
-            self.panel = max(heights, key=lambda rows: (rows % (cores * FRACTAL) == 0, rows))
-        self.block_place: Place = "rows" if self.panel % (cores * FRACTAL) == 0 else "first"
+        self.by_channel = problem.decay == "channel"
+        most = max(FRACTAL, PANEL_VALUES // n)
+        self.panel = max(rows for rows in range(FRACTAL, min(n, most) + 1, FRACTAL) if n % rows == 0)
+        if self.by_channel:
+            self.panel = self._channel_panel(target)
         self.counts = np.array(problem.chunk_counts, dtype=np.int64)
+
+    def _channel_panel(self, target: Target) -> int:
+        """The rows of a panel with gates per channel, as kkt (algorithms/kda_scores.py) holds most of them: in
+        fp32 K, Q, G and two results, as stored K, Q and two slots, and matrices of a panel."""
+        each, most = min(bytes_of(self.dtype), 4), min(self.n, CHANNEL_ROWS)
+        row_bytes = self.Dk * (5 * 4 + 4 * each) + most * (3 * 4 + 3 * each) + 4 * self.Dk
+
+        def fits(rows: int) -> bool:
+            return self.n % rows == 0 and self._own_rows(rows) * row_bytes <= target.level_bytes["UB"]
+
+        heights = [rows for rows in range(FRACTAL, most + 1, FRACTAL) if fits(rows)]
+        return heights[-1] if heights else FRACTAL
+
+    def _own_rows(self, rows: int) -> int:
+        """Of a panel of `rows` those that one vector core has, in whole sub-blocks of 16 rows."""
+        cores = max(1, self.k.target.vector_cores)
+        return rows // cores if rows % (cores * FRACTAL) == 0 else rows
+
+    @property
+    def block_place(self) -> Place:
+        """Where tiles lie of which a vector core needs whole sub-blocks of rows."""
+        return "rows" if self._own_rows(self.panel) < self.panel else "first"
 
     # --- tensors -------------------------------------------------------------------------------
 

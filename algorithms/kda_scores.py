@@ -1,12 +1,13 @@
 """gdn-kkt with a gate per channel of the keys: L and P of each chunk and value head.
 
-  L[i, j] = beta_i sum_d k_id exp(G_id - G_jd) k_jd, i > j     P[i, j] = sum_d q_id exp(G_id - G_jd) k_jd, i >= j
+  L[i, j] = beta_i sum_d k_id exp(G_id - G_jd) k_jd for i > j
+  P[i, j] = sum_d q_id exp(G_id - G_jd) k_jd for i >= j
 
 exp(G_i - G_j) is no product of exp(G_i) and exp(-G_j), which overflows. As the public kernels (fla-org,
-flash-linear-attention, ops/kda: chunk_intra), a chunk is cut into sub-blocks of 16 rows. Off the diagonal they
-are products, (k_i exp(G_i - G_n)) . (k_j exp(G_n - G_j)), n the first row of the sub-block of i: neither
+flash-linear-attention, ops/kda: chunk_intra), a chunk is cut into sub-blocks of 16 rows. Off the diagonal
+they are products, (k_i exp(G_i - G_n)) . (k_j exp(G_n - G_j)), n the first row of the sub-block of i: neither
 exponent is above 0. On the diagonal they are computed element by element, a column j at a time. The vector
-cores scale and do the diagonal, the cube core multiplies.
+cores scale and do the diagonal, while the cube core multiplies.
 """
 
 from __future__ import annotations
@@ -76,18 +77,17 @@ class Scores:
             self.fetch_keys(chunk, head, key_head, row)
             k.vector("column", self.column, self.row.view(col=row, cols=P), label="beta of the rows")
             self.scale_left()
+            self.products(chunk, head, row, own=True)
             self.diagonals()
-            self.panel(chunk, head, row, row)
+            self.finish(chunk, head, row, row)
             for col in range(0, row, P):
                 self.fetch_keys(chunk, head, key_head, col)
-                self.panel(chunk, head, row, col)
+                self.products(chunk, head, row, own=False)
+                self.finish(chunk, head, row, col)
             for col in range(row + P, self.s.n, P):
                 for result in self.results.values():
-                    k.store(self.place(result, chunk, head, row, col), self.zero, label="store 0")
-
-    def place(self, result: Tensor, chunk: Index, head: Index, row: int, col: int):  # type: ignore[no-untyped-def]
-        P = self.s.panel
-        return result.at(chunk, head, row=row, rows=P, col=col, cols=P)
+                    place = result.at(chunk, head, row=row, rows=P, col=col, cols=P)
+                    k.store(place, self.zero, label="store 0")
 
     def fetch(self, name: str, source: Tensor, chunk: Index, head: Index, row: int) -> None:
         """A panel of K or Q, widened."""
@@ -125,32 +125,42 @@ class Scores:
                 column = self.diagonal[name].view(col=j, cols=1)
                 k.vector("row_sum", column, self.y, label=f"column of {name}")
 
-    def panel(self, chunk: Index, head: Index, row: int, col: int) -> None:
-        """Rows from `row` on and columns from `col` on of L and P; K and G are those of the columns."""
-        k, own = self.k, row == col
-        starts = range(FRACTAL if own else 0, self.s.panel, FRACTAL)
-        for number, start in enumerate(starts):
+    def products(self, chunk: Index, head: Index, row: int, own: bool) -> None:
+        """The sub-blocks off the diagonal of a panel of rows, and of the columns whose K and G are there;
+        `own`: these are the panel's own columns."""
+        starts = self.starts(own)
+        for start in starts:
             self.scale_right(chunk, head, row + start, own)
             # the first sub-block has nothing left of its diagonal; its rows go along, so that all is written
-            first = 0 if own and number == 0 else start
+            first = 0 if start == starts[0] else start
             rows = start + FRACTAL - first
             for name in NAMES:
                 left = self.left[name].view(row=first, rows=rows)
                 part = self.c[name].view(row=first, rows=rows)
-                k.matmul(part, left, self.right, label=f"sub-blocks of {name}", fresh=number == 0)
+                fresh = start == starts[0]
+                self.k.matmul(part, left, self.right, label=f"sub-blocks of {name}", fresh=fresh)
+
+    def starts(self, own: bool) -> range:
+        """The first rows of the sub-blocks that have something left of the diagonal."""
+        return range(FRACTAL if own else 0, self.s.panel, FRACTAL)
+
+    def finish(self, chunk: Index, head: Index, row: int, col: int) -> None:
+        """Rows from `row` on and columns from `col` on of L and P."""
+        k, P = self.k, self.s.panel
         for name, result in self.results.items():
-            if starts:
+            if self.starts(row == col):
                 k.move(self.out, self.c[name], label=f"{name} to UB")
                 k.vector("cast", self.block, self.out, label=f"widen {name}")
             else:
-                k.vector("fill", self.block, imm=0.0, label="0 above the diagonal")
-            if own:
+                k.vector("fill", self.block, imm=0.0, label="0 off the diagonal")
+            if row == col:
                 k.vector("to_diagonal", self.block, self.diagonal[name], label=f"diagonal of {name}")
                 k.vector("mul", self.block, self.block, self.masks[name], label="mask")
             if name == "L":
                 k.vector("scale_rows", self.block, self.block, self.column, label="times beta")
             k.vector("cast", self.out, self.block, label=f"round {name}")
-            k.store(self.place(result, chunk, head, row, col), self.out, label=f"store {name}")
+            place = result.at(chunk, head, row=row, rows=P, col=col, cols=P)
+            k.store(place, self.out, label=f"store {name}")
 
     def scale_right(self, chunk: Index, head: Index, start: int, own: bool) -> None:
         """K times exp(G_n - G_j) to the cube core; from row n on, where it means nothing, times at most 1."""
