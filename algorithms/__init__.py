@@ -19,6 +19,7 @@ from algorithms import (
     gdn_gates,
     gdn_kkt,
     gdn_output,
+    gdn_recurrent,
     gdn_state,
     gdn_wy,
     masked_neumann,
@@ -88,6 +89,14 @@ ENTRIES = (
         STATE_SIZES,
     ),
     _stage("gdn-output", "O = exp(G) Q S + tril(Q K^T decay) V'", gdn_output.ALGORITHM),
+    KernelEntry(
+        "gdn-recurrent",
+        "gated delta net token by token, as in decoding: o and states of q, k, v, g, beta and states",
+        {gdn_recurrent.ALGORITHM.name: gdn_recurrent.ALGORITHM},
+        sizes=tuple(size for size in SIZES if size != "chunk"),
+        data="sequences",
+        fixed=(("chunk", 1), ("initial_state", True)),
+    ),
     KernelEntry(
         "matmul",
         "matrix product, c = a b with a [m, k] and b [k, n]",

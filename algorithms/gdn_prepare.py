@@ -8,7 +8,7 @@ huawei-csl/megagdn-pto.
 from __future__ import annotations
 
 from algorithms.gdn_stage import Stage
-from npusim.builder import Index, Item, Kernel, Options, Problem, Target, Tensor, Tile
+from npusim.builder import Index, Item, Kernel, KernelBuilder, Options, Problem, Target, Tensor, Tile
 
 EPSILON = 1e-6
 
@@ -27,7 +27,7 @@ def normalise(problem: Problem, options: Options, target: Target, variant: str, 
         k.load(stored, source.at(*at, row=row, rows=s.panel), label="load")
         k.vector("cast", x, stored, label="widen")
         if norm:
-            _lengths(s, x, squares, length)
+            lengths(s.k, x, squares, length)
             k.vector("scale_rows", x, x, length, label="normalise")
         k.vector("muls", x, x, imm=factor, label="scale")
         k.vector("cast", stored, x, label="round")
@@ -44,12 +44,12 @@ def normalise(problem: Problem, options: Options, target: Target, variant: str, 
     return k.finish()
 
 
-def _lengths(s: Stage, x: Tile, squares: Tile, length: Tile) -> None:
+def lengths(k: KernelBuilder, x: Tile, squares: Tile, length: Tile) -> None:
     """1 / sqrt(sum x^2 + 1e-6) of each row."""
-    s.k.vector("mul", squares, x, x, label="squares")
-    s.k.vector("row_sum", length, squares, label="sum of squares")
-    s.k.vector("adds", length, length, imm=EPSILON, label="+ 1e-6")
-    s.k.vector("rsqrt", length, length, label="1 / length")
+    k.vector("mul", squares, x, x, label="squares")
+    k.vector("row_sum", length, squares, label="sum of squares")
+    k.vector("adds", length, length, imm=EPSILON, label="+ 1e-6")
+    k.vector("rsqrt", length, length, label="1 / length")
 
 
 def transpose(problem: Problem, options: Options, target: Target, variant: str) -> Kernel:

@@ -77,8 +77,8 @@ class Stage:
         self.counts = np.array(problem.chunk_counts, dtype=np.int64)
 
     def _channel_panel(self, target: Target) -> int:
-        """The rows of a panel with gates per channel, as kkt (algorithms/kda_scores.py) holds most of them: in
-        fp32 K, Q, G and two results, as stored K, Q and two slots, and matrices of a panel."""
+        """The rows of a panel with gates per channel, as kkt (algorithms/kda_scores.py) holds most of them:
+        in fp32 K, Q, G and two results, as stored K, Q and two slots, and matrices of a panel."""
         each, most = min(bytes_of(self.dtype), 4), min(self.n, CHANNEL_ROWS)
         row_bytes = self.Dk * (5 * 4 + 4 * each) + most * (3 * 4 + 3 * each) + 4 * self.Dk
 
@@ -230,16 +230,21 @@ class Stage:
 
 def check_sizes(name: str, problem: Problem) -> None:
     """Unsupported for sizes and dtypes that kernel `name` does not take."""
-    n, dtype = problem.chunk, problem.dtype
+    n = problem.chunk
     if n % FRACTAL or n > LARGEST_CHUNK:
         raise Unsupported(f"--chunk: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {n}")
+    check_formats(name, problem)
+
+
+def check_formats(name: str, problem: Problem) -> None:
+    """Unsupported for dimensions and dtypes that kernel `name` does not take."""
     for option, size in zip(("--head-dim", "--value-dim"), problem.state_dims, strict=True):
         if size % FRACTAL or size > LARGEST_CHUNK:
             raise Unsupported(
                 f"{option}: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {size}"
             )
-    if dtype not in FLOATS:
-        raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {dtype}")
+    if problem.dtype not in FLOATS:
+        raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {problem.dtype}")
 
 
 def algorithm(name: str, meaning: str, emit: Mapping[Decay, Callable[[Stage], None]]) -> Algorithm:

@@ -176,7 +176,8 @@ def _keys(x: Array, chunks: Chunks) -> Array:
 def _gate(arrays: Arrays, chunks: Chunks) -> Array:
     """G [chunks, heads, C, Dk], or [.., C, 1] where it is one for all channels, or 0 for all."""
     if chunks.decay == "none":
-        return np.zeros((1, 1, arrays["k" if "k" in arrays else "q"].shape[-2], 1))
+        x = arrays["k" if "k" in arrays else "q"]
+        return np.zeros((x.shape[0], 1, x.shape[-2], 1))
     return arrays["G"] if chunks.decay == "channel" else np.swapaxes(arrays["G_heads"], -1, -2)
 
 

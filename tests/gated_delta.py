@@ -8,9 +8,11 @@ import numpy as np
 
 
 def recurrence(q, k, v, g, beta, state=None):
-    """o [T, H, Dv] and the last state [H, Dk, Dv] of q, k [T, Hk, Dk], v [T, H, Dv], g, beta [T, H].
+    """o [T, H, Dv] and the last state [H, Dk, Dv] of q, k [T, Hk, Dk], v [T, H, Dv], beta [T, H], g [T, H].
 
     S <- exp(g) S; S <- S + k (beta (v - S^T k))^T; o = S^T q (Gated DeltaNet, arXiv 2412.06464, equation 10).
+    With g [T, H, Dk], S <- diag(exp(g)) S (Kimi Delta Attention, arXiv 2510.26692); with None, S stays
+    (DeltaNet, arXiv 2406.06484).
     """
     tokens, heads, width = v.shape
     group = heads // k.shape[1]
@@ -19,7 +21,8 @@ def recurrence(q, k, v, g, beta, state=None):
         S = np.zeros((k.shape[2], width)) if state is None else state[h].astype(np.float64)
         for t in range(tokens):
             key, query = k[t, h // group], q[t, h // group]
-            S = np.exp(g[t, h]) * S
+            if g is not None:
+                S = np.exp(g[t, h])[..., np.newaxis] * S
             S = S + np.outer(key, beta[t, h] * (v[t, h] - S.T @ key))
             o[t, h] = S.T @ query
         states[h] = S
@@ -36,8 +39,8 @@ def layer(arrays, normalise=True):
     ends = arrays["cu_seqlens"]
     for number, (a, b) in enumerate(itertools.pairwise(ends)):
         initial = arrays["initial_state"][number] if "initial_state" in arrays else None
-        here = (array[a:b] for array in (q, k, arrays["v"], arrays["g"], arrays["beta"]))
-        o, state = recurrence(*here, initial)
+        g = arrays["g"][a:b] if "g" in arrays else None
+        o, state = recurrence(q[a:b], k[a:b], arrays["v"][a:b], g, arrays["beta"][a:b], initial)
         outputs.append(o)
         states.append(state)
     return np.concatenate(outputs), np.stack(states)
