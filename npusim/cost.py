@@ -64,7 +64,8 @@ def product(machine: Machine, m: int, n: int, k: int, dtype: str, steps: int | N
 def vector(machine: Machine, function: str, rows: int, cols: int, inner: int, bytes_each: float) -> Cost:
     """Vector unit: the instructions a function expands into, in 256-byte repeats.
 
-    `rows` x `cols` is the destination on one vector core, `inner` the rows of the last source.
+    `rows` x `cols` is the destination on one vector core (or what is reduced to its column), `inner` the rows
+    of the last source.
     """
     op = VECTOR[function]
     steps = op.expand(rows, cols, inner) if op.expand else [Instruction(function, rows, cols)]

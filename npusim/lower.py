@@ -343,7 +343,9 @@ class _PhaseLowering:
             )
         if wide > 4:
             raise Unsupported(f"{self.machine.name}: the vector unit has no fp64; use --no-timing or --dtype")
-        found = cost.vector(self.machine, op.function, rows, dst.cols, inner, wide)
+        reduced = VECTOR[op.function].rule == "to_column"
+        cols = op.srcs[0].cols if reduced else dst.cols
+        found = cost.vector(self.machine, op.function, rows, cols, inner, wide)
         return self._on(core, "aiv_vec", op, found, holds=VECTOR[op.function].scalar_lockstep)
 
     def _transfer(self, op: Operation, core: int) -> Instance:

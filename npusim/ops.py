@@ -42,6 +42,8 @@ OPERATIONS: dict[OpKind, str] = {
 }
 
 
+LANES = 64
+"""fp32 elements of one repeat of 256 bytes"""
 MASK_SETTINGS = 2
 """scalar instructions that set the vector mask: its 128 lanes are two registers (pto-isa, A2/A3)"""
 
@@ -83,8 +85,8 @@ class VectorOp:
     `compute` gets the destination's old value if it `accumulates` (else its shape if there are no sources),
     the sources, the immediate value, and if it is `stepwise` a function that rounds to the destination's
     dtype, as each of its instructions does. `expand(rows, cols, inner)` gets the destination's shape on one
-    vector core and the rows of the last source. None: one instruction of the function's own name over the
-    destination.
+    vector core (of a column that rows are reduced to: their length) and the rows of the last source. None:
+    one instruction of the function's own name over the destination.
     """
 
     meaning: str
@@ -106,6 +108,14 @@ def _tree_sum(rows: int, cols: int) -> list[Instruction | HandOver]:
         rows = (rows + 1) // 2
         steps.append(Instruction("add", rows, cols, dependent=True))
     return steps
+
+
+def _folded(fold: str, reduce: str, rows: int, cols: int) -> list[Instruction | HandOver]:
+    """A reduction of rows: an instruction reduces one repeat to one element, so longer rows are folded first,
+    and shorter ones take a repeat each as well."""
+    folds = -(-cols // LANES) - 1
+    steps: list[Instruction | HandOver] = [Instruction(fold, rows, LANES, count=folds)] if folds else []
+    return [*steps, Instruction(reduce, rows, LANES)]
 
 
 def _vecmat_instructions(rows: int, cols: int, inner: int) -> list[Instruction | HandOver]:
@@ -252,8 +262,27 @@ VECTOR: dict[str, VectorOp] = {
         expand=lambda rows, cols, _: [Instruction("fill", rows, cols, dependent=True), HandOver(writes=1)],
         scalar_lockstep=True,
     ),
-    "row_sum": VectorOp("sum of each row", 1, "to_column", lambda a: a.sum(-1, keepdims=True)),
-    "row_max": VectorOp("largest of each row", 1, "to_column", lambda a: a.max(-1, keepdims=True)),
+    "row_sum": VectorOp(
+        "sum of each row: added up to the elements of one repeat, which an instruction sums",
+        1,
+        "to_column",
+        lambda a: a.sum(-1, keepdims=True),
+        expand=lambda rows, cols, _: _folded("add", "row_sum", rows, cols),
+    ),
+    "row_max": VectorOp(
+        "largest of each row: compared down to the elements of one repeat, of which an instruction finds it",
+        1,
+        "to_column",
+        lambda a: a.max(-1, keepdims=True),
+        expand=lambda rows, cols, _: _folded("max", "row_max", rows, cols),
+    ),
+    "row_place": VectorOp(
+        "where the largest of each row stands: instructions give it with the largest of each repeat",
+        1,
+        "to_column",
+        lambda a: a.argmax(-1, keepdims=True),
+        expand=lambda rows, cols, _: [Instruction("row_max", rows, LANES, count=-(-cols // LANES))],
+    ),
     "transpose": VectorOp(
         "a transposed, in blocks of 16 x 16 or 16 x 8", 1, "turned", lambda a: np.swapaxes(a, -1, -2)
     ),
@@ -328,12 +357,12 @@ VECTOR: dict[str, VectorOp] = {
         ],
     ),
     "scale_cols": VectorOp(
-        "columns of a times the elements of row b, one multiplication per row; several rows b share the rows "
-        "of a evenly, each serving so many in a row",
+        "columns of a times the elements of row b, which stays; several rows b share the rows of a evenly, each "
+        "serving so many in a row",
         2,
         "by_row",
         lambda a, b: a * np.repeat(b, a.shape[-2] // b.shape[-2], axis=-2),
-        expand=lambda rows, cols, _: [Instruction("mul", 1, cols, count=rows)],
+        expand=lambda rows, cols, _: _stepped("mul", rows, cols),
     ),
     "sub_from_row": VectorOp(
         "row b minus each row of a: b stays while an instruction steps over the rows",
@@ -378,6 +407,17 @@ VECTOR: dict[str, VectorOp] = {
         expand=lambda rows, _, __: [
             Instruction("transpose", rows, BLOCK, dependent=True),
             Instruction("copy", BLOCK, BLOCK, count=-(-rows // BLOCK)),
+        ],
+    ),
+    "replace_equal": VectorOp(
+        "a, with the immediate where it equals its row's element of column b: a comparison and a select",
+        2,
+        "by_column",
+        lambda a, b, value: np.asarray(np.where(a == b, value, a)),
+        immediate=True,
+        expand=lambda rows, cols, _: [
+            Instruction("brcb", rows, 8, dependent=True),
+            Instruction("select", rows, cols, count=2, dependent=True),
         ],
     ),
     "vecmat": VectorOp(

@@ -83,6 +83,10 @@ def softened(function: str) -> Callable[..., np.ndarray]:
         "block_sub": lambda a, b, s: a - np.vstack([np.tile(b[1], (16, 1)), np.tile(b[17], (16, 1))]),
         "block_mul": lambda a, b, s: a * np.vstack([np.tile(b[1], (16, 1)), np.tile(b[17], (16, 1))]),
         "to_diagonal": lambda a: np.block([[a[:16], np.ones((16, 16))], [np.ones((16, 16)), a[16:]]]),
+        "row_place": lambda a: np.array([[list(row).index(max(row))] for row in a]),
+        "replace_equal": lambda a, b, s: np.array(
+            [[s if x == y else x for x in row] for row, y in zip(a, b[:, 0], strict=True)]
+        ),
         "mul_scalar": lambda a, b: a * b[0, 0],
         "add_scalar": lambda a, b: a + b[0, 0],
         "running_sum": lambda a: np.array([a[: i + 1].sum(0) for i in range(len(a))]),
