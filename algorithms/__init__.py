@@ -5,6 +5,7 @@ from __future__ import annotations
 from algorithms import (
     activation,
     add,
+    attention,
     bands,
     block_recursion,
     blocked_substitution,
@@ -145,6 +146,12 @@ ENTRIES = (
         {rotary.ALGORITHM.name: rotary.ALGORITHM},
         sizes=("batch", "seq_len", "heads", "key_heads", "head_dim", "rotary"),
         infer=rotary.infer,
+    ),
+    KernelEntry(
+        "attention",
+        "o = softmax(q k^T D^-1/2) v, causal or full, of prefill and of decoding (--seq-len 1 --context N)",
+        {attention.ALGORITHM.name: attention.ALGORITHM},
+        sizes=("batch", "seq_len", "context", "heads", "key_heads", "head_dim", "value_dim"),
     ),
     KernelEntry(
         "add",

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -123,6 +124,9 @@ class Problem(Settings):
     )
     cu_seqlens: tuple[int, ...] | None = Field(
         None, description="cumulative sequence lengths 0,500,...: sequences of unequal length"
+    )
+    context: NonNegativeInt = Field(
+        0, le=MOST, description="attention: keys in the cache before the tokens of each sequence"
     )
     matrices: PositiveInt | None = Field(
         None, le=MOST, description="number of matrices, instead of sequences"
@@ -265,6 +269,9 @@ class Options(Settings):
     )
     qk_norm: bool | None = Field(
         None, description="gdn-fused: L2-normalise queries and keys inside [default: yes]"
+    )
+    causal: bool | None = Field(
+        None, description="attention: a token sees no later one, or all of its sequence [default: yes]"
     )
     tile_m: PositiveInt | None = Field(
         None, le=4096, description="rows of a tile [default: as fits; tiled reads: 64]"
