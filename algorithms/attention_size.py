@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from algorithms.gdn_stage import FLOATS
+from algorithms.tri_inverse import FRACTAL
 from npusim.builder import (
     InputError,
     Options,
@@ -19,7 +21,6 @@ from npusim.builder import (
     bytes_of,
 )
 
-FLOATS = ("fp64", "fp32", "fp16", "bf16")
 LARGEST_HEAD = 256
 ROWS = 128
 KEYS = 512
@@ -29,7 +30,6 @@ PIECE = 128 * 128
 """scores that the vector cores of a group deal with at once where these come through global memory"""
 FOLDED = 64
 """columns to which rows are folded while they are reduced"""
-FRACTAL = 16
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,15 @@ class Problem(Settings):
     )
     k: PositiveInt = Field(1024, le=10**6, description="matmul: terms of each sum")
     width: PositiveInt = Field(4, le=64, description="causal-conv1d: tokens that a result depends on")
+    experts: PositiveInt = Field(64, le=10**4, description="mixture of experts: experts")
+    active: PositiveInt = Field(8, le=10**3, description="mixture of experts: experts of each token")
+    skew: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="mixture of experts: exponent of a Zipf distribution of tokens over experts; 0 is even",
+    )
     dtype: OperandName = Field(
         "fp16", description="dtype of the operands: fp16, bf16, fp32, fp64, fp8_e4m3, int16, int8, int4"
     )

@@ -184,6 +184,16 @@ def test_a_long_sweep_takes_more_repeats():
     assert long - short == steps + sum(-(-k // 64) for k in range(64, 128))
 
 
+@pytest.mark.parametrize(("cols", "folds"), [(8, 0), (64, 0), (65, 1), (128, 1), (512, 7)])
+def test_rows_are_folded_to_one_repeat_each_and_reduced(cols, folds):
+    """32 rows: a repeat of adds for each fold and row, and a repeat of the reduction for each row."""
+    functions = profile().core.vector.functions
+    found = cost.vector(profile(), "row_sum", 32, cols, 32, 4)
+    add, reduce = (functions[name].cycles_per_repeat.value for name in ("add", "row_sum"))
+    assert found.occupancy == 32 * (folds * add + reduce)
+    assert found.instructions == folds + 1
+
+
 def test_a_hand_over_waits_for_the_result_before_it(monkeypatch):
     """An add of a repeat with a latency of 10, then two flags and a scalar read."""
     made = VectorOp("", 1, "same", np.add, expand=lambda *_: [Instruction("add", 1, 64), HandOver(reads=1)])
