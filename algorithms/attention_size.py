@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from algorithms.gdn_stage import FLOATS
-from algorithms.tri_inverse import FRACTAL
+from algorithms.tiles import FRACTAL
 from npusim.builder import (
     InputError,
     Options,

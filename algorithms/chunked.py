@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from algorithms.matmul import Tiling
+from algorithms.matmul_tiling import Tiling
 from algorithms.tiles import Edge, edges
 from npusim.builder import Access, Index, KernelBuilder, View, accumulator_of
 

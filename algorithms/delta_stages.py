@@ -9,7 +9,8 @@ products. P comes from gdn-kkt, so that O is one sum in the accumulator:
 from __future__ import annotations
 
 from algorithms.gdn_stage import PANEL_VALUES, Stage
-from algorithms.tri_inverse import FRACTAL, fitting
+from algorithms.tiles import FRACTAL
+from algorithms.tri_inverse import fitting
 from npusim.builder import Index, Tensor, Tile, View, bytes_of
 
 

@@ -7,7 +7,7 @@ row waiting for the one before. With a gate per channel of the keys, one head at
 from __future__ import annotations
 
 from algorithms.gdn_stage import PANEL_VALUES, Stage, algorithm
-from algorithms.tri_inverse import FRACTAL
+from algorithms.tiles import FRACTAL
 from npusim.builder import Item
 
 

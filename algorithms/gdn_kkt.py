@@ -6,8 +6,9 @@ workspace between the cores, so that the cube core runs ahead of the vector core
 
 from __future__ import annotations
 
-from algorithms import delta_scores, kda_scores
+from algorithms.delta_scores import Scores as DeltaScores
 from algorithms.gdn_stage import Stage, algorithm
+from algorithms.kda_scores import Scores as KdaScores
 from npusim.builder import Index
 
 
@@ -84,7 +85,7 @@ ALGORITHM = algorithm(
     "K K^T on the cube, gates and mask on the vector cores",
     {
         "head": lambda stage: Kkt(stage).emit(),
-        "channel": lambda stage: kda_scores.Scores(stage).emit(),
-        "none": lambda stage: delta_scores.Scores(stage).emit(),
+        "channel": lambda stage: KdaScores(stage).emit(),
+        "none": lambda stage: DeltaScores(stage).emit(),
     },
 )

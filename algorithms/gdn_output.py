@@ -6,7 +6,7 @@ cores; the cube core begins an item when the vector cores have stored the one be
 
 from __future__ import annotations
 
-from algorithms import delta_stages
+from algorithms.delta_stages import Output as DeltaOutput
 from algorithms.gdn_stage import PANEL_VALUES, Stage, algorithm
 from algorithms.tiles import FRACTAL
 from npusim.builder import Index, Tile
@@ -133,8 +133,8 @@ ALGORITHM = algorithm(
     "gdn-output",
     "three products on the cube, gates on the vector cores",
     {
-        "head": lambda stage: Output(stage).emit(),
-        "channel": lambda stage: delta_stages.Output(stage).emit(),
-        "none": lambda stage: delta_stages.Output(stage).emit(),
+        "head": lambda stage: DeltaOutput(stage).emit(),
+        "channel": lambda stage: DeltaOutput(stage).emit(),
+        "none": lambda stage: DeltaOutput(stage).emit(),
     },
 )

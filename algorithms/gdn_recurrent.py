@@ -13,7 +13,7 @@ import numpy as np
 
 from algorithms.gdn_prepare import lengths
 from algorithms.gdn_stage import check_formats
-from algorithms.tri_inverse import FRACTAL
+from algorithms.tiles import FRACTAL
 from npusim.builder import (
     Algorithm,
     Index,

@@ -7,7 +7,7 @@ loads of K and G one chunk ahead.
 
 from __future__ import annotations
 
-from algorithms import delta_stages
+from algorithms.delta_stages import State as DeltaState
 from algorithms.gdn_stage import Stage, algorithm
 from npusim.builder import Index, Tile
 
@@ -140,8 +140,8 @@ ALGORITHM = algorithm(
     "gdn-state",
     "chunk after chunk: two products on the cube, gates and the running state on the vector cores",
     {
-        "head": lambda stage: State(stage).emit(),
-        "channel": lambda stage: delta_stages.State(stage).emit(),
-        "none": lambda stage: delta_stages.State(stage).emit(),
+        "head": lambda stage: DeltaState(stage).emit(),
+        "channel": lambda stage: DeltaState(stage).emit(),
+        "none": lambda stage: DeltaState(stage).emit(),
     },
 )

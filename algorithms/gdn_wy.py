@@ -6,7 +6,7 @@ one slot of workspace for each.
 
 from __future__ import annotations
 
-from algorithms import delta_stages
+from algorithms.delta_stages import Wy as DeltaWy
 from algorithms.gdn_stage import Stage, algorithm
 from npusim.builder import Index, Tensor, Tile
 
@@ -83,8 +83,8 @@ ALGORITHM = algorithm(
     "gdn-wy",
     "columns of T scaled on the vector cores, two products on the cube",
     {
-        "head": lambda stage: Wy(stage).emit(),
-        "channel": lambda stage: delta_stages.Wy(stage).emit(),
-        "none": lambda stage: delta_stages.Wy(stage).emit(),
+        "head": lambda stage: DeltaWy(stage).emit(),
+        "channel": lambda stage: DeltaWy(stage).emit(),
+        "none": lambda stage: DeltaWy(stage).emit(),
     },
 )

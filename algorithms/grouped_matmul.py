@@ -18,7 +18,7 @@ import numpy as np
 
 from algorithms.chunked import Chunked
 from algorithms.gdn_stage import FLOATS
-from algorithms.matmul import tiling
+from algorithms.matmul_tiling import tiling
 from algorithms.moe_tokens import ALIGNED, Ints, counts_of, filled
 from algorithms.tiles import Edge, edges
 from npusim.builder import (

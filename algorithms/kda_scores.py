@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from algorithms.gdn_stage import Stage
-from algorithms.tri_inverse import FRACTAL, fitting
+from algorithms.tiles import FRACTAL
+from algorithms.tri_inverse import fitting
 from npusim.builder import Index, Tensor, Tile, bytes_of
 
 NAMES = ("L", "P")

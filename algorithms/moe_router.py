@@ -13,7 +13,7 @@ from functools import partial
 from algorithms.attention_size import FOLDED
 from algorithms.chunked import Chunked
 from algorithms.gdn_stage import FLOATS
-from algorithms.matmul import Tiling, tiling
+from algorithms.matmul_tiling import Tiling, tiling
 from npusim.builder import (
     Access,
     Algorithm,

@@ -29,6 +29,7 @@ from npusim.arguments import (
     whole,
     wrong,
 )
+from npusim.calls import Call, Layer, Stack
 from npusim.dtypes import accumulator
 from npusim.dtypes import dtype as find_dtype
 from npusim.errors import GraphError, InputError, Unsupported
@@ -59,6 +60,7 @@ from npusim.writer import Operand, Version, Writer, access_of, copy_kind, view_o
 __all__ = [
     "Access",
     "Algorithm",
+    "Call",
     "Decay",
     "GraphError",
     "Index",
@@ -67,11 +69,13 @@ __all__ = [
     "Kernel",
     "KernelBuilder",
     "KernelEntry",
+    "Layer",
     "Operand",
     "Options",
     "Place",
     "Problem",
     "Shapes",
+    "Stack",
     "Target",
     "Tensor",
     "Tile",

@@ -30,10 +30,10 @@ from npusim.graph import (
     tiles_of,
 )
 from npusim.machine import Unit
+from npusim.operand_shapes import SHAPE_RULES, WHOLE, WHOLE_SECOND
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Target
 
-Shape = tuple[int, int]
 FRACTAL = 16
 """rows and columns of a fractal"""
 
@@ -100,32 +100,10 @@ def _vector_shape_problem(op: Operation, dst: tuple[int, int], srcs: list[tuple[
         return f"{op.function} takes {function.sources} sources, got {len(srcs)}"
     if function.immediate != (op.immediate is not None):
         return f"{op.function} {'needs' if function.immediate else 'takes no'} immediate value (imm=)"
-    if _SHAPE_RULES[function.rule](dst, srcs):
+    if SHAPE_RULES[function.rule](dst, srcs):
         return ""
     operands = ", ".join(_named(src) for src in op.srcs)
     return f"{operands} {'do' if len(srcs) > 1 else 'does'} not fit {_named(op.dst)}"
-
-
-_SHAPE_RULES: dict[str, Callable[[Shape, list[Shape]], bool]] = {
-    "none": lambda dst, srcs: True,
-    "same": lambda dst, srcs: all(src == dst for src in srcs),
-    "down": lambda dst, srcs: all(src == dst for src in srcs),
-    "to_column": lambda dst, srcs: dst == (srcs[0][0], 1),
-    "to_row": lambda dst, srcs: dst == (1, srcs[0][1]),
-    "from_column": lambda dst, srcs: srcs[0] == (dst[0], 1),
-    "from_row": lambda dst, srcs: srcs[0] == (1, dst[1]),
-    "row_to_column": lambda dst, srcs: srcs[0] == dst[::-1] and dst[1] == 1,
-    "turned": lambda dst, srcs: srcs[0] == dst[::-1],
-    "by_column": lambda dst, srcs: srcs[0] == dst and srcs[1] == (dst[0], 1),
-    "by_row": lambda dst, srcs: srcs[0] == dst and srcs[1][1] == dst[1] and dst[0] % srcs[1][0] == 0,
-    "outer": lambda dst, srcs: srcs == [(dst[0], 1), (1, dst[1])],
-    "by_blocks": lambda dst, srcs: srcs == [dst, dst] and dst[0] % FRACTAL == 0,
-    "to_blocks": lambda dst, srcs: srcs[0] == (dst[0], FRACTAL) and dst[0] == dst[1],
-    "by_scalar": lambda dst, srcs: srcs[0] == dst and srcs[1] == (1, 1),
-    "vecmat": lambda dst, srcs: srcs[0] == (1, srcs[1][0]) and dst == (1, srcs[1][1]),
-    "sweep": lambda dst, srcs: dst[0] == 1 and srcs[0] == (dst[1], dst[1]),
-    "blocks": lambda dst, srcs: dst[0] % dst[1] == 0 and all(src == dst for src in srcs),
-}
 
 
 def _named(end: View | Access | None) -> str:
@@ -202,13 +180,7 @@ def places(phase: Phase) -> Iterator[Fault]:
 
 def _is_needed_whole(op: Operation, src: View | Access) -> bool:
     rule = VECTOR[op.function].rule
-    return rule in _WHOLE or (rule in _WHOLE_SECOND and src is op.srcs[1])
-
-
-_WHOLE = ("to_row", "from_row", "row_to_column", "turned", "down", "vecmat", "sweep", "blocks")
-"""shape rules of the functions that go across rows, so that a share of the rows is not enough"""
-_WHOLE_SECOND = ("by_scalar", "by_row", "outer")
-"""those of the functions that need all of their second source"""
+    return rule in WHOLE or (rule in WHOLE_SECOND and src is op.srcs[1])
 
 
 def deadlock(phase: Phase) -> Iterator[Fault]:

@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass
 
 from npusim.errors import Unsupported
+from npusim.instructions import HandOver, Instruction
 from npusim.machine import Machine, Path
-from npusim.ops import MASK_SETTINGS, VECTOR, HandOver, Instruction
+from npusim.ops import MASK_SETTINGS, VECTOR
 
 FRACTAL = 16
 """rows and columns of a fractal: the cube's granularity on all Ascend generations"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,11 +26,12 @@ BYTE_FUNCTIONS = ("cast", "copy", "fill", "col_broadcast")
 """vector functions that take elements below 16 bits (PyPTO times arithmetic for 16 and 32 bits only)"""
 
 
-def lower(kernel: Kernel, machine: Machine) -> Program:
-    """Check `kernel` against the machine and lower it. Raises GraphError or Unsupported."""
+def lower(kernel: Kernel, machine: Machine, held: Mapping[str, float] | None = None) -> Program:
+    """Check `kernel` against the machine and lower it; `held`: the share of each input that kernels before
+    it left in L2 (by default none). Raises GraphError or Unsupported."""
     check(kernel, Target.of(machine))
     lowerings = [_PhaseLowering(kernel, phase, machine) for phase in kernel.phases]
-    reuse = Reuse(kernel, [one.streams for one in lowerings], machine.memory.l2_bytes.value)
+    reuse = Reuse(kernel, [one.streams for one in lowerings], machine.memory.l2_bytes.value, held)
     phases = tuple(one.program(reuse) for one in lowerings)
     pools = {name: machine.pool_bytes_per_cycle(name) for name in ("hbm", "l2")}
     if machine.core.l1_port_bytes_per_cycle:

@@ -9,12 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from npusim.instructions import (
+    BLOCK,
+    LANES,
+    Array,
+    HandOver,
+    Instruction,
+    block_rows,
+    folded,
+    identity,
+    on_diagonal,
+    row_step,
+    row_step_instructions,
+    running_sum_instructions,
+    square_blocks,
+    stepped,
+    stepped_blocks,
+    sweep,
+    sweep_instructions,
+    tree_sum,
+    unit,
+    vecmat_instructions,
+)
 
 
 class OpKind(StrEnum):
@@ -42,37 +61,8 @@ OPERATIONS: dict[OpKind, str] = {
 }
 
 
-LANES = 64
-"""fp32 elements of one repeat of 256 bytes"""
 MASK_SETTINGS = 2
 """scalar instructions that set the vector mask: its 128 lanes are two registers (pto-isa, A2/A3)"""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """`count` hardware vector instructions of `rows` x `cols` elements each.
-
-    `dependent`: each needs the result of the one before, so its latency shows in between. `masked`: each sets
-    the mask register anew, for the part of a repeat that it works on; a single element always needs that.
-    """
-
-    function: str
-    rows: int
-    cols: int
-    count: int = 1
-    dependent: bool = False
-    masked: bool = False
-
-
-@dataclass(frozen=True)
-class HandOver:
-    """`count` turns of vector unit -> scalar unit -> vector unit, in each of which the scalar unit reads and
-    writes elements of UB and computes on them."""
-
-    count: int = 1
-    reads: int = 0
-    writes: int = 0
-    alus: int = 0
 
 
 Expansion = Callable[[int, int, int], list[Instruction | HandOver]]
@@ -101,129 +91,6 @@ class VectorOp:
     """it has hand-overs, so that the scalar unit issues nothing else meanwhile"""
 
 
-def _tree_sum(rows: int, cols: int) -> list[Instruction | HandOver]:
-    """Sum over rows by halving: ceil(log2 rows) dependent adds."""
-    steps: list[Instruction | HandOver] = []
-    while rows > 1:
-        rows = (rows + 1) // 2
-        steps.append(Instruction("add", rows, cols, dependent=True))
-    return steps
-
-
-def _folded(fold: str, reduce: str, rows: int, cols: int) -> list[Instruction | HandOver]:
-    """A reduction of rows: an instruction reduces one repeat to one element, so longer rows are folded first,
-    and shorter ones take a repeat each as well."""
-    folds = -(-cols // LANES) - 1
-    steps: list[Instruction | HandOver] = [Instruction(fold, rows, LANES, count=folds)] if folds else []
-    return [*steps, Instruction(reduce, rows, LANES)]
-
-
-def _vecmat_instructions(rows: int, cols: int, inner: int) -> list[Instruction | HandOver]:
-    """dst += row @ matrix: the row's elements become 32-byte blocks, scale the rows, tree sum, add."""
-    return [
-        Instruction("cast", 1, inner, dependent=True),
-        Instruction("brcb", inner, 8, dependent=True),
-        Instruction("mul", inner, cols, dependent=True),
-        *_tree_sum(inner, cols),
-        Instruction("add", 1, cols, dependent=True),
-    ]
-
-
-def _identity(shape: tuple[int, int]) -> Array:
-    return np.eye(*shape)
-
-
-def _unit(shape: tuple[int, int], place: float) -> Array:
-    return np.eye(1, shape[1], int(place))
-
-
-# --- substitution: many dependent steps in one function ------------------------------------------
-
-
-def _sweep(b: Array, matrix: Array, rounded: Callable[[Array], Array]) -> Array:
-    """x M = b for unit lower triangular M, last element first: b[:k] -= b[k] M[k, :k]. [.., 1, n]."""
-    x = np.broadcast_to(b, np.broadcast_shapes(b.shape, (*matrix.shape[:-2], 1, b.shape[-1]))).copy()
-    for k in range(x.shape[-1] - 1, 0, -1):
-        x[..., :k] = rounded(x[..., :k] - x[..., k : k + 1] * matrix[..., k : k + 1, :k])
-    return x
-
-
-def _sweep_instructions(cols: int, every: HandOver, empty_last: bool) -> list[Instruction | HandOver]:
-    """A hand-over and an axpy over k elements for k = cols - 1 .. 1."""
-    steps: list[Instruction | HandOver] = []
-    for k in range(cols - 1, 0, -1):
-        steps += [every, Instruction("axpy", 1, k, dependent=True, masked=True)]
-    return [*steps, every] if empty_last else steps
-
-
-def _blocks(tall: Array) -> Array:
-    """[.., m b, b] as [.., m, b, b]."""
-    b = tall.shape[-1]
-    return tall.reshape(*tall.shape[:-2], -1, b, b)
-
-
-def _row_step(tall: Array, row: float) -> Array:
-    """Row i of every block += itself @ its block."""
-    blocks, i = _blocks(tall).copy(), int(row)
-    blocks[..., i, :] += np.matmul(blocks[..., i : i + 1, :], blocks)[..., 0, :]
-    return blocks.reshape(tall.shape)
-
-
-def _row_step_instructions(rows: int, cols: int, _: int) -> list[Instruction | HandOver]:
-    """Take and negate the rows, broadcast them along columns, multiply, transpose so that the sum goes over
-    whole rows, add them up, and write each row back."""
-    blocks = rows // cols
-    return [
-        Instruction("muls", blocks, cols, dependent=True),
-        Instruction("brcb", rows, cols, dependent=True),
-        Instruction("mul", rows, cols, dependent=True),
-        Instruction("transpose", rows, cols, dependent=True),
-        Instruction("add", blocks, cols, count=cols - 1, dependent=True),
-        Instruction("add", blocks, cols, dependent=True),
-        Instruction("copy", 1, cols, count=blocks, dependent=False),
-    ]
-
-
-LANES = 64
-"""values of fp32 in a repeat"""
-BLOCK = 16
-"""rows of a sub-block of a chunk, and of a fractal"""
-
-
-def _stepped(function: str, rows: int, cols: int) -> list[Instruction | HandOver]:
-    """`function` of `rows` rows and one row that stays: per repeat of the row an instruction that steps over
-    the others (Ascend C: a repeat stride of 0 for one operand)."""
-    return [Instruction(function, rows, min(cols, LANES), count=-(-cols // LANES))]
-
-
-def _stepped_blocks(function: str, rows: int, cols: int) -> list[Instruction | HandOver]:
-    """The same for every block of 16 rows and a row of its own."""
-    return [Instruction(function, BLOCK, min(cols, LANES), count=-(-rows // BLOCK) * -(-cols // LANES))]
-
-
-def _block_rows(b: Array, place: float) -> Array:
-    """Row `place` of every block of 16 rows of b [.., m 16, cols], 16 times."""
-    return np.repeat(b[..., int(place) :: BLOCK, :], BLOCK, axis=-2)
-
-
-def _on_diagonal(dst: Array, a: Array) -> Array:
-    """dst [.., n, n] with the blocks of a [.., n, 16] on its diagonal."""
-    result = np.broadcast_to(dst, np.broadcast_shapes(dst.shape, (*a.shape[:-1], dst.shape[-1]))).copy()
-    for start in range(0, a.shape[-2], BLOCK):
-        here = slice(start, start + BLOCK)
-        result[..., here, here] = a[..., here, :]
-    return result
-
-
-def _running_sum_instructions(rows: int, cols: int, _: int) -> list[Instruction | HandOver]:
-    """Row by row: add to an accumulator row, copy that out; each needs the one before."""
-    return [
-        Instruction("copy", 1, cols, count=2, dependent=True),
-        *(rows - 1)
-        * [Instruction("add", 1, cols, dependent=True), Instruction("copy", 1, cols, dependent=True)],
-    ]
-
-
 VECTOR: dict[str, VectorOp] = {
     "add": VectorOp("a + b", 2, "same", np.add),
     "sub": VectorOp("a - b", 2, "same", np.subtract),
@@ -247,7 +114,7 @@ VECTOR: dict[str, VectorOp] = {
         "the identity matrix: a fill, then one masked fill per row",
         0,
         "none",
-        _identity,
+        identity,
         expand=lambda rows, cols, _: [
             Instruction("fill", rows, cols),
             Instruction("fill", 1, 1, count=rows),
@@ -257,7 +124,7 @@ VECTOR: dict[str, VectorOp] = {
         "the unit row that is 1 at the immediate: a fill, and a scalar write",
         0,
         "none",
-        _unit,
+        unit,
         immediate=True,
         expand=lambda rows, cols, _: [Instruction("fill", rows, cols, dependent=True), HandOver(writes=1)],
         scalar_lockstep=True,
@@ -267,14 +134,14 @@ VECTOR: dict[str, VectorOp] = {
         1,
         "to_column",
         lambda a: a.sum(-1, keepdims=True),
-        expand=lambda rows, cols, _: _folded("add", "row_sum", rows, cols),
+        expand=lambda rows, cols, _: folded("add", "row_sum", rows, cols),
     ),
     "row_max": VectorOp(
         "largest of each row: compared down to the elements of one repeat, of which an instruction finds it",
         1,
         "to_column",
         lambda a: a.max(-1, keepdims=True),
-        expand=lambda rows, cols, _: _folded("max", "row_max", rows, cols),
+        expand=lambda rows, cols, _: folded("max", "row_max", rows, cols),
     ),
     "row_place": VectorOp(
         "where the largest of each row stands: instructions give it with the largest of each repeat",
@@ -291,7 +158,7 @@ VECTOR: dict[str, VectorOp] = {
         1,
         "to_row",
         lambda a: a.sum(-2, keepdims=True),
-        expand=lambda _, cols, inner: _tree_sum(inner, cols),
+        expand=lambda _, cols, inner: tree_sum(inner, cols),
     ),
     "row_broadcast": VectorOp(
         "a column's element along each row: per row a scalar read and a fill, in lock step",
@@ -334,7 +201,7 @@ VECTOR: dict[str, VectorOp] = {
         1,
         "down",
         lambda a: a.cumsum(-2),
-        expand=_running_sum_instructions,
+        expand=running_sum_instructions,
     ),
     "scale_rows": VectorOp(
         "rows of a times the elements of column b: these become 32-byte blocks that the rows step over",
@@ -357,19 +224,19 @@ VECTOR: dict[str, VectorOp] = {
         ],
     ),
     "scale_cols": VectorOp(
-        "columns of a times the elements of row b, which stays; several rows b share the rows of a evenly, each "
-        "serving so many in a row",
+        "columns of a times the elements of row b, which stays; several rows b share the rows of a evenly, "
+        "each serving so many in a row",
         2,
         "by_row",
         lambda a, b: a * np.repeat(b, a.shape[-2] // b.shape[-2], axis=-2),
-        expand=lambda rows, cols, _: _stepped("mul", rows, cols),
+        expand=lambda rows, cols, _: stepped("mul", rows, cols),
     ),
     "sub_from_row": VectorOp(
         "row b minus each row of a: b stays while an instruction steps over the rows",
         2,
         "by_row",
         lambda a, b: np.repeat(b, a.shape[-2] // b.shape[-2], axis=-2) - a,
-        expand=lambda rows, cols, _: _stepped("sub", rows, cols),
+        expand=lambda rows, cols, _: stepped("sub", rows, cols),
     ),
     "outer": VectorOp(
         "column a times row b: a becomes 32-byte blocks that the rows step over, b stays",
@@ -378,31 +245,31 @@ VECTOR: dict[str, VectorOp] = {
         np.multiply,
         expand=lambda rows, cols, _: [
             Instruction("brcb", rows, 8, dependent=True),
-            *_stepped("mul", rows, cols),
+            *stepped("mul", rows, cols),
         ],
     ),
     "block_sub": VectorOp(
         "a minus, in every block of 16 rows, that row of b which the immediate names",
         2,
         "by_blocks",
-        lambda a, b, place: a - _block_rows(b, place),
+        lambda a, b, place: a - block_rows(b, place),
         immediate=True,
-        expand=lambda rows, cols, _: _stepped_blocks("sub", rows, cols),
+        expand=lambda rows, cols, _: stepped_blocks("sub", rows, cols),
     ),
     "block_mul": VectorOp(
         "a times, in every block of 16 rows, that row of b which the immediate names",
         2,
         "by_blocks",
-        lambda a, b, place: a * _block_rows(b, place),
+        lambda a, b, place: a * block_rows(b, place),
         immediate=True,
-        expand=lambda rows, cols, _: _stepped_blocks("mul", rows, cols),
+        expand=lambda rows, cols, _: stepped_blocks("mul", rows, cols),
     ),
     "to_diagonal": VectorOp(
         "blocks of 16 x 16, whose columns lie one after another, onto the diagonal of dst: transposed and "
         "copied",
         1,
         "to_blocks",
-        _on_diagonal,
+        on_diagonal,
         accumulates=True,
         expand=lambda rows, _, __: [
             Instruction("transpose", rows, BLOCK, dependent=True),
@@ -426,15 +293,15 @@ VECTOR: dict[str, VectorOp] = {
         "vecmat",
         lambda dst, row, matrix: dst + np.matmul(row, matrix),
         accumulates=True,
-        expand=_vecmat_instructions,
+        expand=vecmat_instructions,
     ),
     "sweep": VectorOp(
         "x M = dst for unit lower triangular M, element by element from the last: a scalar read and an axpy",
         1,
         "sweep",
-        _sweep,
+        sweep,
         accumulates=True,
-        expand=lambda _, cols, __: _sweep_instructions(cols, HandOver(reads=1, alus=1), False),
+        expand=lambda _, cols, __: sweep_instructions(cols, HandOver(reads=1, alus=1), False),
         stepwise=True,
         scalar_lockstep=True,
     ),
@@ -442,9 +309,9 @@ VECTOR: dict[str, VectorOp] = {
         "the same, the scalar unit also keeping each element in UB: read, write, read, convert and negate",
         1,
         "sweep",
-        _sweep,
+        sweep,
         accumulates=True,
-        expand=lambda _, cols, __: _sweep_instructions(cols, HandOver(reads=2, writes=1, alus=2), True),
+        expand=lambda _, cols, __: sweep_instructions(cols, HandOver(reads=2, writes=1, alus=2), True),
         stepwise=True,
         scalar_lockstep=True,
     ),
@@ -452,16 +319,16 @@ VECTOR: dict[str, VectorOp] = {
         "in every square block, the row at the immediate += itself @ the block",
         0,
         "blocks",
-        _row_step,
+        row_step,
         immediate=True,
         accumulates=True,
-        expand=_row_step_instructions,
+        expand=row_step_instructions,
     ),
     "minus_lower": VectorOp(
         "minus the strictly lower triangle of every square block: a transposing copy, a negation, a mask",
         1,
         "blocks",
-        lambda tall: -np.tril(_blocks(tall), -1).reshape(tall.shape),
+        lambda tall: -np.tril(square_blocks(tall), -1).reshape(tall.shape),
         expand=lambda rows, cols, _: [
             Instruction("transpose", rows, cols, dependent=True),
             Instruction("muls", rows, cols, dependent=True),
@@ -472,7 +339,7 @@ VECTOR: dict[str, VectorOp] = {
         "every square block plus the identity: a comparison of indices, an add, a select",
         1,
         "blocks",
-        lambda tall: (_blocks(tall) + np.eye(tall.shape[-1])).reshape(tall.shape),
+        lambda tall: (square_blocks(tall) + np.eye(tall.shape[-1])).reshape(tall.shape),
         expand=lambda rows, cols, _: [
             Instruction("select", rows, cols, dependent=True),
             Instruction("add", rows, cols, dependent=True),

@@ -95,6 +95,23 @@ class Report:
         }
 
 
+@dataclass(frozen=True)
+class Outline:
+    """The short form of a report: how long a kernel takes, what bounds it, what it moves."""
+
+    task_us: float
+    bound: str
+    dominant_unit: str
+    bytes: dict[str, float]
+
+
+def outline(totals: Totals, machine: Machine) -> Outline:
+    """What a table of many kernels shows of one, without its critical path."""
+    core_us = totals.makespan / machine.cycles_per_us
+    bound, dominant = _bound(_units(totals.lanes, machine, core_us), _roofline(totals, machine), core_us)
+    return Outline(task_us(totals), bound, dominant, _bytes(totals))
+
+
 def summarise(totals: Totals, machine: Machine) -> Report:
     """Reduce a run to a report."""
     scale = machine.cycles_per_us
@@ -102,11 +119,7 @@ def summarise(totals: Totals, machine: Machine) -> Report:
     whole_us = task_us(totals)
     units = _units(totals.lanes, machine, core_us)
     roofline = _roofline(totals, machine)
-    bound, dominant = _bound(units)
-    if bound == "latency" and max(roofline["hbm_us"], roofline["l2_us"]) > BUSY_ENOUGH * core_us:
-        # shared by loads and stores, so that no unit need be busy all the time
-        moving = [name for name in units if not name.endswith("scalar") and name not in COMPUTE_UNITS]
-        bound, dominant = "memory", max(moving, key=lambda name: units[name].utilisation)
+    bound, dominant = _bound(units, roofline, core_us)
     by_field = {name: cycles / scale for name, cycles in totals.path.by_field.items()}
     for name, cycles in _launch_fields(machine, totals.program.mixed).items():
         by_field[name] = by_field.get(name, 0.0) + cycles
@@ -157,15 +170,19 @@ def _units(lanes: list[LaneUsage], machine: Machine, core_us: float) -> dict[str
     return found
 
 
-def _bound(units: dict[str, UnitUsage]) -> tuple[str, str]:
+def _bound(units: dict[str, UnitUsage], roofline: dict[str, float], core_us: float) -> tuple[str, str]:
     """The bound and the unit that sets it: a compute or a memory unit busy for more than 80 % of the time, of
-    several the one that is occupied longest; where there is none, latency, and the unit that is busiest."""
+    several the one that is occupied longest; memory that loads and stores share, so that no unit need be busy
+    all the time; where there is none, latency, and the unit that is busiest."""
     working = {name: unit for name, unit in units.items() if not name.endswith("scalar")}
     full = [name for name, unit in working.items() if unit.utilisation > BUSY_ENOUGH]
-    if not full:
-        return "latency", max(units, key=lambda name: units[name].utilisation, default="")
-    unit = max(full, key=lambda name: (working[name].occupied_us, working[name].utilisation))
-    return "compute" if unit in COMPUTE_UNITS else "memory", unit
+    if full:
+        unit = max(full, key=lambda name: (working[name].occupied_us, working[name].utilisation))
+        return "compute" if unit in COMPUTE_UNITS else "memory", unit
+    if max(roofline["hbm_us"], roofline["l2_us"]) > BUSY_ENOUGH * core_us:
+        moving = [name for name in working if name not in COMPUTE_UNITS]
+        return "memory", max(moving, key=lambda name: units[name].utilisation)
+    return "latency", max(units, key=lambda name: units[name].utilisation, default="")
 
 
 def _breakdown(totals: Totals, scale: float) -> list[tuple[str, float]]:

@@ -9,7 +9,7 @@ IBM Systems Journal 1970). Cores are taken to run in step. Distances follow from
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
@@ -37,10 +37,17 @@ class Repeat:
 
 
 class Reuse:
-    """Reuse in a kernel whose phases run on so many streams each, with an L2 of `capacity_bytes`."""
+    """Reuse in a kernel whose phases run on so many streams each, with an L2 of `capacity_bytes`. `held`: the
+    share of a tensor that kernels before left there."""
 
-    def __init__(self, kernel: Kernel, streams: Sequence[int], capacity_bytes: float) -> None:
-        self.capacity_bytes = capacity_bytes
+    def __init__(
+        self,
+        kernel: Kernel,
+        streams: Sequence[int],
+        capacity_bytes: float,
+        held: Mapping[str, float] | None = None,
+    ) -> None:
+        self.capacity_bytes, self.held = capacity_bytes, held or {}
         self.kernel = collect(kernel, streams)
         self.touches = {touch.op: touch for touch in self.kernel.touches()}
         self.by_tensor: dict[str, list[Touch]] = {}
@@ -67,7 +74,7 @@ class Reuse:
             executed, regions = passes(touch, touch.items)
             shared = min(shared, executed / regions) if regions else 1.0
         shared *= math.prod(repeat.count for repeat in hits if repeat.window)
-        return (1.0 - self.kept(touch)) / shared
+        return (1.0 - self.kept(touch)) * (1.0 - self.held.get(touch.where, 0.0)) / shared
 
     def peels(self, loop: Loop) -> bool:
         """Whether the first trip of `loop` touches bytes that the later ones find in L2."""
@@ -192,19 +199,20 @@ class Reuse:
         ends = [between + (1 - y) * before + x * after for x, y in zip(met.own, met.former, strict=True)]
         start, end = met.own
         tables = min(1.0, _covered(touch, other, around) / (end - start))
-        return met.axis, start, end, together * tables * met.rest * self._within(*ends)
+        return met.axis, start, end, together * tables * met.rest * share_within(self.capacity_bytes, *ends)
 
     def _way(self, child: Block | Touch, touch: Touch) -> float:
         """Bytes touched on the way through `child`; one trip of it if each comes to all that `touch` does."""
         still = isinstance(child, Block) and not any(touch.moves_with(name) for name in child.variables)
         return self.footprint(child) if still else self.swept(child)
 
-    def _within(self, start: float, end: float) -> float:
-        """The share of the way from one distance to another, at an even pace, that fits."""
-        if start == end:
-            return float(self.fits(start))
-        crossing = min(1.0, max(0.0, (self.capacity_bytes - start) / (end - start)))
-        return crossing if start < end else 1.0 - crossing
+
+def share_within(capacity_bytes: float, start: float, end: float) -> float:
+    """The share of the way from one distance to another, at an even pace, that fits an L2 of this size."""
+    if start == end:
+        return float(start <= capacity_bytes)
+    crossing = min(1.0, max(0.0, (capacity_bytes - start) / (end - start)))
+    return crossing if start < end else 1.0 - crossing
 
 
 @dataclass(frozen=True)

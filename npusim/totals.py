@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from npusim.critical import CriticalPath, critical_path
 from npusim.engine.fast import layout as at
 from npusim.program import Program
-from npusim.strands import PlaybackStrands, TimelineStrands
+from npusim.strands import PlaybackStrands, Strands, TimelineStrands
 from npusim.timeline import Floats, Ints, Timeline
 from npusim.usage import LaneUsage, lane_usage, played_usage
 
@@ -39,7 +40,12 @@ class Totals:
     counts: tuple[Ints, ...]
     occupied: tuple[Floats, ...]
     lanes: list[LaneUsage]
-    path: CriticalPath
+    strands: Strands
+
+    @cached_property
+    def path(self) -> CriticalPath:
+        """What the time is made of: found when it is asked for."""
+        return critical_path(self.strands)
 
 
 def of_timeline(timeline: Timeline) -> Totals:
@@ -53,7 +59,7 @@ def of_timeline(timeline: Timeline) -> Totals:
         occupied.append(np.bincount(ran, spent, len(phase.instances)).astype(np.float64))
     return Totals(
         timeline.program, timeline.makespan, timeline.operations, tuple(counts), tuple(occupied),
-        list(lane_usage(timeline).values()), critical_path(TimelineStrands(timeline)),
+        list(lane_usage(timeline).values()), TimelineStrands(timeline),
     )  # fmt: skip
 
 
@@ -64,5 +70,5 @@ def of_playback(playback: Playback) -> Totals:
     occupied = tuple(one.view(np.float64)[:, :, at.T_OCCUPIED].sum(axis=0) for one in tallies)
     return Totals(
         playback.program, playback.makespan, playback.operations, counts, occupied,
-        list(played_usage(playback).values()), critical_path(PlaybackStrands(playback)),
+        list(played_usage(playback).values()), PlaybackStrands(playback),
     )  # fmt: skip

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from npusim import cost
 from npusim.errors import Unsupported
+from npusim.instructions import HandOver, Instruction
 from npusim.machine import Machine, override, quantities
-from npusim.ops import VECTOR, HandOver, Instruction, VectorOp
+from npusim.ops import VECTOR, VectorOp
 from npusim.profiles import load_machine
 
 PROFILES = ("toy", "ascend-910b2", "ascend-310p3", "hexagon-class")

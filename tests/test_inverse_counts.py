@@ -17,7 +17,8 @@ from test_inverses import CHUNKS, ENTRY, NEUMANN, build, fractal_products, per_m
 
 from npusim.builder import Options, Problem, Target
 from npusim.graph import Items, Kernel, Operation, View, operations
-from npusim.ops import VECTOR, HandOver, Instruction, OpKind
+from npusim.instructions import HandOver, Instruction
+from npusim.ops import VECTOR, OpKind
 
 IDENTITIES = {"I", "-I", "2I", "-I of 64", "-I of 128"}
 

@@ -1,0 +1,190 @@
+"""Decoder layers and models: kernel after kernel, as a host issues them.
+
+Each kernel is timed as by itself, with what the kernels before it left in L2; nothing of two kernels
+overlaps. `eager`: the host issues each kernel, which takes it `launch.host_us`, and a device that is faster
+waits. `graph`: the host issues all of them at once. Both pay each kernel's own launch on the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from npusim.calls import Call, Layer, Stack
+from npusim.dtypes import dtype
+from npusim.errors import NpusimError
+from npusim.graph import Kernel
+from npusim.kernels import KernelEntry
+from npusim.lower import lower
+from npusim.machine import Machine
+from npusim.problem import Target
+from npusim.report import Outline, outline
+from npusim.reuse import share_within
+from npusim.settings import EngineSettings
+from npusim.simulate import simulate
+
+
+@dataclass(frozen=True)
+class CallTime:
+    """A kernel of a layer, and what it takes."""
+
+    call: Call
+    found: Outline
+
+    @property
+    def hbm_bytes(self) -> float:
+        return self.found.bytes["hbm_read"] + self.found.bytes["hbm_written"]
+
+    @property
+    def l2_bytes(self) -> float:
+        return self.found.bytes["l2_read"] + self.found.bytes["l2_written"]
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """The kernels of one kind of layer, `count` of which the model has; `waiting_us`: what the device waits
+    for the host in one of them, on average."""
+
+    layer: Layer
+    count: int
+    rows: tuple[CallTime, ...]
+    waiting_us: float
+
+    @property
+    def time_us(self) -> float:
+        return sum(row.found.task_us for row in self.rows) + self.waiting_us
+
+    @property
+    def inverse_us(self) -> float:
+        return sum(row.found.task_us for row in self.rows if row.call.inverse)
+
+    @property
+    def inverse_share(self) -> float:
+        return self.inverse_us / self.time_us
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `layers` in the JSON of `npusim layer`."""
+        rows = [
+            {
+                "name": row.call.label, "kernel": row.call.kernel, "time_us": row.found.task_us,
+                "share": row.found.task_us / self.time_us, "bound": row.found.bound,
+                "dominant_unit": row.found.dominant_unit, "hbm_bytes": row.hbm_bytes,
+                "l2_bytes": row.l2_bytes,
+            }
+            for row in self.rows
+        ]  # fmt: skip
+        return {
+            "kind": self.layer.kind, "count": self.count, "time_us": self.time_us,
+            "waiting_us": self.waiting_us, "inverse_us": self.inverse_us,
+            "inverse_share": self.inverse_share, "breakdown": rows,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StackTime:
+    """A model with one inverse: its layers, and all of it."""
+
+    model: str
+    layers: tuple[LayerTime, ...]
+
+    @property
+    def total_us(self) -> float:
+        return sum(layer.count * layer.time_us for layer in self.layers)
+
+    @property
+    def inverse_us(self) -> float:
+        return sum(layer.count * layer.inverse_us for layer in self.layers)
+
+
+class Timer:
+    """Times stacks on a machine, each kernel once."""
+
+    def __init__(
+        self,
+        registry: Mapping[str, KernelEntry],
+        machine: Machine,
+        engine: EngineSettings,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.registry, self.machine, self.engine, self.progress = registry, machine, engine, progress
+        self.target = Target.of(machine)
+        self._kernels: dict[object, Kernel] = {}
+        self._found: dict[object, Outline] = {}
+
+    def time(self, stack: Stack, eager: bool) -> StackTime:
+        """All layers of a model, and the waiting for the host where it issues kernels one by one.
+
+        NpusimError, named by the call, where the machine cannot run one of the kernels.
+        """
+        rows = [self._layer(layer) for layer in stack.layers]
+        waits = self._waits(stack, rows) if eager else [0.0] * len(rows)
+        counts = [stack.order.count(place) for place in range(len(rows))]
+        return StackTime(stack.model, tuple(map(LayerTime, stack.layers, counts, map(tuple, rows), waits)))
+
+    def _layer(self, layer: Layer) -> list[CallTime]:
+        """Every call, as in a layer that follows one of its kind."""
+        kernels = [self._kernel(call) for call in layer.calls]
+        sizes = [_bytes(kernel) for kernel in kernels]
+        rows = []
+        for place, (call, kernel) in enumerate(zip(layer.calls, kernels, strict=True)):
+            held = {
+                tensor.name: self._held(layer, sizes, place, call.values[tensor.name])
+                for tensor in kernel.tensors
+                if tensor.role == "input" and tensor.name in call.values
+            }
+            rows.append(CallTime(call, self._outline(call, kernel, held)))
+        return rows
+
+    def _held(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:
+        """The share of a value that is still in L2, where an earlier call (of the layer before, if need be)
+        touched it. Both are taken to go through it in the same order."""
+        between = 0.0
+        for back in range(1, len(layer.calls)):
+            at = (place - back) % len(layer.calls)
+            if value in layer.calls[at].values.values():
+                capacity = self.machine.memory.l2_bytes.value
+                return share_within(capacity, sizes[at] + between, between + sizes[place])
+            between += sizes[at]
+        return 0.0
+
+    def _kernel(self, call: Call) -> Kernel:
+        key = (call.kernel, call.problem, call.options)
+        if key not in self._kernels:
+            try:
+                self._kernels[key] = self.registry[call.kernel].build(call.problem, call.options, self.target)
+            except NpusimError as error:
+                error.add(f"(in the layer: {call.label})")
+                raise
+        return self._kernels[key]
+
+    def _outline(self, call: Call, kernel: Kernel, held: Mapping[str, float]) -> Outline:
+        shares = tuple((name, share) for name, share in held.items() if share)
+        key = (call.kernel, call.problem, call.options, shares)
+        if key not in self._found:
+            try:
+                program = lower(kernel, self.machine, dict(shares))
+            except NpusimError as error:
+                error.add(f"(in the layer: {call.label})")
+                raise
+            ran = simulate(program, self.engine, self.progress)
+            self._found[key] = outline(ran.totals(), self.machine)
+        return self._found[key]
+
+    def _waits(self, stack: Stack, rows: list[list[CallTime]]) -> list[float]:
+        """What the device waits for the host in a layer of each kind, on average over the model's."""
+        host = end = 0.0
+        waited = [0.0] * len(rows)
+        for place in stack.order:
+            for row in rows[place]:
+                host += self.machine.launch.host_us.value
+                start = max(host, end)
+                waited[place] += start - end
+                end = start + row.found.task_us
+        return [total / max(1, stack.order.count(place)) for place, total in enumerate(waited)]
+
+
+def _bytes(kernel: Kernel) -> float:
+    """Distinct bytes that a kernel touches: all of its tensors."""
+    return sum(math.prod(tensor.shape) * dtype(tensor.dtype).bytes for tensor in kernel.tensors)
