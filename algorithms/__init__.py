@@ -20,6 +20,7 @@ from algorithms import (
     gdn_gates,
     gdn_kkt,
     gdn_output,
+    gdn_prepare,
     gdn_recurrent,
     gdn_state,
     gdn_wy,
@@ -83,7 +84,9 @@ ENTRIES = (
         data="sequences",
         baselines=BASELINES,
     ),
+    _stage("gdn-normalise", "queries and keys normalised, queries scaled", gdn_prepare.NORMALISE),
     _stage("gdn-cumsum", "the gates summed up inside each chunk", gdn_cumsum.ALGORITHM),
+    _stage("gdn-transpose", "gates of tokens brought head by head", gdn_prepare.TRANSPOSE),
     _stage("gdn-kkt", "L = tril(beta (K K^T) decay, -1) of each chunk and value head", gdn_kkt.ALGORITHM),
     _stage("gdn-wy", "U = T (beta V), W = T (beta exp(G) K)", gdn_wy.ALGORITHM),
     _stage(

@@ -9,7 +9,7 @@ embedding and the gate of the shared expert are left out. Sizes are those of one
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from algorithms.models import Attention, Delta, Experts, FeedForward, Mixer, Model
 from npusim.builder import Call, Layer, Options, Problem, Stack
@@ -34,6 +34,9 @@ class Pass:
     @property
     def tokens(self) -> int:
         return self.batch * self.seq_len
+
+    def with_inverse(self, inverse: Options) -> Pass:
+        return replace(self, inverse=inverse)
 
 
 def stack(model: Model, one: Pass) -> Stack:
@@ -149,8 +152,8 @@ STAGES = (
 VALUES = {"v": "q, k, v", "O": "o", **PREPARED}
 """what the tensors of the stages hold, where that has another name"""
 TENSORS = (
-    "q", "k", "v", "g", "G", "beta", "G_heads", "beta_heads", "L", "T", "U", "W", "V_new", "S_chunks", "O",
-    "q_given", "k_given",
+    "q", "k", "v", "g", "G", "beta", "G_heads", "beta_heads", "L", "P", "T", "U", "W", "V_new", "S_chunks",
+    "O", "q_given", "k_given",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What gdn-fused does before its stages: queries and keys normalised, gates brought head by head.
+"""What comes before the stages: queries and keys normalised, gates brought head by head.
 
 Normalisation as the public reference has it (transformers, qwen3_5: x / sqrt(sum x^2 + 1e-6), queries times
 Dk^-1/2), in an order of vector work of our own. The transposition of the gates is that of
@@ -7,15 +7,28 @@ huawei-csl/megagdn-pto.
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import Stage
+from algorithms.gdn_stage import Stage, algorithm
 from npusim.builder import Index, Item, Kernel, KernelBuilder, Options, Problem, Target, Tensor, Tile
 
 EPSILON = 1e-6
 
 
 def normalise(problem: Problem, options: Options, target: Target, variant: str, norm: bool) -> Kernel:
-    """q_given [chunks, key heads, C, Dk] -> q, and with `norm` k_given -> k; over all vector cores."""
+    """The queries scaled, and with `norm` they and the keys normalised."""
     s = Stage("gdn-normalise", problem, options, target, variant)
+    _normalise(s, norm)
+    return s.k.finish()
+
+
+def transpose(problem: Problem, options: Options, target: Target, variant: str) -> Kernel:
+    """The gates brought head by head."""
+    s = Stage("gdn-transpose", problem, options, target, variant)
+    _transpose(s)
+    return s.k.finish()
+
+
+def _normalise(s: Stage, norm: bool = True) -> None:
+    """q_given [chunks, key heads, C, Dk] -> q, and with `norm` k_given -> k; over all vector cores."""
     k, shape = s.k, (s.panel, s.Dk)
     pairs = [("q", s.Dk**-0.5), ("k", 1.0)] if norm else [("q", s.Dk**-0.5)]
     ends = {name: (s.tensor(name, given=True), s.tensor(name, output=True)) for name, _ in pairs}
@@ -41,7 +54,6 @@ def normalise(problem: Problem, options: Options, target: Target, variant: str, 
 
     with k.phase("normalise", over="vector"):
         k.items([("chunk", s.chunks), ("key_head", s.key_heads)], item)
-    return k.finish()
 
 
 def lengths(k: KernelBuilder, x: Tile, squares: Tile, length: Tile) -> None:
@@ -52,11 +64,10 @@ def lengths(k: KernelBuilder, x: Tile, squares: Tile, length: Tile) -> None:
     k.vector("rsqrt", length, length, label="1 / length")
 
 
-def transpose(problem: Problem, options: Options, target: Target, variant: str) -> Kernel:
+def _transpose(s: Stage) -> None:
     """beta, and the G of heads, [chunks, C, heads] -> G_heads and beta_heads [chunks, heads, 1, C]; the first
     vector core of each group loads a chunk, transposes it and stores a row per head."""
-    s = Stage("gdn-transpose", problem, options, target, variant)
-    k, names = s.k, ("G", "beta") if problem.decay == "head" else ("beta",)
+    k, names = s.k, ("G", "beta") if s.problem.decay == "head" else ("beta",)
     arrays = {name: (s.by_head(name), s.tensor(f"{name}_heads", output=True)) for name in names}
     tiles = {}
     for name, (source, _) in arrays.items():
@@ -74,4 +85,15 @@ def transpose(problem: Problem, options: Options, target: Target, variant: str) 
 
     with k.phase("transpose"):
         k.items([("chunk", s.chunks)], item)
-    return k.finish()
+
+
+NORMALISE = algorithm(
+    "gdn-normalise",
+    "queries and keys over their lengths, queries scaled; rows over all vector cores",
+    dict.fromkeys(("head", "channel", "none"), _normalise),
+)
+TRANSPOSE = algorithm(
+    "gdn-transpose",
+    "a chunk's gates turned on one vector core of a group and stored row by row",
+    dict.fromkeys(("head", "channel", "none"), _transpose),
+)

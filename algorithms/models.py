@@ -77,6 +77,21 @@ class Model:
     experts: Experts | None
     layers: tuple[tuple[Mixer, FeedForward], ...]
 
+    @property
+    def meaning(self) -> str:
+        """Its dimensions in one line."""
+        delta, mixers = self.delta, [mixer for mixer, _ in self.layers]
+        net = "Kimi Delta Attention" if delta.decay == "channel" else "gated delta net"
+        feeds = [f"feed-forward {self.dense}"] if self.dense else []
+        if e := self.experts:
+            feeds.append(f"{e.active} of {e.count} experts of {e.width}, and {e.shared} shared")
+        return (
+            f"{mixers.count('delta')} {net}, {mixers.count('attention')} attention; hidden {self.hidden}, "
+            f"{delta.heads} value heads of {delta.value_dim} on {delta.key_heads} of {delta.head_dim}, "
+            f"{self.attention.heads}/{self.attention.key_heads} heads of {self.attention.head_dim}; "
+            + "; ".join(feeds)
+        )
+
     def shard(self, parts: int) -> Model:
         """What one of `parts` devices has under tensor parallelism: its heads and widths. Communication is
         not part of it. Key and value heads that are fewer than the devices are repeated. InputError where

@@ -82,12 +82,12 @@ def compare(
     check_wishes(numerics, engine)
     entry.check_sizes(problem)
     engine = engine.model_copy(update={"what_if": False})
-    _check_known(entry, algorithms, options)
+    check_known(entry, algorithms, options)
     data = find_data(entry, problem, numerics)
     ready: list[tuple[Row, Prepared | None]] = []
     for machine in machines:
         for name in algorithms:
-            row, chosen = Row(name, machine.name), _own(entry, name, options)
+            row, chosen = Row(name, machine.name), own_options(entry, name, options)
             try:
                 ready.append((row, prepare(entry, problem, chosen, machine, numerics, data)))
             except NpusimError as error:
@@ -104,7 +104,7 @@ def compare(
     return _against_baselines(entry, _speedups(rows))
 
 
-def _own(entry: KernelEntry, name: str, options: Options) -> Options:
+def own_options(entry: KernelEntry, name: str, options: Options) -> Options:
     """Of the options, those that ALGORITHM or ALGORITHM:VARIANT knows."""
     algorithm, named = entry.named(name)
     if named and options.variant:
@@ -143,7 +143,7 @@ def _nothing(rows: list[Row]) -> NpusimError:
     return NpusimError("nothing could be compared; " + "; ".join(reasons.values()))
 
 
-def _check_known(entry: KernelEntry, algorithms: list[str], options: Options) -> None:
+def check_known(entry: KernelEntry, algorithms: list[str], options: Options) -> None:
     chosen = [entry.named(name)[0] for name in algorithms]
     variants = {variant for algorithm in chosen for variant in algorithm.variants}
     if options.variant is not None and options.variant not in variants:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from npusim.errors import InputError, ProfileError, did_you_mean
-from npusim.problem import KEY_CORRELATION, Settings, Target, refuse
+from npusim.problem import (
+    KEY_CORRELATION,
+    LARGEST_CHUNK,
+    MOST,
+    OperandName,
+    Settings,
+    Target,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from npusim.machine import Machine
@@ -129,6 +137,34 @@ class NumericsSettings(Settings):
         description="compute the kernel and its error",
         json_schema_extra={"off": "only time the kernel"},
     )
+
+
+class LayerSettings(Settings):
+    """One forward pass of a model."""
+
+    batch: PositiveInt = Field(1, le=10**6, description="sequences")
+    seq_len: PositiveInt = Field(8192, le=MOST, description="tokens per sequence")
+    context: NonNegativeInt = Field(
+        0, le=MOST, description="tokens of each sequence that are known already [with --decode: 8192]"
+    )
+    decode: bool = Field(
+        False, description="one more token of each sequence, the delta net by its recurrence"
+    )
+    chunk: PositiveInt = Field(
+        64, le=LARGEST_CHUNK, description="chunk size C", json_schema_extra={"option": "--chunk-size"}
+    )
+    dtype: OperandName = Field("fp16", description="dtype of weights and activations: fp16 or bf16")
+    execution: Literal["eager", "graph", "fused"] = Field(
+        "graph",
+        description="eager: the host issues each kernel; graph: all at once; fused: and the delta net in one",
+    )
+    tensor_parallel: PositiveInt = Field(
+        1, le=1024, description="devices that share heads and widths; communication is not counted"
+    )
+    skew: float = Field(
+        0.0, ge=0, le=10, allow_inf_nan=False,
+        description="exponent of a Zipf distribution of tokens over experts; 0 is even",
+    )  # fmt: skip
 
 
 class EngineSettings(Settings):

@@ -3,6 +3,7 @@ take longer to load than all that `npusim --help` does."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -16,9 +17,10 @@ from npusim.errors import InputError, did_you_mean
 LATER = {
     "run": "Time a kernel on a machine and compute its result: time, bound, breakdown, error.",
     "compare": "Time and compute several algorithms or profiles side by side; speed-ups against the first.",
+    "layer": "Time a decoder layer and a model, kernel by kernel: what an inverse costs, and another saves.",
     "show": "Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile.",
 }
-"""commands of `npusim.cli.commands` and what they do"""
+"""commands that are imported when they are asked for, and what they do"""
 
 
 class Commands(TyperGroup):
@@ -27,9 +29,8 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name in LATER:
-            from npusim.cli import commands
-
-            command = typer.main.get_group(commands.app).commands[name]
+            module = import_module("npusim.cli.layer" if name == "layer" else "npusim.cli.commands")
+            command = typer.main.get_group(module.app).commands[name]
         return name, command, rest
 
 
@@ -63,25 +64,27 @@ def root(
 @app.command("list")
 def list_names(
     what: Annotated[
-        str, typer.Argument(help=plain("profiles or kernels [default: both]."), metavar="[WHAT]")
+        str, typer.Argument(help=plain("profiles, kernels or models [default: all]."), metavar="[WHAT]")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """List profiles and kernels with their algorithms."""
+    """List profiles, kernels with their algorithms, and models."""
     from rich.console import Console
 
     from algorithms import REGISTRY
+    from algorithms.models import MODELS
     from npusim.cli import render
     from npusim.profiles import load_machine, profile_names
 
-    if what and what not in ("profiles", "kernels"):
-        raise InputError(f"list: no {what!r}; {did_you_mean(what, ('profiles', 'kernels'))}")
-    machines = [load_machine(name) for name in profile_names()] if what != "kernels" else []
-    entries = list(REGISTRY.values()) if what != "profiles" else []
+    if what and what not in ("profiles", "kernels", "models"):
+        raise InputError(f"list: no {what!r}; {did_you_mean(what, ('profiles', 'kernels', 'models'))}")
+    machines = [load_machine(name) for name in profile_names()] if what in ("", "profiles") else []
+    entries = list(REGISTRY.values()) if what in ("", "kernels") else []
+    models = [(name, model.meaning) for name, model in MODELS.items()] if what in ("", "models") else []
     if as_json:
-        print_json(render.names_json(machines, entries))
+        print_json(render.names_json(machines, entries, models))
     else:
-        render.names(Console(highlight=False, markup=False), machines, entries)
+        render.names(Console(highlight=False, markup=False), machines, entries, models)
 
 
 def _later() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from npusim.cli.app import LATER
 from npusim.cli.fields import split, takes
 from npusim.cli.kernels import find_kernel, find_kernels
 from npusim.cli.options import Json, plain, print_json
+from npusim.cli.progress import Progress
 from npusim.errors import InputError, Unsupported, did_you_mean
 from npusim.files import check_targets
 from npusim.problem import Options, Problem, Settings, refuse
@@ -67,7 +67,7 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     def announce(problem: Problem, built: Kernel) -> None:
         render.settings(console, entry, built, problem, machines, machine, numerics)
 
-    with _progress(enabled=not as_json) as tick:
+    with Progress(enabled=not as_json) as tick:
         result = study.run(
             entry, problem, options, machine, numerics, engine, tick, None if as_json else announce
         )
@@ -118,7 +118,7 @@ def compare(
     problem, options, machines, numerics, engine = chosen = split(
         given, Problem, Options, MachineSettings, NumericsSettings, EngineSettings
     )
-    asked = None if algorithms is None else _names("--algorithms", algorithms)
+    asked = None if algorithms is None else name_list("--algorithms", algorithms)
     entry = find_kernels(kernel, asked or [])
     entry.check_sizes(problem)
     _refuse_sizes(problem, numerics.inputs)
@@ -132,14 +132,14 @@ def compare(
         entry.named(name)
     if profiles is not None:
         refuse(machines, ("profile",), "the machines are those of --profiles; drop one of the two")
-    places = [machines.profile] if profiles is None else _names("--profiles", profiles)
+    places = [machines.profile] if profiles is None else name_list("--profiles", profiles)
     loaded = [machines.model_copy(update={"profile": place}).machine() for place in places]
     console = Console(highlight=False, markup=False)
 
     def announce() -> None:
         render.comparison_settings(console, entry, problem, machines, loaded, numerics)
 
-    with _progress(enabled=not as_json) as tick:
+    with Progress(enabled=not as_json) as tick:
         said_first = None if as_json else announce
         rows = compare_all(entry, names, loaded, problem, options, numerics, engine, tick, said_first)
     if as_json:
@@ -152,7 +152,7 @@ def compare(
         side_by_side.comparison(console, entry, rows)
 
 
-def _names(option: str, text: str) -> list[str]:
+def name_list(option: str, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise InputError(f"{option}: a name is empty in {text!r}; separate names by one comma")
@@ -196,31 +196,3 @@ def show(
         print_json(said | {"settings": machines.model_dump(mode="json"), "text": text})
     else:
         print(text)
-
-
-class _progress:
-    """A line that counts operations while the engine runs; nothing where nobody looks."""
-
-    def __init__(self, enabled: bool) -> None:
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        self.enabled = enabled and console.is_terminal and sys.stdout.isatty()
-        self.bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-
-    def __enter__(self) -> Any:
-        if not self.enabled:
-            return None
-        self.bar.start()
-        self.task = self.bar.add_task("simulating")
-        return lambda count: self.bar.update(self.task, description=f"simulating: {count:,} operations")
-
-    def __exit__(self, *_: object) -> None:
-        if self.enabled:
-            self.bar.stop()

@@ -13,10 +13,11 @@ from pydantic.fields import FieldInfo
 
 from npusim.cli.options import plain
 from npusim.problem import Options, Problem, Settings
-from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+from npusim.settings import EngineSettings, LayerSettings, MachineSettings, NumericsSettings
 
 PANELS: dict[type[Settings], str] = {
     Problem: "Problem",
+    LayerSettings: "Pass",
     Options: "Kernel",
     MachineSettings: "Machine",
     NumericsSettings: "Numerics",

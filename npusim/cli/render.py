@@ -91,11 +91,11 @@ def settings(
     """One block that says what is about to be run, every default resolved."""
     algorithm = entry.algorithm(kernel.algorithm)
     console.print(Text.assemble((entry.name, "bold"), f" {algorithm.name}: {algorithm.meaning}"))
-    _field(console, "problem", _sizes(entry, problem, numerics.inputs))
-    _field(console, "kernel", ", ".join([f"variant {kernel.variant}", *named(kernel.settings)]))
-    _machine(console, machines, [machine])
+    field(console, "problem", _sizes(entry, problem, numerics.inputs))
+    field(console, "kernel", ", ".join([f"variant {kernel.variant}", *named(kernel.settings)]))
+    machine_line(console, machines, [machine])
     if numerics.numerics:
-        _field(console, "numerics", _samples(entry, problem, numerics, kernel))
+        field(console, "numerics", _samples(entry, problem, numerics, kernel))
 
 
 def comparison_settings(
@@ -109,13 +109,13 @@ def comparison_settings(
     """The same for all rows of a comparison; what each of them chose stands below its table."""
     console.print(Text.assemble((entry.name, "bold"), f": {entry.meaning}"))
     what = f"those of {numerics.inputs}, {problem.dtype}" if numerics.inputs else _sizes(entry, problem, None)
-    _field(console, "problem", what)
-    _machine(console, machines, loaded)
+    field(console, "problem", what)
+    machine_line(console, machines, loaded)
     if numerics.numerics:
-        _field(console, "numerics", _samples(entry, problem, numerics))
+        field(console, "numerics", _samples(entry, problem, numerics))
 
 
-def _field(console: Console, name: str, text: str) -> None:
+def field(console: Console, name: str, text: str) -> None:
     """A line of settings; what does not fit goes on below the text, not below the name."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=8)
@@ -168,20 +168,20 @@ def named(settings: Mapping[str, object]) -> list[str]:
     return [f"{key} {words[v] if isinstance(v, bool) else v}" for key, v in settings.items()]
 
 
-def _machine(console: Console, settings: MachineSettings, machines: list[Machine]) -> None:
+def machine_line(console: Console, settings: MachineSettings, machines: list[Machine]) -> None:
     for number, machine in enumerate(machines):
         cores, vectors = machine.core.groups.value, machine.core.vector_cores.value
         kind = "fused core" if machine.fused else "core group"
         parts = "" if machine.fused else f" of 1 cube and {counted(vectors, 'vector core')}"
         text = f"{machine.name}, {counted(cores, kind)}{parts} at {machine.clock_ghz.value:g} GHz"
-        _field(console, "" if number else "machine", text)
+        field(console, "" if number else "machine", text)
     changed = [f"--set {text}" for text in settings.set]
     if settings.evidence == "documented":
         changed.append("only documented costs (assumed and fitted ones are zero)")
     if settings.ideal:
         changed.append(f"free: {settings.ideal}")
     if changed:
-        _field(console, "", "; ".join(changed))
+        field(console, "", "; ".join(changed))
 
 
 def _samples(
@@ -211,7 +211,9 @@ def _samples(
     )
 
 
-def names(console: Console, machines: list[Machine], entries: list[KernelEntry]) -> None:
+def names(
+    console: Console, machines: list[Machine], entries: list[KernelEntry], models: list[tuple[str, str]]
+) -> None:
     """The lists of `npusim list`."""
     if machines:
         columns = ("name", "SoC", "cores", "GHz", "undocumented", "description")
@@ -233,9 +235,16 @@ def names(console: Console, machines: list[Machine], entries: list[KernelEntry])
         for algorithm in entry.algorithms.values():
             made.add_row(algorithm.name, algorithm.meaning, ", ".join(algorithm.variants), algorithm.source)
         console.print(made)
+    if models:
+        made = table("Models", "name", "layers")
+        for model in models:
+            made.add_row(*model)
+        console.print(made)
 
 
-def names_json(machines: list[Machine], entries: list[KernelEntry]) -> dict[str, Any]:
+def names_json(
+    machines: list[Machine], entries: list[KernelEntry], models: list[tuple[str, str]]
+) -> dict[str, Any]:
     return {
         "profiles": [
             {"name": m.name, "soc": list(m.soc), "cores": m.core.groups.value, "description": m.description}
@@ -256,4 +265,5 @@ def names_json(machines: list[Machine], entries: list[KernelEntry]) -> dict[str,
             }
             for entry in entries
         ],
+        "models": [{"name": name, "meaning": meaning} for name, meaning in models],
     }  # fmt: skip

@@ -1,0 +1,219 @@
+"""The command layer, and its tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from npusim.cli.app import LATER
+from npusim.cli.fields import split, takes
+from npusim.cli.options import Json, plain, print_json
+from npusim.cli.progress import Progress
+from npusim.cli.render import field, machine_line, percent, size, table, us
+from npusim.errors import InputError
+from npusim.problem import Options
+from npusim.settings import EngineSettings, LayerSettings, MachineSettings
+
+if TYPE_CHECKING:
+    from algorithms.decoder import Pass
+    from algorithms.models import Model
+    from npusim.layers import LayerTime, StackTime
+
+app = typer.Typer(rich_markup_mode="rich")
+DECODED = 8192
+"""tokens that a decoded one follows, if nothing is said"""
+OF_INVERSES = (
+    "variant", "order", "steps", "mask", "schedule", "mask_edge", "mask_on", "block", "iterations",
+    "fractals",
+)  # fmt: skip
+"""options that inverses have"""
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `layer` the name of a command."""
+
+
+@app.command(help=LATER["layer"])
+@takes(
+    LayerSettings,
+    Options,
+    MachineSettings,
+    EngineSettings,
+    without=frozenset(Options.model_fields.keys() - set(OF_INVERSES))
+    | {"trace", "trace_iterations", "what_if", "engine"},
+)
+def layer(
+    model: Annotated[
+        str, typer.Argument(help="Model (see: npusim list models), or a config.json.", metavar="MODEL")
+    ],
+    inverse: Annotated[
+        str,
+        typer.Option(
+            help=plain("Inverses a,b or a:variant, side by side, the baseline first [default: mxr]."),
+            metavar="NAMES",
+        ),
+    ] = "mxr",
+    as_json: Json = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    from algorithms import REGISTRY
+    from algorithms.decoder import stack
+    from algorithms.model_config import find_model
+    from npusim.cli.commands import name_list
+    from npusim.comparison import check_known, own_options
+    from npusim.layers import Timer
+
+    asked, options, machines, engine = split(given, LayerSettings, Options, MachineSettings, EngineSettings)
+    found, entry, chosen = find_model(model), REGISTRY["tri-inverse"], name_list("--inverse", inverse)
+    check_known(entry, chosen, options)
+    if asked.decode and asked.execution == "fused":
+        raise InputError("--execution fused: nothing is fused in decoding; use eager or graph")
+    part, machine = found.shard(asked.tensor_parallel), machines.machine()
+    one = _pass(asked, options)
+    console = Console(highlight=False, markup=False)
+    if not as_json:
+        _settings(console, found, one, asked, machines, machine)
+    times: dict[str, StackTime] = {}
+    with Progress(enabled=not as_json) as tick:
+        timer = Timer(REGISTRY, machine, engine, tick)
+        for name in chosen[:1] if asked.decode else chosen:
+            each = one.with_inverse(own_options(entry, name, options))
+            times[name] = timer.time(stack(part, each), asked.execution == "eager")
+    if as_json:
+        settings = {**asked.model_dump(mode="json"), **machines.model_dump(mode="json")}
+        print_json(_json(found, machine.name, asked.decode, times) | {"settings": settings})
+    else:
+        _tables(console, asked.decode, times)
+
+
+def _pass(asked: LayerSettings, options: Options) -> Pass:
+    """The settings as one forward pass. InputError for those that say nothing together."""
+    from algorithms.decoder import Pass
+
+    if asked.decode and "seq_len" in asked.model_fields_set:
+        raise InputError("--seq-len: one token is decoded; give --context, how many it follows")
+    context = asked.context or (DECODED if asked.decode else 0)
+    return Pass(
+        batch=asked.batch, seq_len=1 if asked.decode else asked.seq_len, context=context,
+        chunk=asked.chunk, dtype=asked.dtype, inverse=options, decoding=asked.decode,
+        fused=asked.execution == "fused", skew=asked.skew,
+    )  # fmt: skip
+
+
+def _settings(
+    console: Console,
+    model: Model,
+    one: Pass,
+    asked: LayerSettings,
+    machines: MachineSettings,
+    machine: Any,
+) -> None:
+    """One block that says what is about to be timed."""
+    console.print(Text.assemble((model.name, "bold"), f": {model.meaning}"))
+    tokens = "1 token" if asked.decode else f"{one.seq_len} tokens"
+    after = f" after {one.context}" if one.context else ""
+    chunks = "" if asked.decode else f", chunk {one.chunk}"
+    field(console, "pass", f"{one.batch} x {tokens}{after}{chunks}, {one.dtype}, execution {asked.execution}")
+    if asked.tensor_parallel > 1:
+        field(console, "devices", f"one of {asked.tensor_parallel}; communication is not counted")
+    machine_line(console, machines, [machine])
+
+
+# --- what comes out ----------------------------------------------------------------------------------
+
+
+def _json(model: Model, profile: str, decode: bool, times: dict[str, StackTime]) -> dict[str, Any]:
+    """The JSON of `npusim layer`: the delta layer with the first inverse, then all of it."""
+    base = next(iter(times.values()))
+    delta = _delta(base)
+    first = delta.to_json()
+    return {
+        "model": model.name,
+        "profile": profile,
+        "time_us": delta.time_us,
+        "breakdown": first["breakdown"],
+        "inverse_share": delta.inverse_share,
+        "prefill_us": None if decode else base.total_us,
+        "decode_us": base.total_us if decode else None,
+        "layers": [layer.to_json() for layer in base.layers],
+        "inverses": [
+            {
+                "inverse": name, "inverse_us": _delta(time).inverse_us, "time_us": _delta(time).time_us,
+                "inverse_share": _delta(time).inverse_share, "total_us": time.total_us,
+                "saving": 1 - _delta(time).time_us / delta.time_us,
+                "saving_of_model": 1 - time.total_us / base.total_us,
+            }
+            for name, time in times.items()
+        ],
+    }  # fmt: skip
+
+
+def _delta(time: StackTime) -> LayerTime:
+    """The layer that holds the delta net; of several the most frequent."""
+    return max(
+        (layer for layer in time.layers if layer.layer.kind.startswith("delta")), key=lambda one: one.count
+    )
+
+
+def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None:
+    base = next(iter(times.values()))
+    for layer in base.layers:
+        console.print(_kernels(layer))
+    console.print(_parts(base, decode))
+    if len(times) > 1:
+        console.print(_side_by_side(times))
+
+
+def _kernels(layer: LayerTime) -> Any:
+    many = f"{layer.count} layers" if layer.count > 1 else "once"
+    columns = ("kernel", "", "time us", "share", "bound", "HBM", "L2")
+    made = table(f"{layer.layer.kind}: {us(layer.time_us)} us, {many}", *columns, right=(2, 3, 5, 6))
+    for row in layer.rows:
+        found = row.found
+        made.add_row(
+            row.call.label, row.call.kernel, us(found.task_us), percent(found.task_us / layer.time_us),
+            f"{found.bound}: {found.dominant_unit}", size(row.hbm_bytes), size(row.l2_bytes),
+            style="bold" if row.call.inverse else None,
+        )  # fmt: skip
+    if layer.waiting_us:
+        share = percent(layer.waiting_us / layer.time_us)
+        made.add_row("waiting for the host", "", us(layer.waiting_us), share, "", "", "")
+    return made
+
+
+def _parts(time: StackTime, decode: bool) -> Any:
+    """What the model's time is made of."""
+    what = "one token of each sequence" if decode else "prefill"
+    made = table(
+        f"{time.model}, {what}: {time.total_us / 1e3:,.4g} ms on the device", "layers", "count", "each us",
+        "all ms", "share", "inverse", right=(1, 2, 3, 4, 5),
+    )  # fmt: skip
+    for layer in time.layers:
+        whole = layer.count * layer.time_us
+        made.add_row(
+            layer.layer.kind, str(layer.count), us(layer.time_us), f"{whole / 1e3:,.4g}",
+            percent(whole / time.total_us), percent(layer.inverse_share) if layer.inverse_us else "-",
+        )  # fmt: skip
+    return made
+
+
+def _side_by_side(times: dict[str, StackTime]) -> Any:
+    """What each inverse costs, and saves against the first."""
+    first, *_ = times.values()
+    made = table(
+        "Inverses", "inverse", "inverse us", "speed-up", "of layer", "delta layer us", "saves", "model ms",
+        "saves", right=range(1, 8),
+    )  # fmt: skip
+    for name, time in times.items():
+        layer, base = _delta(time), _delta(first)
+        speedup = f"{base.inverse_us / layer.inverse_us:.2f}x" if layer.inverse_us else "-"
+        made.add_row(
+            name, us(layer.inverse_us), speedup, percent(layer.inverse_share), us(layer.time_us), percent(1 - layer.time_us / base.time_us),
+            f"{time.total_us / 1e3:,.4g}", percent(1 - time.total_us / first.total_us),
+        )  # fmt: skip
+    return made

@@ -1,0 +1,36 @@
+"""The line that long work shows."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+
+
+class Progress:
+    """A line that counts operations while the engine runs; nothing where nobody looks."""
+
+    def __init__(self, enabled: bool) -> None:
+        from rich import progress
+
+        console = Console(stderr=True)
+        self.enabled = enabled and console.is_terminal and sys.stdout.isatty()
+        self.bar = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> Any:
+        if not self.enabled:
+            return None
+        self.bar.start()
+        self.task = self.bar.add_task("simulating")
+        return lambda count: self.bar.update(self.task, description=f"simulating: {count:,} operations")
+
+    def __exit__(self, *_: object) -> None:
+        if self.enabled:
+            self.bar.stop()
