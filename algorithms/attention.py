@@ -1,9 +1,9 @@
 """Attention: o = softmax(q k^T D^-1/2) v, block by block of keys with a running maximum and sum.
 
-FlashAttention-2 (Dao, arXiv 2307.08691), in the structure of the fused attention kernels of CANN
-(fused_infer_attention_score): S = Q K^T and P V on the cube core, softmax and the rescaling of the output on
-the vector cores, each its share of the rows. The cube core is one block ahead: it makes the scores of a block
-while the vector cores deal with those of the one before.
+FlashAttention-2 (Dao, arXiv 2307.08691), divided between the cores as in the fused attention kernels of CANN
+(fused_infer_attention_score), whose code was not read for this: S = Q K^T and P V on the cube core, softmax
+and the rescaling of the output on the vector cores, each its share of the rows. The cube core is one block
+ahead: it makes the scores of a block while the vector cores deal with those of the one before.
 
 Tensors are tokens first: q [batch seq_len, heads D], k [batch (context + seq_len), key_heads D], v and o with
 Dv. Where a sequence has one token, q and o are [batch heads, D], which is the same memory, and the heads that
@@ -146,7 +146,7 @@ VARIANTS = {
 ALGORITHM = Algorithm(
     name="flash",
     meaning="blocks of keys with a running maximum and sum; the cube core is one block ahead",
-    source="arXiv 2307.08691; structure of CANN's fused_infer_attention_score",
+    source="arXiv 2307.08691; division of work as in CANN's fused_infer_attention_score",
     build=build,
     variants=VARIANTS,
     parameters=frozenset({"causal", "tile_m", "tile_n", "slots"}),

@@ -1,7 +1,7 @@
 """Sizes of attention: the problem, the blocks that fit a machine, and how much room they take.
 
-Blocks as in the fused attention kernels of CANN: 128 rows of queries, of which each vector core takes half,
-piece by piece as UB allows; keys in blocks of up to 512.
+Up to 128 rows of queries, of which each vector core takes half, piece by piece as UB allows; keys in blocks
+of up to 512. The sizes are a choice made here.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -34,6 +33,8 @@ from npusim.builder import (
     Unsupported,
 )
 
+TALLEST = 128
+"""rows of a tile"""
 MOST_PARTS = 64
 """into how many items the rows of an expert are dealt at most"""
 FINE = 8
@@ -61,9 +62,11 @@ class Grouped:
         rows = filled(counts[counts > 0])
         if options.tile_m is not None and options.tile_m % ALIGNED:
             raise InputError(f"--tile-m: rows come in multiples of {ALIGNED}, got {options.tile_m}")
-        largest = problem.model_copy(update={"m": int(rows[0])})
-        found = tiling(largest, options, target)
-        self.t = t = replace(found, m=max(ALIGNED, found.m // ALIGNED * ALIGNED))
+        if options.tile_m is not None and options.tile_m > rows[0]:
+            raise InputError(f"--tile-m: {options.tile_m} is more than the {rows[0]} rows of an expert")
+        sizes = {"m": int(rows.sum())}
+        height = {"tile_m": options.tile_m or min(TALLEST, int(rows[0]))}
+        self.t = t = tiling(problem.model_copy(update=sizes), options.model_copy(update=height), target)
         self.k, self.rows, dtype = k, rows, problem.dtype
         self.short = rows % t.m
         self.whole = rows // t.m

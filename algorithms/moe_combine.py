@@ -93,7 +93,7 @@ class Combine:
 ALGORITHM = Algorithm(
     name="gather",
     meaning="a load for each row of a token, weighted and added up; vector cores only",
-    source="structure: npu_moe_finalize_routing",
+    source="textbook; same task as npu_moe_finalize_routing",
     build=build,
     variants={"textbook": "token by token, dealt to all vector cores"},
     parameters=frozenset({"tile_n", "slots"}),

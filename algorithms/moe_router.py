@@ -2,8 +2,8 @@
 
 The product is made on the cube core, the rest on the vector cores, each its share of the tokens. Top-k is so
 many passes over the row: its largest is found, with its place, and taken out, and all that equals it with it.
-(Sorting instructions of Ascend, in blocks of 32 and merged, do it in fewer passes; no source times them.) The
-weights chosen are divided by their sum, as in Qwen3 and Mixtral.
+(Sorting instructions, which Ascend has, should need fewer passes; no profile times them.) The weights chosen
+are divided by their sum, as in Qwen3 and Mixtral.
 """
 
 from __future__ import annotations
@@ -59,10 +59,8 @@ class Router:
         working = "fp64" if dtype == "fp64" else "fp32"
         m, experts, active = problem.m, problem.experts, problem.active
         self.rows = _rows(problem, options, target, bytes_of(working))
-        update = {"m": self.rows, "n": experts}
-        self.t: Tiling = tiling(problem.model_copy(update=update), options, target)
-        if self.t.m != self.rows:  # the accumulator holds a tile of all tokens
-            self.rows = self.t.m
+        columns, height = {"n": experts}, {"tile_m": self.rows}
+        self.t: Tiling = tiling(problem.model_copy(update=columns), options.model_copy(update=height), target)
         k.settings.update(tile_m=self.rows, tile_n=self.t.n, tile_k=self.t.k, slots=self.t.slots)
         self.x, self.wr = k.input("x", (m, problem.k), dtype), k.input("wr", (problem.k, experts), dtype)
         self.weights = k.output("weights", (m, active), working)
@@ -145,7 +143,7 @@ def _rows(problem: Problem, options: Options, target: Target, each: float) -> in
 ALGORITHM = Algorithm(
     name="top-k",
     meaning="product on the cube, softmax and the largest of each row one by one on the vector cores",
-    source="structure: npu_moe_gating_top_k_softmax; top-k by passes is a textbook form",
+    source="textbook; same task as npu_moe_gating_top_k_softmax",
     build=build,
     variants={"textbook": "a tile of tokens per core group at a time"},
     parameters=frozenset({"tile_m", "tile_n", "tile_k", "slots"}),

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from algorithms.tiles import FRACTAL
 from npusim.builder import InputError, Problem
 
 Ints = npt.NDArray[np.int64]
-ALIGNED = 16
+ALIGNED = FRACTAL
 """an expert's rows are filled up to whole fractals, in memory as in the cube"""
 
 
