@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from npusim.layers import LayerTime, StackTime
 
 app = typer.Typer(rich_markup_mode="rich")
+WIDE = 96
+"""columns of a terminal that show the units and L2 as well"""
 DECODED = 8192
 """tokens that a decoded one follows, if nothing is said"""
 OF_INVERSES = (
@@ -163,26 +165,28 @@ def _delta(time: StackTime) -> LayerTime:
 def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None:
     base = next(iter(times.values()))
     for layer in base.layers:
-        console.print(_kernels(layer))
+        console.print(_kernels(layer, wide=console.width >= WIDE))
     console.print(_parts(base, decode))
     if len(times) > 1:
         console.print(_side_by_side(times))
 
 
-def _kernels(layer: LayerTime) -> Any:
+def _kernels(layer: LayerTime, wide: bool) -> Any:
     many = f"{layer.count} layers" if layer.count > 1 else "once"
-    columns = ("kernel", "", "time us", "share", "bound", "HBM", "L2")
-    made = table(f"{layer.layer.kind}: {us(layer.time_us)} us, {many}", *columns, right=(2, 3, 5, 6))
+    columns = ("what", "kernel", "time us", "share", "bound", "HBM", *(["unit", "L2"] if wide else []))
+    title = f"{layer.layer.kind}: {us(layer.time_us)} us, {many}"
+    made = table(title, *columns, right=(2, 3, 5, 7))
+    made.columns[1].no_wrap = True
     for row in layer.rows:
         found = row.found
+        more = [found.dominant_unit, size(row.l2_bytes)] if wide else []
         made.add_row(
             row.call.label, row.call.kernel, us(found.task_us), percent(found.task_us / layer.time_us),
-            f"{found.bound}: {found.dominant_unit}", size(row.hbm_bytes), size(row.l2_bytes),
-            style="bold" if row.call.inverse else None,
+            found.bound, size(row.hbm_bytes), *more, style="bold" if row.call.inverse else None,
         )  # fmt: skip
     if layer.waiting_us:
         share = percent(layer.waiting_us / layer.time_us)
-        made.add_row("waiting for the host", "", us(layer.waiting_us), share, "", "", "")
+        made.add_row("waiting for the host", "", us(layer.waiting_us), share)
     return made
 
 
@@ -213,7 +217,8 @@ def _side_by_side(times: dict[str, StackTime]) -> Any:
         layer, base = _delta(time), _delta(first)
         speedup = f"{base.inverse_us / layer.inverse_us:.2f}x" if layer.inverse_us else "-"
         made.add_row(
-            name, us(layer.inverse_us), speedup, percent(layer.inverse_share), us(layer.time_us), percent(1 - layer.time_us / base.time_us),
-            f"{time.total_us / 1e3:,.4g}", percent(1 - time.total_us / first.total_us),
+            name, us(layer.inverse_us), speedup, percent(layer.inverse_share), us(layer.time_us),
+            percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.4g}",
+            percent(1 - time.total_us / first.total_us),
         )  # fmt: skip
     return made

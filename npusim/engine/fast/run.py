@@ -44,7 +44,7 @@ class Jumping:
     exact: bool = False
     tolerance: float = 1e-9
     first: int = 2
-    least: int = 1 << 12
+    least: int = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
