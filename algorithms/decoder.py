@@ -141,6 +141,8 @@ def _gates(at: _At, d: Delta) -> Iterator[Call]:
     yield Call("gates", "gdn-gates", sizes, values=values)
 
 
+LENGTHS = (1024, 2048, 3072, 4096)
+"""tokens at which attention over more of them is timed: its work is of degree 2 in their number"""
 PREPARED = {"q_given": "q, k, v", "k_given": "q, k, v"}
 STAGES = (
     ("L", "gdn-kkt"),
@@ -219,7 +221,8 @@ def _attention(at: _At, a: Attention) -> Iterator[Call]:
         yield Call("rotary", "rotary", Problem(rotary=a.rotary, **sizes), values=values)
     values = dict.fromkeys(("q", "k", "v"), "q, k, v") | {"o": "o"}
     whole = Problem(value_dim=a.value_dim, context=one.context, **sizes)
-    yield Call("attention", "attention", whole, values=values)
+    long = LENGTHS if one.seq_len > LENGTHS[-1] else ()
+    yield Call("attention", "attention", whole, values=values, lengths=long)
     if a.gated:
         values = {"x": "q, k, v", "y": "o", "z": "o"}
         yield at.rows("output gate", "activation", "sigmoid-mul", a.heads * a.value_dim, values)

@@ -133,7 +133,7 @@ ALGORITHM = algorithm(
     "gdn-output",
     "three products on the cube, gates on the vector cores",
     {
-        "head": lambda stage: DeltaOutput(stage).emit(),
+        "head": lambda stage: Output(stage).emit(),
         "channel": lambda stage: DeltaOutput(stage).emit(),
         "none": lambda stage: DeltaOutput(stage).emit(),
     },

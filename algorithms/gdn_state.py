@@ -140,7 +140,7 @@ ALGORITHM = algorithm(
     "gdn-state",
     "chunk after chunk: two products on the cube, gates and the running state on the vector cores",
     {
-        "head": lambda stage: DeltaState(stage).emit(),
+        "head": lambda stage: State(stage).emit(),
         "channel": lambda stage: DeltaState(stage).emit(),
         "none": lambda stage: DeltaState(stage).emit(),
     },

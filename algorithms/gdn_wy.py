@@ -83,7 +83,7 @@ ALGORITHM = algorithm(
     "gdn-wy",
     "columns of T scaled on the vector cores, two products on the cube",
     {
-        "head": lambda stage: DeltaWy(stage).emit(),
+        "head": lambda stage: Wy(stage).emit(),
         "channel": lambda stage: DeltaWy(stage).emit(),
         "none": lambda stage: DeltaWy(stage).emit(),
     },

@@ -23,6 +23,9 @@ class Call:
     values: Mapping[str, str] = field(default_factory=dict)
     inverse: bool = False
     """whether it is the triangular inverse, whose share is asked for"""
+    lengths: tuple[int, ...] = ()
+    """sequence lengths at which it is timed instead, where no two of its tiles are alike so that all of it
+    would have to be simulated; its own time is that of the parabola through them"""
 
 
 @dataclass(frozen=True)

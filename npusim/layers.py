@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from npusim.calls import Call, Layer, Stack
 from npusim.dtypes import dtype
@@ -71,7 +73,7 @@ class LayerTime:
                 "name": row.call.label, "kernel": row.call.kernel, "time_us": row.found.task_us,
                 "share": row.found.task_us / self.time_us, "bound": row.found.bound,
                 "dominant_unit": row.found.dominant_unit, "hbm_bytes": row.hbm_bytes,
-                "l2_bytes": row.l2_bytes,
+                "l2_bytes": row.l2_bytes, "timed_at": list(row.call.lengths) or None,
             }
             for row in self.rows
         ]  # fmt: skip
@@ -134,8 +136,28 @@ class Timer:
                 for tensor in kernel.tensors
                 if tensor.role == "input" and tensor.name in call.values
             }
-            rows.append(CallTime(call, self._outline(call, kernel, held)))
+            found = self._along(call) if call.lengths else self._outline(call, kernel, held)
+            rows.append(CallTime(call, found))
         return rows
+
+    def _along(self, call: Call) -> Outline:
+        """From shorter sequences: time and bytes as polynomials of degree 2 of the length, of least relative
+        squares; the bound is that of the longest."""
+        outlines = []
+        for length in call.lengths:
+            shorter = replace(call, problem=call.problem.model_copy(update={"seq_len": length}), lengths=())
+            outlines.append(self._outline(shorter, self._kernel(shorter), {}))
+
+        def at(values: list[float]) -> float:
+            weights = [1 / max(value, 1e-9) for value in values]
+            curve = np.polynomial.Polynomial.fit(call.lengths, values, 2, w=weights)
+            return float(curve(call.problem.seq_len))
+
+        return replace(
+            outlines[-1],
+            task_us=at([one.task_us for one in outlines]),
+            bytes={name: at([one.bytes[name] for one in outlines]) for name in outlines[-1].bytes},
+        )
 
     def _held(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:
         """The share of a value that is still in L2, where an earlier call (of the layer before, if need be)

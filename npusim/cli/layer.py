@@ -167,6 +167,9 @@ def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None
     for layer in base.layers:
         console.print(_kernels(layer, wide=console.width >= WIDE))
     console.print(_parts(base, decode))
+    for row in (row for layer in base.layers for row in layer.rows if row.call.lengths):
+        lengths = ", ".join(map(str, row.call.lengths))
+        console.print(f"~ {row.call.label}: the parabola through {lengths} tokens", style="dim")
     if len(times) > 1:
         console.print(_side_by_side(times))
 
@@ -180,9 +183,10 @@ def _kernels(layer: LayerTime, wide: bool) -> Any:
     for row in layer.rows:
         found = row.found
         more = [found.dominant_unit, size(row.l2_bytes)] if wide else []
+        time = ("~" if row.call.lengths else "") + us(found.task_us)
         made.add_row(
-            row.call.label, row.call.kernel, us(found.task_us), percent(found.task_us / layer.time_us),
-            found.bound, size(row.hbm_bytes), *more, style="bold" if row.call.inverse else None,
+            row.call.label, row.call.kernel, time, percent(found.task_us / layer.time_us), found.bound,
+            size(row.hbm_bytes), *more, style="bold" if row.call.inverse else None,
         )  # fmt: skip
     if layer.waiting_us:
         share = percent(layer.waiting_us / layer.time_us)

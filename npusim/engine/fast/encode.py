@@ -81,6 +81,10 @@ class Encoded:
             state[part] = packed[start:end]
         return state
 
+    def seen(self, packed: Ints, group: int | None) -> Views:
+        """A packed state to look at, not to change."""
+        return self.views(packed if group is None else self.unpacked(packed, group))
+
     def _parts(self, group: int) -> list[slice]:
         """Where the words of a group are, and those of no group."""
         starts = [(int(self.words[t]) + group * size, size) for t, size in _of_a_group(self.words).items()]

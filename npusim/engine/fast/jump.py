@@ -44,7 +44,7 @@ class Period:
     @staticmethod
     def between(encoded: Encoded, group: int | None, before: Ints, after: Ints) -> Period | None:
         """The period from one packed state to a later one that is alike; None where loops say otherwise."""
-        old, new = (encoded.views(encoded.unpacked(state, group)) for state in (before, after))
+        old, new = (encoded.seen(state, group) for state in (before, after))
         groups = np.arange(encoded[at.GROUPS])
         cores, lanes = encoded[at.CORES], encoded[at.LANES]
         closed = new.core(at.C_CLOSED).reshape(-1, cores).all(axis=1)
@@ -61,8 +61,8 @@ class Period:
 
     def ends(self) -> tuple[Views, Views]:
         """The states before and after it."""
-        old, new = (self.encoded.unpacked(state, self.group) for state in (self.before, self.after))
-        return self.encoded.views(old), self.encoded.views(new)
+        old, new = (self.encoded.seen(state, self.group) for state in (self.before, self.after))
+        return old, new
 
     def most(self) -> int:
         """How many further periods all groups stay inside their loops, with inner loops of equal counts."""
