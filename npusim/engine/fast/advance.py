@@ -8,8 +8,8 @@ from npusim.engine.fast.jit import FLOAT, FLOATS, INT, INTS, exported, fixed, in
 from npusim.engine.fast.layout import *
 from npusim.engine.fast.period import same
 from npusim.engine.fast.pools import enter, first_landing, leave, pop, push, share
-from npusim.engine.fast.steps import edges_of, lane_at, step_at
-from npusim.engine.fast.units import GOES_ON, NO_ROOM, PASSING, begin, finish, issue, resolved
+from npusim.engine.fast.steps import core_at, lane_at, step_at, waits_for
+from npusim.engine.fast.units import GOES_ON, NO_ROOM, PASSING, begin, ends, finish, issue, resolved
 from npusim.program import SAME_TIME
 
 
@@ -20,11 +20,11 @@ def run(I, F, D, E, rows, times, low, high, g, lane):
     while True:
         n = I[a + L_FINISHED]
         x = step_at(I, D, a, n)
-        op = D[INSTANCE] + I[x + OP_OF] * INSTANCE_SIZE
+        op = I[x + OP_AT]
         if I[a + L_FLIGHT] == IDLE:
             if n == I[a + L_ISSUED]:
                 return
-            if edges_of(I, x, WAITING) and not resolved(I, F, D, E, g, x, lane, WAITING, lane):
+            if waits_for(I, x, WAITING) and not resolved(I, F, D, E, g, x, op, WAITING, lane):
                 return
             begin(I, F, D, g, a, x)
             if D[op + FLOW_END] > D[op + FLOW_AT]:
@@ -32,39 +32,36 @@ def run(I, F, D, E, rows, times, low, high, g, lane):
                 push(I, F, D, F[x + START], g * D[LANES] + lane)
                 return
             F[x + END] = max(F[x + TAIL], F[x + START] + E[op + OCCUPANCY])
-            I[a + L_FLIGHT] = OVER
-        elif I[a + L_FLIGHT] != OVER:
+            I[a + L_FLIGHT] = ENDED
+        elif I[a + L_FLIGHT] != ENDED:
             return
-        if edges_of(I, x, ENDING) and not resolved(I, F, D, E, g, x, lane, ENDING, lane):
+        if waits_for(I, x, ENDING) and not ends(I, F, D, g, x, lane):
             return
-        finish(I, F, D, E, rows, times, low, high, g, lane, a, x, op)
+        finish(I, F, D, E, rows, times, low, high, g, a, x, op)
 
 
 @inline
 def settle(I, F, D, E, rows, times, low, high, g):
     """Go on in group `g` until nothing follows without a transfer landing: FINISHED, WIDEN or PASSED_EDGE."""
     agents = D[GROUP] + g * GROUP_SIZE + AGENTS
-    core = -1
-    while True:
-        if core >= 0:
-            lane = issue(I, F, D, E, rows, times, low, high, g, core)
+    while I[agents]:
+        lane = lowest_bit(I[agents])
+        if lane < D[LANES]:
+            I[agents] &= I[agents] - 1
+        else:
+            agent = lane
+            lane = issue(I, F, D, E, rows, times, low, high, g, agent - D[LANES])
             if lane == GOES_ON:
                 continue
-            if lane == NO_ROOM or lane == PASSING:
-                I[agents] |= 1 << (D[LANES] + core)
-                return WIDEN if lane == NO_ROOM else PASSED_EDGE
+            if lane == NO_ROOM:
+                return WIDEN
+            if lane == PASSING:
+                return PASSED_EDGE
             if lane < 0:
-                core = -1
-                continue
-        else:
-            if I[agents] == 0:
-                return FINISHED
-            lane = lowest_bit(I[agents])
-            I[agents] &= I[agents] - 1
-            if lane >= D[LANES]:
-                core = lane - D[LANES]
+                I[agents] &= ~(1 << agent)
                 continue
         run(I, F, D, E, rows, times, low, high, g, lane)
+    return FINISHED
 
 
 @inline
@@ -81,7 +78,7 @@ def next_group(I, D, g):
 def over(I, D, g):
     """All scalar units of a group have come to the end of the code."""
     for c in range(D[CORES]):
-        if not I[D[CORE] + (g * D[CORES] + c) * CORE_SIZE + C_CLOSED]:
+        if not I[core_at(D, g, c) + C_CLOSED]:
             return False
     return True
 
@@ -91,7 +88,7 @@ def earliest(I, F, D, g):
     """The moment before which no scalar unit of a group issues anything more."""
     time = np.inf
     for c in range(D[CORES]):
-        core = D[CORE] + (g * D[CORES] + c) * CORE_SIZE
+        core = core_at(D, g, c)
         if not I[core + C_CLOSED]:
             time = min(time, F[core + C_NOW])
     return time
@@ -102,7 +99,7 @@ def depart(I, F, D, E, number, time):
     """The transfers of the step under way on lane `number` begin."""
     a = D[LANE] + number * LANE_SIZE
     x = step_at(I, D, a, I[a + L_FINISHED])
-    op = D[INSTANCE] + I[x + OP_OF] * INSTANCE_SIZE
+    op = I[x + OP_AT]
     first, last = D[op + FLOW_AT], D[op + FLOW_END]
     I[a + L_FLIGHT] = last - first
     for f in range(first, last):
@@ -121,7 +118,7 @@ def arrive(I, F, D, part, time):
     I[a + L_FLIGHT] -= 1
     if I[a + L_FLIGHT]:
         return -1
-    I[a + L_FLIGHT] = OVER
+    I[a + L_FLIGHT] = ENDED
     x = step_at(I, D, a, I[a + L_FINISHED])
     F[x + END] = max(F[x + TAIL], time)
     awake = number // D[LANES]

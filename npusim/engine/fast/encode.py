@@ -57,7 +57,7 @@ class Encoded:
             v.lane_times(field)[:] = np.repeat(begin, self[at.LANES])
         for field in (at.C_NOW, at.C_REACHED):
             v.core_times(field)[:] = np.repeat(begin, self[at.CORES])
-        v.place_rings()
+        v.place_links()
         v.flight_times(at.SPEED)[:] = 1.0
         v.flight_times(at.LANDS)[:] = np.inf
         v.eta_times(at.ETA_TIME)[:] = np.inf
@@ -131,22 +131,26 @@ def encode(program: Program, index: int) -> Encoded:
     w.header.view(np.float64)[at.ISSUE] = program.issue_cycles
     w.header.view(np.float64)[at.FARTHEST] = flags.max(initial=0.0)
     more = loops.more(core_of[flat.lane].tolist())
-    w.table(at.CODE, [*loops.kind, 0], [*loops.arg, 0], [*loops.to, 0], more)
     w.records(at.LOOP, loops.records)
     w.table(at.TABLE, np.concatenate([*loops.tables, np.zeros(0, dtype=np.int64)]))
     # a barrier waits for nothing of a lane without work
     drained, drain_end = _only(np.isin(flat.drain_lane, used), flat.drain_end)
     shared, flow_end = _only(np.full(len(flat.flow), not flows.alone), flat.flow_end)
-    w.table(
-        at.INSTANCE, lane, core_of[flat.lane], flat.role != Role.unit, flat.occupancy, flat.latency,
-        flat.instructions * program.issue_cycles, flat.holds, flat.use_end[:-1], flat.use_end[1:],
-        drain_end[:-1], drain_end[1:], flow_end[:-1], flow_end[1:],
-    )  # fmt: skip
     w.records(at.USE, uses.records)
+    # what a lane adds to the time of a producer, by kind of edge and lane of the producer
+    w.table(at.FLAG, np.stack([0 * flags.T, flags.T, flags.T], axis=1).ravel())
+    use_end = w.header[at.USE] + at.USE_SIZE * flat.use_end
+    near = (core_of[used] == core_of[flat.lane][:, None]) @ (1 << np.arange(len(used)))
+    w.table(
+        at.INSTANCE, np.arange(len(lane)), lane, core_of[flat.lane], flat.role != Role.unit, flat.occupancy,
+        flat.latency, flat.instructions * program.issue_cycles, flat.holds, use_end[:-1], use_end[1:],
+        drain_end[:-1], drain_end[1:], flow_end[:-1], flow_end[1:], np.where(flat.role == Role.unit, near, 0),
+        w.header[at.FLAG] + 3 * len(used) * lane,
+    )  # fmt: skip
+    w.table(at.CODE, [*loops.kind, 0], [*loops.targets(int(w.header[at.INSTANCE])), 0], [*loops.to, 0], more)
     w.table(at.DRAINS, np.searchsorted(used, flat.drain_lane[drained]))
     w.table(at.FLOWS, flows.first[flat.flow[shared]])
     w.table(at.LANE_CORE, core_of[used])
-    w.table(at.FLAG, flags.ravel())
     w.records(at.BUFFER, uses.buffers)
     w.table(at.ENTRY, uses.entries)
     w.records(at.CLASS, flows.classes)
@@ -272,6 +276,11 @@ class _Loops:
         leave = self._emit(at.LEAVE, number)
         self.to[enter], self.to[leave] = leave + 1, enter + 1
 
+    def targets(self, instances: int) -> list[int]:
+        """What each place in the code is about: a loop, or where the record of the instance is."""
+        pairs = zip(self.kind, self.arg, strict=True)
+        return [instances + arg * at.INSTANCE_SIZE if kind == at.OP else arg for kind, arg in pairs]
+
     def more(self, core_of: list[int]) -> list[int]:
         """For each place in the code a bit per core that has operations from there on, back edges
         included."""
@@ -320,8 +329,14 @@ class _Uses:
     ) -> tuple[int, ...]:
         entry = self.writers[buffer] + lanes[buffer].index(lane) if kind in READING else 0
         record = self.buffers[buffer]
-        place = at.PLACE_SIZE + entry * at.ENTRY_SIZE
-        return buffer, kind, back, place, record[at.SLOTS], record[at.VERSION_AT], record[at.STRIDE]
+        writers, readers = self.writers[buffer], self.readers[buffer]
+        place, readers_at, guards_at = (
+            at.PLACE_SIZE + n * at.ENTRY_SIZE for n in (entry, writers, writers + readers)
+        )
+        return (
+            buffer, kind, back, place, record[at.SLOTS], record[at.VERSION_AT], record[at.STRIDE], readers,
+            readers_at, guards_at if self.guards[buffer] else 0,
+        )  # fmt: skip
 
     def _edges(self, buffer: int, kind: int) -> int:
         """A bound on the producers that a use has to wait for."""
@@ -338,7 +353,7 @@ class _Uses:
         self.words = 0
         for k, w, r, g in zip(slots, self.writers, self.readers, self.guards, strict=True):
             size = at.PLACE_SIZE + (w + r + g) * at.ENTRY_SIZE
-            self.buffers.append((k, self.words, w, r, g, size))
+            self.buffers.append((k, self.words, w, r, size))
             for version in range(self.words, self.words + k * size, size):
                 self.entries += range(version + at.PLACE_SIZE, version + size, at.ENTRY_SIZE)
             self.words += k * size

@@ -116,7 +116,7 @@ class Period:
         steps = v.steps().reshape(self.encoded[at.GROUPS], -1, self.encoded[at.STEP_WORDS])
         by_group = operations[live, None]
         steps.view(np.float64)[live, :, : at.BLOCK] += cycles
-        steps[live, :, at.SEQ] += by_group
+        steps[live, :, at.NAME] += by_group << at.LANE_BITS
         for field in STEP_CAUSES:
             steps[live, :, field] += np.where(steps[live, :, field] >= 0, by_group << at.CODE_BITS, 0)
         entries = v.entry_places()

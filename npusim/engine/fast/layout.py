@@ -29,16 +29,20 @@ HEADER = next(_header)
 
 # --- records that do not change --------------------------------------------------------------
 KIND, ARG, TO, MORE, CODE_SIZE = range(5)
-"""OP, ENTER or LEAVE; instance or loop; where the other end of the loop leads; cores with more to come"""
+"""OP, ENTER or LEAVE; where the record of the instance is, or which loop; where the other end of the loop
+leads; cores with more to come"""
 OP, ENTER, LEAVE = range(3)
 COUNT_AT, COUNT_BY, WALKS, ITEM_STEP, FIRST_AT, LOOP_SIZE = range(6)
 """table of trips, what picks from it (0 nothing, 1 the group, 2 the item); whether it goes through items"""
-(OP_LANE, OP_CORE, ROLE, OCCUPANCY, LATENCY, PACE, HOLDS, USE_AT, USE_END, DRAIN_AT, DRAIN_END, FLOW_AT,
- FLOW_END, INSTANCE_SIZE) = range(14)  # fmt: skip
-USE_BUFFER, USE_KIND, USE_BACK, USE_ENTRY, USE_SLOTS, USE_FIRST, USE_STRIDE, USE_SIZE = range(8)
-"""USE_ENTRY: where in a version its entry is, for a writer that of the first; the rest is that of the
+(OP_NUMBER, OP_LANE, OP_CORE, ROLE, OCCUPANCY, LATENCY, PACE, HOLDS, USE_AT, USE_END, DRAIN_AT, DRAIN_END,
+ FLOW_AT, FLOW_END, NEAR, FLAGS_AT, INSTANCE_SIZE) = range(17)  # fmt: skip
+"""NEAR: a bit per lane whose results do not stop its scalar unit; USE_AT, USE_END, FLAGS_AT: places in `D`"""
+(USE_BUFFER, USE_KIND, USE_BACK, USE_ENTRY, USE_SLOTS, USE_FIRST, USE_STRIDE, USE_READERS, USE_READERS_AT,
+ USE_GUARDS_AT, USE_SIZE) = range(11)  # fmt: skip
+"""USE_ENTRY: where in a version its entry is, for a writer that of the first; USE_READERS: how many entries
+of readers a version has, at USE_READERS_AT; USE_GUARDS_AT: 0 where it has no guards; the rest is that of the
 buffer"""
-SLOTS, VERSION_AT, WRITERS, READERS, GUARDS, STRIDE, BUFFER_SIZE = range(7)
+SLOTS, VERSION_AT, WRITERS, READERS, STRIDE, BUFFER_SIZE = range(6)
 WEIGHT, CYCLES, POOL_A, POOL_B, PER_GROUP, FIFO_AT, FIFO_MASK, CLASS_PART, CLASS_SIZE = range(9)
 """bytes a cycle and cycles at full speed; pools or -1; whether each group has a class of its own"""
 PART_AT, PART_END, PART_SIZE = range(3)
@@ -51,18 +55,25 @@ PC, ITEM, SEQ_NEXT, AGENTS, CLOSED_AT, GROUP_SIZE = range(6)
 """CLOSED_AT: when the last of its scalar units so far came to the end of the code"""
 TRIP_NOW, TRIP_ALL, ITEM_OUTSIDE, TRIP_SIZE = range(4)
 (L_WALKED, L_ISSUED, L_STARTED, L_FINISHED, L_FLIGHT, L_WAITERS, L_FREE, L_DRAINED, L_REACHED, L_BUSY, L_RING,
- LANE_SIZE) = range(12)  # fmt: skip
-IDLE, OVER, DUE = 0, -1, -2
+ L_WAITS) = range(12)  # fmt: skip
+LANE_SIZE = 16  # a power of two: cheap to multiply by
+IDLE, ENDED, DUE = 0, -1, -2
 """L_FLIGHT: no step under way; one whose own work is over; one whose transfers are to begin; else how many of
 them are in flight"""
-START, END, DONE, ISSUED, BLOCK, BLOCK_CODE, OP_OF, SEQ, UNKNOWN, WHY, ISSUE_WHY, FIRST_EDGE = range(12)
+(START, END, DONE, ISSUED, BLOCK, BLOCK_CODE, OP_AT, NAME, STAGE, EDGES, WHY, ISSUE_WHY,
+ FIRST_EDGE) = range(13)  # fmt: skip
 READY, TAIL, KEPT = START, END, DONE
 """READY: until it starts, the dependences known so far. TAIL, KEPT: until it is over, the ends of what it
 streams from, and the earlier writes of the version. ISSUED: until it is issued, the moment its scalar unit
-may go on. BLOCK: when its scalar unit last had to wait, up to here. UNKNOWN: how many edges to producers not
-known yet follow, in all and of each side. WHY, ISSUE_WHY: what held it up, as `why` puts it"""
+may go on. BLOCK: when its scalar unit last had to wait, up to here. OP_AT: the record of its instance. NAME:
+its number in program order, and its lane. EDGES: how many edges follow, and a bit for each side that still
+waits. WHY, ISSUE_WHY: what held it up, as `why` puts it"""
+PENDING, STARTED, OVER = range(3)
+"""STAGE: from STARTED on its start is known, from OVER on all its times are"""
 (C_HEAD, C_TAIL, C_CLOSED, C_HOLDING, C_NOW, C_HELD, C_BLOCK, C_BLOCK_CODE, C_REACHED, C_BUSY, C_OCCUPIED,
- CORE_SIZE) = range(12)  # fmt: skip
+ C_ORDER, C_WAITS) = range(13)  # fmt: skip
+CORE_SIZE = 16
+"""L_RING, L_WAITS, C_ORDER, C_WAITS: where what belongs to a lane or core starts in other tables"""
 SEEN, WRITTEN, GUARDED, PLACE_SIZE = range(4)
 REF, REF_SEQ, REF_KIND, REF_START, REF_END, REF_DONE, ENTRY_SIZE = range(7)
 H_TIME, H_LANE, HEAP_SIZE = range(3)
@@ -74,20 +85,23 @@ LEFT, OPEN, SCRATCH_SIZE = range(3)
 
 # --- codes ------------------------------------------------------------------------------------
 NONE = -1
+OLD = 0
+"""in place of a step that a version names: its times are in the version itself"""
 NO_BOUND = -1
 """held up by nothing but the order of its own unit or core"""
 BY_ISSUE, BY_QUEUE, BY_LANE = 0, 1, 2
 """held up by issue, by a full queue, by a result of a lane (and, `LANES` further, by a slot freed by it)"""
-READ, REUSE, STREAM, STREAM_END, EARLIER, DRAIN = range(6)
-"""kinds of edges"""
+STREAM, REUSE, READ, STREAM_END, EARLIER, DRAIN = START, END, DONE, 3, 4, 5
+"""kinds of edges; the first three are the time of the producer that counts"""
 BLOCKING, WAITING, ENDING = range(3)
 """what an edge holds up: the issue, the start or the end of its step"""
-LANE_BITS, KIND_BITS, SIDE_BITS = 6, 3, 2
+LANE_BITS, KIND_BITS, SIDE_BITS, FLAG_BITS = 6, 3, 2, 8
 LANE_MASK, KIND_MASK, SIDE_MASK = (1 << LANE_BITS) - 1, (1 << KIND_BITS) - 1, (1 << SIDE_BITS) - 1
 CODE_BITS = 8
 COUNT_BITS = 16
 COUNT_MASK = (1 << COUNT_BITS) - 1
-EDGE_BITS = KIND_BITS + SIDE_BITS
+FLAG_MASK = (1 << FLAG_BITS) - 1
+EDGE_BITS = KIND_BITS + SIDE_BITS + FLAG_BITS
 LOWEST = -1e300
 """a time that binds nothing"""
 FINISHED, BUDGET, WIDEN, SNAPSHOT, MATCH, AT_TIME, PASSED_EDGE = range(7)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from npusim.engine.fast.jit import FLOATS, INT, INTS, exported, fixed, inline, shared
 from npusim.engine.fast.layout import *
 from npusim.engine.fast.pools import flight_at, landing_at
-from npusim.engine.fast.steps import edges, lane_at, step_at
+from npusim.engine.fast.steps import core_at, edges, lane_at, step_at, waits_for
 
 
 @inline
@@ -42,7 +42,7 @@ def clock_of(I, F, D, g):
     """The latest scalar unit of a group."""
     clock = LOWEST
     for c in range(D[CORES]):
-        core = D[CORE] + (g * D[CORES] + c) * CORE_SIZE
+        core = core_at(D, g, c)
         if not I[core + C_CLOSED]:
             clock = max(clock, F[core + C_NOW])
     return clock
@@ -53,7 +53,7 @@ def oldest(I, F, D, E, g):
     """What lies before holds nothing up in group `g`; LOWEST where all of it is over."""
     old, over = -LOWEST, True
     for c in range(D[CORES]):
-        core = D[CORE] + (g * D[CORES] + c) * CORE_SIZE
+        core = core_at(D, g, c)
         if not I[core + C_CLOSED]:
             old, over = min(old, F[core + C_NOW]), False
     for lane in range(D[LANES]):
@@ -66,7 +66,7 @@ def oldest(I, F, D, E, g):
 
 @inline
 def core_alike(I, F, D, M, N, saving, g, number_of, base, old):
-    core = D[CORE] + (g * D[CORES] + number_of) * CORE_SIZE
+    core = core_at(D, g, number_of)
     waiting = I[core + C_TAIL] - I[core + C_HEAD]
     if not number(M, saving, I[core + C_CLOSED] + 2 * I[core + C_HOLDING] + 8 * waiting):
         return False
@@ -78,18 +78,24 @@ def core_alike(I, F, D, M, N, saving, g, number_of, base, old):
         return False
     pending = 4 * D[RING]
     for n in range(I[core + C_HEAD], I[core + C_TAIL]):
-        at = D[ORDER] + (g * D[CORES] + number_of) * pending + (n & (pending - 1))
-        if not number(M, saving, I[at]):
+        if not number(M, saving, I[I[core + C_ORDER] + (n & (pending - 1))]):
             return False
     return True
+
+
+@inline
+def ahead(I, D, g, lane, y):
+    """How many steps step `y` of a lane is after the first that is not over, in a ring of them."""
+    a = lane_at(D, g, lane)
+    return ((y - I[a + L_RING]) // D[STEP_WORDS] - I[a + L_FINISHED]) & (D[RING] - 1)
 
 
 @inline
 def step_alike(I, F, D, M, N, saving, g, lane, n, base, old):
     """A step that is not over."""
     x = step_at(I, D, lane_at(D, g, lane), n)
-    age = I[D[GROUP] + g * GROUP_SIZE + SEQ_NEXT] - I[x + SEQ]
-    if not (number(M, saving, I[x + OP_OF]) and number(M, saving, age)):
+    age = I[D[GROUP] + g * GROUP_SIZE + SEQ_NEXT] - (I[x + NAME] >> LANE_BITS)
+    if not (number(M, saving, I[x + OP_AT]) and number(M, saving, age)):
         return False
     issued = LOWEST if n < I[lane_at(D, g, lane) + L_ISSUED] else old
     started = LOWEST if n < I[lane_at(D, g, lane) + L_STARTED] else old
@@ -98,14 +104,15 @@ def step_alike(I, F, D, M, N, saving, g, lane, n, base, old):
             and moment(M, N, saving, max(F[x + TAIL], old) - base)
             and moment(M, N, saving, max(F[x + KEPT], old) - base)):  # fmt: skip
         return False
-    if not number(M, saving, I[x + UNKNOWN]):
+    if not number(M, saving, I[x + EDGES]):
         return False
     for j in range(edges(I, x)):
         edge = I[x + FIRST_EDGE + j]
-        of = (edge >> EDGE_BITS) & LANE_MASK
-        ahead = (edge >> (EDGE_BITS + LANE_BITS)) - I[lane_at(D, g, of) + L_FINISHED]
-        what = edge & ((1 << (EDGE_BITS + LANE_BITS)) - 1)
-        if not number(M, saving, what + (ahead << (EDGE_BITS + LANE_BITS))):
+        if not waits_for(I, x, (edge >> KIND_BITS) & SIDE_MASK):
+            continue
+        y = edge >> EDGE_BITS
+        what = edge - (y << EDGE_BITS)
+        if not number(M, saving, what + (ahead(I, D, g, I[y + NAME] & LANE_MASK, y) << EDGE_BITS)):
             return False
     return True
 
@@ -137,16 +144,13 @@ def entry_alike(I, F, D, M, N, saving, g, e, base, old):
     ref = I[e + REF]
     if ref == NONE:
         return number(M, saving, -1)
-    of = -2 - ref if ref < 0 else ref & LANE_MASK
+    of, y = ref & LANE_MASK, ref >> LANE_BITS
     age = I[D[GROUP] + g * GROUP_SIZE + SEQ_NEXT] - I[e + REF_SEQ]
     start, end, done = F[e + REF_START], F[e + REF_END], F[e + REF_DONE]
-    if ref >= 0:
-        n = ref >> LANE_BITS
-        a = lane_at(D, g, of)
-        ahead = n - I[a + L_FINISHED]
-        if ahead >= 0:
-            return number(M, saving, of + (ahead << LANE_BITS)) and number(M, saving, age)
-        y = step_at(I, D, a, n)
+    if y != OLD:
+        if I[y + STAGE] != OVER:
+            what = of + (ahead(I, D, g, of, y) << LANE_BITS)
+            return number(M, saving, what) and number(M, saving, age)
         start, end, done = F[y + START], F[y + END], F[y + DONE]
     if done <= old:
         return number(M, saving, -2)

@@ -21,6 +21,11 @@ def lane_at(D, g, lane):
 
 
 @inline
+def core_at(D, g, number):
+    return D[CORE] + (g * D[CORES] + number) * CORE_SIZE
+
+
+@inline
 def step_at(I, D, a, n):
     """The record of step `n` of the lane whose record is `a`."""
     return I[a + L_RING] + (n & (D[RING] - 1)) * D[STEP_WORDS]
@@ -40,24 +45,27 @@ def bound_of(word):
 @inline
 def edges(I, x):
     """How many edges step `x` has."""
-    return I[x + UNKNOWN] & COUNT_MASK
+    return I[x + EDGES] & COUNT_MASK
 
 
 @inline
-def edges_of(I, x, side):
-    return (I[x + UNKNOWN] >> (COUNT_BITS * (side + 1))) & COUNT_MASK
+def waits_for(I, x, side):
+    """Whether what an edge of a side holds up has still to be looked at."""
+    return (I[x + EDGES] >> (COUNT_BITS + side)) & 1
 
 
 @inline
-def count_edges(I, x, side, more):
-    I[x + UNKNOWN] += more * (1 + (1 << (COUNT_BITS * (side + 1))))
+def known(I, y, kind):
+    """Whether the time of step `y` that an edge is about is known."""
+    return I[y + STAGE] > (kind != STREAM)
 
 
 @inline
-def add_edge(I, x, side, kind, ref):
-    """Step `x` waits for what `ref` names, which is not known yet."""
-    I[x + FIRST_EDGE + edges(I, x)] = (((ref << SIDE_BITS) | side) << KIND_BITS) | kind
-    count_edges(I, x, side, 1)
+def add_edge(I, D, x, side, kind, of, y):
+    """Step `x` waits for step `y` of lane `of`, which is not known yet."""
+    what = ((kind * D[LANES] + of) << (SIDE_BITS + KIND_BITS)) | (side << KIND_BITS) | kind
+    I[x + FIRST_EDGE + edges(I, x)] = (y << EDGE_BITS) | what
+    I[x + EDGES] = (I[x + EDGES] + 1) | (1 << (COUNT_BITS + side))
 
 
 @inline
@@ -97,45 +105,52 @@ def find(I, D, g):
 
 
 @inline
-def fold(I, F, D, E, x, lane, side, kind, of, start, end, done, seq):
-    """A known producer's part in the times of step `x` on `lane`; `of` is the producer's lane."""
+def fold(I, F, D, E, x, op, side, kind, of, time, seq):
+    """A known time of a producer, which is on lane `of`, as part of the times of step `x`."""
     if kind == STREAM_END:
-        F[x + TAIL] = max(F[x + TAIL], end)
-        return
-    if kind == EARLIER:
-        F[x + KEPT] = max(F[x + KEPT], done)
-        return
-    code = BY_LANE + of
-    time = start  # STREAM; for DRAIN the moment itself is given
-    if kind == READ:
-        time = done + E[D[FLAG] + of * D[LANES] + lane]
-    elif kind == REUSE:
-        time = end + E[D[FLAG] + of * D[LANES] + lane]
-        code += D[LANES]
-    field, reason = (ISSUED, ISSUE_WHY) if side == BLOCKING else (READY, WHY)
-    if time > F[x + field]:
-        F[x + field] = time
-        I[x + reason] = why(code, seq)
+        F[x + TAIL] = max(F[x + TAIL], time)
+    elif kind == EARLIER:
+        F[x + KEPT] = max(F[x + KEPT], time)
+    else:
+        field, reason = (ISSUED, ISSUE_WHY) if side == BLOCKING else (READY, WHY)
+        if kind != DRAIN:
+            time += E[D[op + FLAGS_AT] + kind * D[LANES] + of]
+        if time > F[x + field]:
+            F[x + field] = time
+            I[x + reason] = why(cause_of(D, kind, of), seq)
 
 
 @inline
-def retire_entries(I, F, D, g, lane, below):
-    """Versions that name steps of `lane` before `below`, all over, get their times instead."""
+def cause_of(D, kind, of):
+    """What a step waited for that waited for lane `of`."""
+    return BY_LANE + of + (D[LANES] if kind == REUSE else 0)
+
+
+@inline
+def time_of(F, a, y, kind):
+    """The time of step `y`, or for DRAIN of its lane `a`, that an edge is about."""
+    if kind == DRAIN:
+        return F[a + L_DRAINED]
+    return F[y + (END if kind == STREAM_END else DONE if kind == EARLIER else kind)]
+
+
+@inline
+def retire_entries(I, F, D, g, lane, first, last):
+    """Versions that name steps of `lane` at [first, last), all over, get their times instead."""
     versions = D[VERSION] + g * D[VERSION_WORDS]
     for j in range(D[ENTRIES]):
         e = versions + D[D[ENTRY] + j]
-        ref = I[e + REF]
-        if ref >= 0 and (ref & LANE_MASK) == lane and (ref >> LANE_BITS) < below:
-            y = step_at(I, D, lane_at(D, g, lane), ref >> LANE_BITS)
+        y = I[e + REF] >> LANE_BITS
+        if first <= y < last:
             F[e + REF_START] = F[y + START]
             F[e + REF_END] = F[y + END]
             F[e + REF_DONE] = F[y + DONE]
-            I[e + REF] = -2 - lane
+            I[e + REF] = lane
 
 
 @inline
-def retire_edges(I, F, D, E, g, lane, below):
-    """Edges to steps of `lane` before `below`, all over, are folded into the steps that wait for them."""
+def retire_edges(I, F, D, E, g, lane, first, last):
+    """Edges to steps of `lane` at [first, last), all over, are folded into the steps that wait for them."""
     for other in range(D[LANES]):
         b = lane_at(D, g, other)
         for n in range(I[b + L_FINISHED], I[b + L_WALKED]):
@@ -143,63 +158,60 @@ def retire_edges(I, F, D, E, g, lane, below):
             base, left = x + FIRST_EDGE, 0
             for j in range(edges(I, x)):
                 edge = I[base + j]
-                kind, side = edge & KIND_MASK, (edge >> KIND_BITS) & SIDE_MASK
-                m = edge >> (EDGE_BITS + LANE_BITS)
-                if ((edge >> EDGE_BITS) & LANE_MASK) == lane and m < below and kind != DRAIN:
-                    y = step_at(I, D, lane_at(D, g, lane), m)
-                    start, end, done = F[y + START], F[y + END], F[y + DONE]
-                    fold(I, F, D, E, x, other, side, kind, lane, start, end, done, I[y + SEQ])
-                    count_edges(I, x, side, -1)
+                y = edge >> EDGE_BITS
+                if first <= y < last:
+                    kind, side = edge & KIND_MASK, (edge >> KIND_BITS) & SIDE_MASK
+                    if waits_for(I, x, side):
+                        time = time_of(F, lane_at(D, g, lane), y, kind)
+                        fold(I, F, D, E, x, I[x + OP_AT], side, kind, lane, time, I[y + NAME] >> LANE_BITS)
                 else:
                     I[base + left] = edge
                     left += 1
+            I[x + EDGES] += left - edges(I, x)
 
 
 @inline
-def depend(I, F, D, E, g, x, lane, stops, kind, e):
+def depend(I, F, D, E, x, lane, op, kind, e):
     """Step `x` on `lane` depends on what entry `e` names: fold what is known, keep the rest as an edge."""
     ref = I[e + REF]
-    of = -2 - ref if ref < 0 else ref & LANE_MASK
+    of = ref & LANE_MASK
     if (of == lane) != (kind == EARLIER):
         return  # one unit works in order
-    side = WAITING
+    side = WAITING if (D[op + NEAR] >> of) & 1 else BLOCKING
     if kind == EARLIER or kind == STREAM_END:
         side = ENDING
-    elif stops or D[D[LANE_CORE] + of] != D[D[LANE_CORE] + lane]:
-        side = BLOCKING
-    y = e + REF_START - START
-    if ref >= 0:
-        a = lane_at(D, g, of)
-        n = ref >> LANE_BITS
-        if n >= I[a + (L_STARTED if kind == STREAM else L_FINISHED)]:
-            add_edge(I, x, side, kind, ref)
-            return
-        y = step_at(I, D, a, n)
-    fold(I, F, D, E, x, lane, side, kind, of, F[y + START], F[y + END], F[y + DONE], I[e + REF_SEQ])
+    y = ref >> LANE_BITS
+    if y == OLD:
+        y = e + REF_START - START
+    elif not known(I, y, kind):
+        add_edge(I, D, x, side, kind, of, y)
+        return
+    fold(I, F, D, E, x, op, side, kind, of, time_of(F, 0, y, kind), I[e + REF_SEQ])
 
 
 @inline
-def read(I, F, D, E, g, x, lane, stops, kind, v, e):
+def read(I, F, D, E, x, lane, op, kind, v):
     """Depend on the writers of the version at place `v`; a lane that did so before need not again."""
     if (I[v + SEEN] >> lane) & 1:
         return
     if kind == USE_READ:
-        for j in range(I[v + WRITTEN]):
-            depend(I, F, D, E, g, x, lane, stops, READ, e + j * ENTRY_SIZE)
         I[v + SEEN] |= 1 << lane
-        return
     for j in range(I[v + WRITTEN]):
-        depend(I, F, D, E, g, x, lane, stops, STREAM, e + j * ENTRY_SIZE)
-        if not stops:
-            depend(I, F, D, E, g, x, lane, stops, STREAM_END, e + j * ENTRY_SIZE)
+        e = v + PLACE_SIZE + j * ENTRY_SIZE
+        if kind == USE_READ:
+            depend(I, F, D, E, x, lane, op, READ, e)
+        else:
+            depend(I, F, D, E, x, lane, op, STREAM, e)
+            if D[op + NEAR]:
+                depend(I, F, D, E, x, lane, op, STREAM_END, e)
 
 
 @inline
-def keep(I, D, b, v, of, kind):
+def keep(I, D, u, v, of, kind):
     """What the first writer of a version waited for, others of it wait for too."""
-    if D[b + GUARDS] == 0:
+    if D[u + USE_GUARDS_AT] == 0:
         return
-    place = v + PLACE_SIZE + (D[b + WRITERS] + D[b + READERS] + I[v + GUARDED]) * ENTRY_SIZE
+    place = v + D[u + USE_GUARDS_AT] + I[v + GUARDED] * ENTRY_SIZE
     for j in range(ENTRY_SIZE):
         I[place + j] = I[of + j]
     I[place + REF_KIND] = kind
@@ -207,34 +219,34 @@ def keep(I, D, b, v, of, kind):
 
 
 @inline
-def write(I, F, D, E, g, x, lane, stops, kind, b, v, e):
+def write(I, F, D, E, x, lane, op, kind, u, v):
     """Depend on the readers of the version that is written over, and on its writers if there are none, or if
     the version stays."""
     I[v + GUARDED] = 0
     unread = True
-    for j in range(D[b + READERS]):
-        r = e + (D[b + WRITERS] + j) * ENTRY_SIZE
+    r = v + D[u + USE_READERS_AT]
+    for _ in range(D[u + USE_READERS]):
         if I[r + REF] != NONE:
             unread = False
-            keep(I, D, b, v, r, REUSE)
-            depend(I, F, D, E, g, x, lane, stops, REUSE, r)
+            keep(I, D, u, v, r, REUSE)
+            depend(I, F, D, E, x, lane, op, REUSE, r)
             I[r + REF] = NONE
+        r += ENTRY_SIZE
     if unread or kind == USE_INTO:
         for j in range(I[v + WRITTEN]):
-            r = e + j * ENTRY_SIZE
-            keep(I, D, b, v, r, READ)
-            depend(I, F, D, E, g, x, lane, stops, READ, r)
+            r = v + PLACE_SIZE + j * ENTRY_SIZE
+            keep(I, D, u, v, r, READ)
+            depend(I, F, D, E, x, lane, op, READ, r)
             if kind == USE_INTO:
-                depend(I, F, D, E, g, x, lane, stops, EARLIER, r)
+                depend(I, F, D, E, x, lane, op, EARLIER, r)
 
 
 @inline
-def join(I, F, D, E, g, x, lane, stops, b, e, v):
+def join(I, F, D, E, x, lane, op, u, v):
     """A further writer of a version waits for what the first one waited for."""
-    guard = e + (D[b + WRITERS] + D[b + READERS]) * ENTRY_SIZE
     for j in range(I[v + GUARDED]):
-        r = guard + j * ENTRY_SIZE
-        depend(I, F, D, E, g, x, lane, stops, I[r + REF_KIND], r)
+        r = v + D[u + USE_GUARDS_AT] + j * ENTRY_SIZE
+        depend(I, F, D, E, x, lane, op, I[r + REF_KIND], r)
 
 
 @inline
@@ -250,41 +262,40 @@ def slot(I, D, g, u):
 
 
 @inline
-def use(I, F, D, E, g, u, x, lane, n, stops):
-    """Record use `u` of a buffer by step `n` of `lane`, and depend on those before it."""
+def use(I, F, D, E, g, u, x, lane, op, seq):
+    """Record use `u` of a buffer by step `x` of `lane`, and depend on those before it."""
     kind = D[u + USE_KIND]
     v = D[VERSION] + g * D[VERSION_WORDS] + D[u + USE_FIRST]
     if D[u + USE_SLOTS] > 1:
         v += slot(I, D, g, u) * D[u + USE_STRIDE]
     e = v + D[u + USE_ENTRY]
     if kind <= USE_STREAM:
-        read(I, F, D, E, g, x, lane, stops, kind, v, v + PLACE_SIZE)
+        read(I, F, D, E, x, lane, op, kind, v)
     else:
-        b = D[BUFFER] + D[u + USE_BUFFER] * BUFFER_SIZE
         if kind == USE_JOIN:
-            join(I, F, D, E, g, x, lane, stops, b, e, v)
+            join(I, F, D, E, x, lane, op, u, v)
             e += I[v + WRITTEN] * ENTRY_SIZE
             I[v + WRITTEN] += 1
         else:
-            write(I, F, D, E, g, x, lane, stops, kind, b, v, e)
+            write(I, F, D, E, x, lane, op, kind, u, v)
             I[v + WRITTEN] = 1
         I[v + SEEN] = 0
-    I[e + REF] = (n << LANE_BITS) | lane
-    I[e + REF_SEQ] = I[D[GROUP] + g * GROUP_SIZE + SEQ_NEXT]
+    I[e + REF] = (x << LANE_BITS) | lane
+    I[e + REF_SEQ] = seq
 
 
 @inline
-def drain(I, F, D, E, g, of, x, lane):
+def drain(I, F, D, E, g, of, x, op):
     """A barrier waits until `of` has done all it was given."""
     a = lane_at(D, g, of)
     m = I[a + L_WALKED] - 1
     if m < 0:
         return
-    if m < I[a + L_FINISHED]:
-        y = step_at(I, D, a, m)
-        fold(I, F, D, E, x, lane, BLOCKING, DRAIN, of, F[a + L_DRAINED], 0.0, 0.0, I[y + SEQ])
+    y = step_at(I, D, a, m)
+    if known(I, y, DRAIN):
+        fold(I, F, D, E, x, op, BLOCKING, DRAIN, of, F[a + L_DRAINED], I[y + NAME] >> LANE_BITS)
     else:
-        add_edge(I, x, BLOCKING, DRAIN, (m << LANE_BITS) | of)
+        add_edge(I, D, x, BLOCKING, DRAIN, of, y)
 
 
 @inline
@@ -293,37 +304,37 @@ def walk(I, F, D, E, g):
     pc = find(I, D, g)
     if pc == D[CODE_END]:
         return END_OF_CODE
-    op = D[INSTANCE] + D[D[CODE] + pc * CODE_SIZE + ARG] * INSTANCE_SIZE
+    op = D[D[CODE] + pc * CODE_SIZE + ARG]
     lane = D[op + OP_LANE]
-    core = D[CORE] + (g * D[CORES] + D[op + OP_CORE]) * CORE_SIZE
+    core = core_at(D, g, D[op + OP_CORE])
     a = lane_at(D, g, lane)
     n = I[a + L_WALKED]
     half, pending = D[RING] // 2, 4 * D[RING]
     if I[core + C_TAIL] - I[core + C_HEAD] == pending:
         return FULL
-    if n & (half - 1) == 0 and n >= D[RING]:
-        below = n - half  # whose places come next
-        if min(I[a + L_FINISHED], I[a + L_ISSUED] - D[DEPTH]) < below:
-            return FULL
-        retire_entries(I, F, D, g, lane, below)
-        retire_edges(I, F, D, E, g, lane, below)
-    group = D[GROUP] + g * GROUP_SIZE
     x = step_at(I, D, a, n)
+    if n & (half - 1) == 0 and n >= D[RING]:
+        if min(I[a + L_FINISHED], I[a + L_ISSUED] - D[DEPTH]) < n - half:
+            return FULL
+        last = x + half * D[STEP_WORDS]  # these places come next
+        retire_entries(I, F, D, g, lane, x, last)
+        retire_edges(I, F, D, E, g, lane, x, last)
+    group = D[GROUP] + g * GROUP_SIZE
+    seq = I[group + SEQ_NEXT]
     F[x + READY] = F[x + TAIL] = F[x + KEPT] = F[x + ISSUED] = LOWEST
-    I[x + OP_OF] = D[D[CODE] + pc * CODE_SIZE + ARG]
-    I[x + SEQ] = I[group + SEQ_NEXT]
-    I[x + UNKNOWN] = 0
+    I[x + OP_AT] = op
+    I[x + NAME] = (seq << LANE_BITS) | lane
+    I[x + STAGE] = PENDING
+    I[x + EDGES] = 0
     I[x + WHY] = I[x + ISSUE_WHY] = why(NO_BOUND, NONE)
-    stops = D[op + ROLE] != 0
     I[a + L_WALKED] = n + 1
-    for u in range(D[op + USE_AT], D[op + USE_END]):
-        use(I, F, D, E, g, D[USE] + u * USE_SIZE, x, lane, n, stops)
+    for u in range(D[op + USE_AT], D[op + USE_END], USE_SIZE):
+        use(I, F, D, E, g, u, x, lane, op, seq)
     for d in range(D[op + DRAIN_AT], D[op + DRAIN_END]):
-        drain(I, F, D, E, g, D[D[DRAINS] + d], x, lane)
-    order = D[ORDER] + (g * D[CORES] + D[op + OP_CORE]) * pending
-    I[order + (I[core + C_TAIL] & (pending - 1))] = lane
+        drain(I, F, D, E, g, D[D[DRAINS] + d], x, op)
+    I[I[core + C_ORDER] + (I[core + C_TAIL] & (pending - 1))] = lane
     I[core + C_TAIL] += 1
-    I[group + SEQ_NEXT] += 1
+    I[group + SEQ_NEXT] = seq + 1
     I[WALKED] += 1
     I[group + PC] = pc + 1
     return D[op + OP_CORE]

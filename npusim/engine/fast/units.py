@@ -7,12 +7,13 @@ from npusim.engine.fast.layout import *
 from npusim.engine.fast.steps import (
     FULL,
     bound_of,
-    count_edges,
+    cause_of,
+    core_at,
     edges,
-    edges_of,
-    fold,
+    known,
     lane_at,
     step_at,
+    waits_for,
     walk,
     why,
 )  # fmt: skip
@@ -22,14 +23,15 @@ BLOCKED, CLOSED, GOES_ON, NO_ROOM, PASSING = -1, -2, -3, -4, -5
 
 
 @inline
-def record(I, F, E, rows, times, low, high, g, x):
+def record(I, F, D, E, rows, times, low, high, g, x):
     """Write down a finished step if its number is asked for: in [low, high) of its group."""
-    if low[g] <= I[x + SEQ] < high[g]:
+    seq = I[x + NAME] >> LANE_BITS
+    if low[g] <= seq < high[g]:
         r = I[ROWS] * ROW_SIZE
         I[ROWS] += 1
         rows[r + R_GROUP] = g
-        rows[r + R_SEQ] = I[x + SEQ]
-        rows[r + R_INSTANCE] = I[x + OP_OF]
+        rows[r + R_SEQ] = seq
+        rows[r + R_INSTANCE] = D[I[x + OP_AT] + OP_NUMBER]
         times[r + R_START] = F[x + START]
         times[r + R_END] = F[x + END]
         times[r + R_DONE] = F[x + DONE]
@@ -41,30 +43,50 @@ def record(I, F, E, rows, times, low, high, g, x):
 
 
 @inline
-def resolved(I, F, D, E, g, x, lane, side, agent):
-    """Fold the edges of a kind whose producers are known by now; wait for the lane of the first that is
-    not."""
-    base, many, left, known = x + FIRST_EDGE, edges(I, x), 0, True
-    for j in range(many):
-        edge = I[base + j]
-        if known and (edge >> KIND_BITS) & SIDE_MASK == side:
-            kind = edge & KIND_MASK
-            of = (edge >> EDGE_BITS) & LANE_MASK
-            m = edge >> (EDGE_BITS + LANE_BITS)
-            a = lane_at(D, g, of)
-            if m < I[a + (L_STARTED if kind == STREAM else L_FINISHED)]:
-                y = step_at(I, D, a, m)
-                start = F[a + L_DRAINED] if kind == DRAIN else F[y + START]
-                fold(I, F, D, E, x, lane, side, kind, of, start, F[y + END], F[y + DONE], I[y + SEQ])
-                continue
-            I[a + L_WAITERS] |= 1 << agent
-            if left == j:
-                return False
-            known = False
-        I[base + left] = edge
-        left += 1
-    count_edges(I, x, side, left - many)
-    return known
+def resolved(I, F, D, E, g, x, op, side, agent):
+    """Whether all producers that step `x` waits for before its issue or its start are known by now: then it
+    has the latest of their times. Else `agent` waits for the lane of the last that is not: once that is
+    known, the others mostly are."""
+    field, word = (ISSUED, ISSUE_WHY) if side == BLOCKING else (READY, WHY)
+    latest, reason = LOWEST, why(NO_BOUND, NONE)
+    flags = D[op + FLAGS_AT]
+    for j in range(x + FIRST_EDGE + edges(I, x) - 1, x + FIRST_EDGE - 1, -1):
+        edge = I[j]
+        if (edge >> KIND_BITS) & SIDE_MASK != side:
+            continue
+        kind, y = edge & KIND_MASK, edge >> EDGE_BITS
+        of = I[y + NAME] & LANE_MASK
+        if not known(I, y, kind):
+            I[lane_at(D, g, of) + L_WAITERS] |= 1 << agent
+            return False
+        if side == BLOCKING and kind == DRAIN:
+            time = F[lane_at(D, g, of) + L_DRAINED]
+        else:
+            time = F[y + kind] + E[flags + ((edge >> (KIND_BITS + SIDE_BITS)) & FLAG_MASK)]
+        if time >= latest:  # of equal ones the first
+            latest, reason = time, why(cause_of(D, kind, of), I[y + NAME] >> LANE_BITS)
+    if latest > F[x + field]:
+        F[x + field], I[x + word] = latest, reason
+    I[x + EDGES] &= ~(1 << (COUNT_BITS + side))
+    return True
+
+
+@inline
+def ends(I, F, D, g, x, agent):
+    """The same for what holds up the end of step `x`."""
+    for j in range(x + FIRST_EDGE, x + FIRST_EDGE + edges(I, x)):
+        if (I[j] >> KIND_BITS) & SIDE_MASK != ENDING:
+            continue
+        kind, y = I[j] & KIND_MASK, I[j] >> EDGE_BITS
+        if not known(I, y, kind):
+            I[lane_at(D, g, I[y + NAME] & LANE_MASK) + L_WAITERS] |= 1 << agent
+            return False
+        if kind == STREAM_END:
+            F[x + TAIL] = max(F[x + TAIL], F[y + END])
+        else:
+            F[x + KEPT] = max(F[x + KEPT], F[y + DONE])
+    I[x + EDGES] &= ~(1 << (COUNT_BITS + ENDING))
+    return True
 
 
 @inline
@@ -75,9 +97,9 @@ def wake(I, D, g, a):
 
 
 @inline
-def tally(I, F, D, g, x):
+def tally(I, F, D, g, x, op):
     """Count a finished step."""
-    y = D[TALLY] + (g * D[INSTANCES] + I[x + OP_OF]) * TALLY_SIZE
+    y = D[TALLY] + (g * D[INSTANCES] + D[op + OP_NUMBER]) * TALLY_SIZE
     I[y + T_COUNT] += 1
     F[y + T_OCCUPIED] += F[x + END] - F[x + START]
 
@@ -93,26 +115,26 @@ def wait(F, base, since, until, blocked, code):
 
 
 @inline
-def scalar_time(I, F, core, waits, start, done):
+def scalar_time(I, F, core, start, done):
     """Account for a scalar unit's time up to `done`: a gap before `start`, then work."""
     since = F[core + C_REACHED]
     if start > since:
-        wait(F, waits, since, start, F[core + C_BLOCK], I[core + C_BLOCK_CODE])
+        wait(F, I[core + C_WAITS], since, start, F[core + C_BLOCK], I[core + C_BLOCK_CODE])
     F[core + C_BUSY] += max(0.0, done - max(start, since))
     F[core + C_OCCUPIED] += done - start
     F[core + C_REACHED] = max(since, done)
 
 
 @inline
-def unit_time(I, F, a, x, waits):
+def unit_time(I, F, a, x):
     """Account for a unit's time up to the end of a step: a gap before its start, by its cause, then work."""
     since, start, done = F[a + L_REACHED], F[x + START], F[x + DONE]
     if start > since:
         bound = bound_of(I[x + WHY])
         if bound >= BY_LANE:
-            F[waits + bound] += start - since
+            F[I[a + L_WAITS] + bound] += start - since
         else:
-            wait(F, waits, since, start, F[x + BLOCK], I[x + BLOCK_CODE])
+            wait(F, I[a + L_WAITS], since, start, F[x + BLOCK], I[x + BLOCK_CODE])
         since = F[a + L_REACHED] = start
     if done > since:
         F[a + L_BUSY] += done - since
@@ -122,7 +144,7 @@ def unit_time(I, F, a, x, waits):
 @inline
 def issue(I, F, D, E, rows, times, low, high, g, number):
     """Issue the next step of a core: the lane that may run it, or what else became of it."""
-    core = D[CORE] + (g * D[CORES] + number) * CORE_SIZE
+    core = core_at(D, g, number)
     agent, pending = D[LANES] + number, 4 * D[RING]
     if I[core + C_HOLDING]:
         if I[core + C_HOLDING] == 1:
@@ -141,13 +163,13 @@ def issue(I, F, D, E, rows, times, low, high, g, number):
             return NO_ROOM
         if I[PASSED]:
             return PASSING
-    lane = I[D[ORDER] + (g * D[CORES] + number) * pending + (I[core + C_HEAD] & (pending - 1))]
+    lane = I[I[core + C_ORDER] + (I[core + C_HEAD] & (pending - 1))]
     a = lane_at(D, g, lane)
     n = I[a + L_ISSUED]
     x = step_at(I, D, a, n)
-    if edges_of(I, x, BLOCKING) and not resolved(I, F, D, E, g, x, lane, BLOCKING, agent):
+    op = I[x + OP_AT]
+    if waits_for(I, x, BLOCKING) and not resolved(I, F, D, E, g, x, op, BLOCKING, agent):
         return BLOCKED
-    op = D[INSTANCE] + I[x + OP_OF] * INSTANCE_SIZE
     unit = D[op + ROLE] == 0
     now, reason = F[core + C_NOW], why(NO_BOUND, NONE)
     if F[x + ISSUED] > now:
@@ -158,7 +180,7 @@ def issue(I, F, D, E, rows, times, low, high, g, number):
             return BLOCKED
         y = step_at(I, D, a, n - D[DEPTH])
         if F[y + START] > now:
-            now, reason = F[y + START], why(BY_QUEUE, I[y + SEQ])
+            now, reason = F[y + START], why(BY_QUEUE, I[y + NAME] >> LANE_BITS)
     F[x + ISSUED] = now + E[ISSUE]
     I[x + ISSUE_WHY] = reason
     if reason != why(NO_BOUND, NONE):
@@ -168,7 +190,7 @@ def issue(I, F, D, E, rows, times, low, high, g, number):
     I[core + C_HEAD] += 1
     after = now + (E[op + PACE] if unit else E[op + OCCUPANCY])
     F[core + C_NOW] = after
-    scalar_time(I, F, core, D[CORE_WAITS] + (g * D[CORES] + number) * D[CODES], now, after)
+    scalar_time(I, F, core, now, after)
     if unit:
         F[x + BLOCK] = F[core + C_BLOCK]
         I[x + BLOCK_CODE] = I[core + C_BLOCK_CODE]
@@ -179,8 +201,9 @@ def issue(I, F, D, E, rows, times, low, high, g, number):
     F[x + END] = F[x + DONE] = after
     F[a + L_DRAINED] = max(F[a + L_DRAINED], after)
     I[a + L_STARTED] = I[a + L_FINISHED] = n + 1
-    tally(I, F, D, g, x)
-    record(I, F, E, rows, times, low, high, g, x)
+    I[x + STAGE] = OVER
+    tally(I, F, D, g, x, op)
+    record(I, F, D, E, rows, times, low, high, g, x)
     wake(I, D, g, a)
     return GOES_ON
 
@@ -195,12 +218,13 @@ def begin(I, F, D, g, a, x):
         start, reason = F[x + READY], I[x + WHY]
     I[x + WHY] = reason
     F[x + START] = start
+    I[x + STAGE] = STARTED
     I[a + L_STARTED] += 1
     wake(I, D, g, a)
 
 
 @inline
-def finish(I, F, D, E, rows, times, low, high, g, lane, a, x, op):
+def finish(I, F, D, E, rows, times, low, high, g, a, x, op):
     """All times of the step at the head of a lane are known."""
     end = F[x + END]
     done = max(end, end + E[op + LATENCY], F[x + KEPT])
@@ -209,11 +233,12 @@ def finish(I, F, D, E, rows, times, low, high, g, lane, a, x, op):
     F[a + L_DRAINED] = max(F[a + L_DRAINED], done)
     I[a + L_FINISHED] += 1
     I[a + L_FLIGHT] = IDLE
-    tally(I, F, D, g, x)
-    unit_time(I, F, a, x, D[WAITS] + (g * D[LANES] + lane) * D[CODES])
-    record(I, F, E, rows, times, low, high, g, x)
+    I[x + STAGE] = OVER
+    tally(I, F, D, g, x, op)
+    unit_time(I, F, a, x)
+    record(I, F, D, E, rows, times, low, high, g, x)
     if D[op + HOLDS]:
-        core = D[CORE] + (g * D[CORES] + D[op + OP_CORE]) * CORE_SIZE
+        core = core_at(D, g, D[op + OP_CORE])
         F[core + C_HELD] = done
         I[core + C_HOLDING] = 2
         I[D[GROUP] + g * GROUP_SIZE + AGENTS] |= 1 << (D[LANES] + D[op + OP_CORE])

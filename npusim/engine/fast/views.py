@@ -55,7 +55,7 @@ class Views:
         found = np.repeat(self.group(at.SEQ_NEXT), lanes)
         first = self.lane(at.L_FINISHED)
         own = np.flatnonzero(first < self.lane(at.L_WALKED))
-        found[own] = self.steps()[own, first[own] % self.size(at.RING), at.SEQ]
+        found[own] = self.steps()[own, first[own] % self.size(at.RING), at.NAME] >> at.LANE_BITS
         return found.reshape(-1, lanes)
 
     def cores(self) -> Ints:
@@ -76,10 +76,16 @@ class Views:
         )
         return self.table(at.STEP, lanes * ring, size).reshape(lanes, ring, size)
 
-    def place_rings(self) -> None:
-        """Tell each lane where its ring of steps starts."""
-        rings = self.lane(at.L_RING)
-        rings[:] = self.size(at.STEP) + self.size(at.RING) * self.size(at.STEP_WORDS) * np.arange(len(rings))
+    def place_links(self) -> None:
+        """Tell each lane and core where what belongs to it starts in other tables."""
+        ring, codes = self.size(at.RING), self.size(at.CODES)
+        for links, table, each in (
+            (self.lane(at.L_RING), at.STEP, ring * self.size(at.STEP_WORDS)),
+            (self.lane(at.L_WAITS), at.WAITS, codes),
+            (self.core(at.C_ORDER), at.ORDER, 4 * ring),
+            (self.core(at.C_WAITS), at.CORE_WAITS, codes),
+        ):
+            links[:] = self.size(table) + each * np.arange(len(links))
 
     def order(self) -> Ints:
         """[group x core, place]"""
@@ -132,7 +138,7 @@ class Views:
         for name in tables:
             a, b = old.size(name), old.size(name + 1)
             self.state[self.size(name) : self.size(name) + b - a] = old.state[a:b]
-        self.place_rings()
+        self.place_links()
         narrow, wide = old.size(at.RING), self.size(at.RING)
         for lane, walked in enumerate(self.lane(at.L_WALKED)):
             n = np.arange(max(0, int(walked) - narrow), int(walked))
@@ -140,3 +146,28 @@ class Views:
         for core, (head, tail) in enumerate(zip(self.core(at.C_HEAD), self.core(at.C_TAIL), strict=True)):
             n = np.arange(int(head), int(tail))
             self.order()[core, n % (4 * wide)] = old.order()[core, n % (4 * narrow)]
+        self._move_names(old)
+
+    def _move_names(self, old: Views) -> None:
+        """Steps have other places than in `old`: versions and edges that name them follow."""
+        lanes, words, first = self.size(at.LANES), self.size(at.STEP_WORDS), old.size(at.STEP)
+        narrow, wide = old.size(at.RING), self.size(at.RING)
+        walked = self.lane(at.L_WALKED)
+
+        def moved(y: Ints) -> Ints:
+            lane, place = np.divmod((y - first) // words, narrow)
+            last = walked[lane] - 1
+            n = last - (last - place) % narrow
+            return np.asarray(self.size(at.STEP) + (lane * wide + n % wide) * words)
+
+        refs = self.versions()[:, self.entry_places() + at.REF]
+        named = (refs >> at.LANE_BITS) > at.OLD
+        refs[named] = moved(refs[named] >> at.LANE_BITS) << at.LANE_BITS | refs[named] & at.LANE_MASK
+        self.versions()[:, self.entry_places() + at.REF] = refs
+        own = (1 << at.EDGE_BITS) - 1
+        for lane in range(self.size(at.GROUPS) * lanes):
+            for n in range(int(self.lane(at.L_FINISHED)[lane]), int(walked[lane])):
+                step = self.steps()[lane, n % wide]
+                many = int(step[at.EDGES]) & at.COUNT_MASK
+                edges = step[at.FIRST_EDGE : at.FIRST_EDGE + many]
+                edges[:] = moved(edges >> at.EDGE_BITS) << at.EDGE_BITS | edges & own
