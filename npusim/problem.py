@@ -134,8 +134,8 @@ class Problem(Settings):
     initial_state: bool = Field(False, description="begin each sequence with a given state instead of zeros")
     decay: Decay = Field(
         "head",
-        description="what has a gate of its own: head (Gated DeltaNet), channel, of the keys (Kimi Delta "
-        "Attention), or none (DeltaNet)",
+        description="gdn kernels: what has a gate of its own: a head (Gated DeltaNet), a channel of the "
+        "keys (Kimi Delta Attention), or none (DeltaNet)",
     )
     rotary: PositiveInt | None = Field(
         None, le=10**6, description="rotated part of each head [default: a quarter of head-dim]"
@@ -277,7 +277,7 @@ class Options(Settings):
         None, description="leave out products and copies of 16x16 fractals that are zero"
     )
     qk_norm: bool | None = Field(
-        None, description="gdn-fused: L2-normalise queries and keys inside [default: yes]"
+        None, description="gdn-fused, gdn-recurrent: L2-normalise queries and keys inside [default: yes]"
     )
     causal: bool | None = Field(
         None, description="attention: a token sees no later one, or all of its sequence [default: yes]"
