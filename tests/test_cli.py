@@ -490,7 +490,7 @@ def test_json_lists_the_sizes_that_count(cli, saved, command):
     def sizes(*given):
         return set(data(cli(command, "tri-inverse", "--profile", "toy", *given, "--json"))["problem"])
 
-    always = {"chunk", "head_dim", "dtype"}
+    always = {"chunk", "head_dim", "dtype", "decay"}
     small = ("--chunk", 16, "--no-timing", "--samples", 1)
     assert sizes(*small, "--matrices", 4) == always | {"matrices"}
     heads = always | {"heads", "key_heads"}
