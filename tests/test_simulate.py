@@ -252,7 +252,7 @@ def test_repeated_work_is_what_its_copies_would_be(parts, copies, bounds):
 
 
 def test_units_where_memory_is_saturated_are_as_busy_as_if_nothing_had_been_skipped():
-    machine = override(load_machine("ascend-910b2"), {"memory.hbm_gb_per_s": 60})
+    machine = override(load_machine("ascend-910b2"), {"memory.hbm_gb_per_s": 50})
     problem = Problem(chunk=64, matrices=8192)
     program = lower(
         REGISTRY["tri-inverse"].build(problem, Options(algorithm="mxr"), Target.of(machine)), machine
