@@ -141,8 +141,9 @@ def _gates(at: _At, d: Delta) -> Iterator[Call]:
     yield Call("gates", "gdn-gates", sizes, values=values)
 
 
-LENGTHS = (1024, 2048, 3072, 4096)
-"""tokens at which attention over more of them is timed: its work is of degree 2 in their number"""
+SHORT, MANY = 1024, 16
+"""attention over more tokens is timed over so many, twice and three times as many: its work is of degree 2 in
+them. With fewer sequences and heads than MANY, over longer ones, as tiles of all cores have to balance"""
 PREPARED = {"q_given": "q, k, v", "k_given": "q, k, v"}
 STAGES = (
     ("L", "gdn-kkt"),
@@ -221,8 +222,9 @@ def _attention(at: _At, a: Attention) -> Iterator[Call]:
         yield Call("rotary", "rotary", Problem(rotary=a.rotary, **sizes), values=values)
     values = dict.fromkeys(("q", "k", "v"), "q, k, v") | {"o": "o"}
     whole = Problem(value_dim=a.value_dim, context=one.context, **sizes)
-    long = LENGTHS if one.seq_len > LENGTHS[-1] else ()
-    yield Call("attention", "attention", whole, values=values, lengths=long)
+    short = SHORT * -(-MANY // (a.heads * one.batch))
+    lengths = (short, 2 * short, 3 * short) if one.seq_len > 3 * short else ()
+    yield Call("attention", "attention", whole, values=values, lengths=lengths)
     if a.gated:
         values = {"x": "q, k, v", "y": "o", "z": "o"}
         yield at.rows("output gate", "activation", "sigmoid-mul", a.heads * a.value_dim, values)

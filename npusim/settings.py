@@ -144,8 +144,8 @@ class LayerSettings(Settings):
 
     batch: PositiveInt = Field(1, le=10**6, description="sequences")
     seq_len: PositiveInt = Field(8192, le=MOST, description="tokens per sequence")
-    context: NonNegativeInt = Field(
-        0, le=MOST, description="tokens of each sequence that are known already [with --decode: 8192]"
+    context: NonNegativeInt | None = Field(
+        None, le=MOST, description="tokens before these in each sequence [default: 0, with --decode 8192]"
     )
     decode: bool = Field(
         False, description="one more token of each sequence, the delta net by its recurrence"

@@ -13,7 +13,7 @@ from npusim.cli.fields import split, takes
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
 from npusim.cli.render import field, machine_line, percent, size, table, us
-from npusim.errors import InputError
+from npusim.errors import InputError, did_you_mean
 from npusim.problem import Options
 from npusim.settings import EngineSettings, LayerSettings, MachineSettings
 
@@ -57,6 +57,7 @@ def layer(
         typer.Option(
             help=plain("Inverses a,b or a:variant, side by side, the baseline first [default: mxr]."),
             metavar="NAMES",
+            show_default=False,
         ),
     ] = "mxr",
     as_json: Json = False,
@@ -72,6 +73,9 @@ def layer(
 
     asked, options, machines, engine = split(given, LayerSettings, Options, MachineSettings, EngineSettings)
     found, entry, chosen = find_model(model), REGISTRY["tri-inverse"], name_list("--inverse", inverse)
+    for name in chosen:
+        if name.partition(":")[0] not in entry.algorithms:
+            raise InputError(f"--inverse: no {name!r}; {did_you_mean(name, entry.algorithms)}")
     check_known(entry, chosen, options)
     if asked.decode and asked.execution == "fused":
         raise InputError("--execution fused: nothing is fused in decoding; use eager or graph")
@@ -99,7 +103,9 @@ def _pass(asked: LayerSettings, options: Options) -> Pass:
 
     if asked.decode and "seq_len" in asked.model_fields_set:
         raise InputError("--seq-len: one token is decoded; give --context, how many it follows")
-    context = asked.context or (DECODED if asked.decode else 0)
+    if asked.decode and "chunk" in asked.model_fields_set:
+        raise InputError("--chunk: decoding has no chunks; drop it, or --decode")
+    context = (DECODED if asked.decode else 0) if asked.context is None else asked.context
     return Pass(
         batch=asked.batch, seq_len=1 if asked.decode else asked.seq_len, context=context,
         chunk=asked.chunk, dtype=asked.dtype, inverse=options, decoding=asked.decode,
