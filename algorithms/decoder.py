@@ -141,9 +141,9 @@ def _gates(at: _At, d: Delta) -> Iterator[Call]:
     yield Call("gates", "gdn-gates", sizes, values=values)
 
 
-SHORT, MANY = 1024, 16
-"""attention over more tokens is timed over so many, twice and three times as many: its work is of degree 2 in
-them. With fewer sequences and heads than MANY, over longer ones, as tiles of all cores have to balance"""
+SHORT, MANY = 2048, 16
+"""attention over more tokens is timed over so many, and twice as many: its work is of degree 2 in them. With
+fewer sequences and heads than MANY, over longer ones, as tiles of all cores have to balance"""
 PREPARED = {"q_given": "q, k, v", "k_given": "q, k, v"}
 STAGES = (
     ("L", "gdn-kkt"),
@@ -223,7 +223,7 @@ def _attention(at: _At, a: Attention) -> Iterator[Call]:
     values = dict.fromkeys(("q", "k", "v"), "q, k, v") | {"o": "o"}
     whole = Problem(value_dim=a.value_dim, context=one.context, **sizes)
     short = SHORT * -(-MANY // (a.heads * one.batch))
-    lengths = (short, 2 * short, 3 * short) if one.seq_len > 3 * short else ()
+    lengths = (short, 2 * short) if one.seq_len > 2 * short else ()
     yield Call("attention", "attention", whole, values=values, lengths=lengths)
     if a.gated:
         values = {"x": "q, k, v", "y": "o", "z": "o"}

@@ -25,7 +25,7 @@ class Call:
     """whether it is the triangular inverse, whose share is asked for"""
     lengths: tuple[int, ...] = ()
     """sequence lengths at which it is timed instead, where no two of its tiles are alike so that all of it
-    would have to be simulated; its own time is that of the parabola through them"""
+    would have to be simulated; its own time is on the parabola through them"""
 
 
 @dataclass(frozen=True)

@@ -239,3 +239,9 @@ def event_us(machine: Machine, task_us: float) -> float:
 def task_overhead_us(machine: Machine, mixed: bool) -> float:
     """Task duration beyond core time; `mixed`: cube and vector cores take part."""
     return machine.launch.base_us.value + (machine.launch.mixed_us.value if mixed else 0.0)
+
+
+def launch_us(machine: Machine, mixed: bool) -> float:
+    """Until all cores of a kernel have begun, counted in its task duration."""
+    last = start_cycles(machine, machine.core.groups.value - 1)
+    return task_overhead_us(machine, mixed) + last / machine.cycles_per_us

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from npusim import cost
 from npusim.calls import Call, Layer, Stack
 from npusim.dtypes import dtype
 from npusim.errors import NpusimError
@@ -141,22 +142,22 @@ class Timer:
         return rows
 
     def _along(self, call: Call) -> Outline:
-        """From shorter sequences: time and bytes as polynomials of degree 2 of the length, of least relative
-        squares; the bound is that of the longest."""
+        """From shorter sequences: time and bytes on the parabola through them and the bare launch, which is
+        what no token at all would take; the bound is that of the longest."""
         outlines = []
         for length in call.lengths:
             shorter = replace(call, problem=call.problem.model_copy(update={"seq_len": length}), lengths=())
             outlines.append(self._outline(shorter, self._kernel(shorter), {}))
 
-        def at(values: list[float]) -> float:
-            weights = [1 / max(value, 1e-9) for value in values]
-            curve = np.polynomial.Polynomial.fit(call.lengths, values, 2, w=weights)
+        def at(values: list[float], none: float) -> float:
+            curve = np.polynomial.Polynomial.fit((0, *call.lengths), (none, *values), len(values))
             return float(curve(call.problem.seq_len))
 
+        launch = cost.launch_us(self.machine, mixed=True)
         return replace(
             outlines[-1],
-            task_us=at([one.task_us for one in outlines]),
-            bytes={name: at([one.bytes[name] for one in outlines]) for name in outlines[-1].bytes},
+            task_us=at([one.task_us for one in outlines], launch),
+            bytes={name: at([one.bytes[name] for one in outlines], 0.0) for name in outlines[-1].bytes},
         )
 
     def _held(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:

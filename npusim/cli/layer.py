@@ -175,7 +175,7 @@ def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None
     console.print(_parts(base, decode))
     for row in (row for layer in base.layers for row in layer.rows if row.call.lengths):
         lengths = ", ".join(map(str, row.call.lengths))
-        console.print(f"~ {row.call.label}: the parabola through {lengths} tokens", style="dim")
+        console.print(f"~ {row.call.label}: on the parabola through {lengths} tokens", style="dim")
     if len(times) > 1:
         console.print(_side_by_side(times))
 
@@ -219,13 +219,12 @@ def _parts(time: StackTime, decode: bool) -> Any:
 def _side_by_side(times: dict[str, StackTime]) -> Any:
     """What each inverse costs, and saves against the first."""
     first, *_ = times.values()
-    columns = ("inverse", "us", "speed-up", "share", "layer us", "saves", "model ms")
-    made = table("Inverses, in a delta layer and in the model", *columns, right=range(1, 7))
+    columns = ("inverse", "us", "speed-up", "layer us", "saves", "model ms")
+    made = table("Inverses, in a delta layer and in the model", *columns, right=range(1, 6))
     for name, time in times.items():
         layer, base = _delta(time), _delta(first)
         speedup = f"{base.inverse_us / layer.inverse_us:.2f}x" if layer.inverse_us else "-"
         made.add_row(
-            name, us(layer.inverse_us), speedup, percent(layer.inverse_share), us(layer.time_us),
-            percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.4g}",
+            name, us(layer.inverse_us), speedup, us(layer.time_us), percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.4g}",
         )  # fmt: skip
     return made
