@@ -225,6 +225,7 @@ def _side_by_side(times: dict[str, StackTime]) -> Any:
         layer, base = _delta(time), _delta(first)
         speedup = f"{base.inverse_us / layer.inverse_us:.2f}x" if layer.inverse_us else "-"
         made.add_row(
-            name, us(layer.inverse_us), speedup, us(layer.time_us), percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.4g}",
+            name, us(layer.inverse_us), speedup, us(layer.time_us),
+            percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.4g}",
         )  # fmt: skip
     return made
