@@ -148,7 +148,8 @@ def test_a_sample_of_a_large_result_is_compared_where_it_was_computed():
 def product(size: int, dtype: str, samples: int | None) -> tuple[Tensors, Kernel]:
     """The data of a product of little more than its result, in tiles of 128 x 256."""
     problem, machine = Problem(m=size, n=size, k=16, dtype=dtype), load_machine("ascend-910b2")
-    kernel = algorithms.REGISTRY["matmul"].build(problem, Options(), Machines.of(machine))
+    options = Options(tile_m=128, tile_n=256, swizzle=1)
+    kernel = algorithms.REGISTRY["matmul"].build(problem, options, Machines.of(machine))
     return Tensors(problem, None, {}, samples), kernel
 
 
@@ -228,7 +229,7 @@ SQUARE = np.ones((16, 16))
 FAULTS = {
     "an unknown array": ({"a": SQUARE, "b": SQUARE, "c": SQUARE}, (), ("array c", "no such input")),
     "a missing one": ({"a": SQUARE}, (), ("no array b",)),
-    "shapes that do not fit": ({"a": SQUARE, "b": np.ones((17, 16))}, (), ("array b", "(16, 16)")),
+    "shapes that do not fit": ({"a": SQUARE, "b": np.ones((17, 18))}, (), ("array b", "(16, 18)")),
     "three axes": ({"a": SQUARE[None], "b": SQUARE}, (), ("in.npz", "array a", "two axes", "[m, k]")),
     "one axis": ({"a": SQUARE[0], "b": SQUARE}, (), ("array a", "(16,)", "[m, k]")),
     "an empty array": ({"a": SQUARE[:0], "b": SQUARE}, (), ("in.npz", "shapes", "m: must be > 0")),
