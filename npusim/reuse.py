@@ -53,6 +53,7 @@ class Reuse:
         self.by_tensor: dict[str, list[Touch]] = {}
         for touch in self.touches.values():
             self.by_tensor.setdefault(touch.where, []).append(touch)
+        self.missed = cache(self._missed)
         self.repeats = cache(self._repeats)
         self.kept = cache(self._kept)
         self.footprint = cache(self._footprint)
@@ -61,7 +62,7 @@ class Reuse:
         # each access is compared with many
         self.box, self.dense, self.pattern = cache(Touch.box), cache(Touch.dense), cache(Touch.pattern)
 
-    def missed(self, op: Operation, repeated: frozenset[Loop] = frozenset()) -> float:
+    def _missed(self, op: Operation, repeated: frozenset[Loop] = frozenset()) -> float:
         """The share of the bytes of `op` that HBM serves, past the first trip of the loops `repeated`."""
         touch = self.touches[op]
         if isinstance(touch.end, View):  # a workspace of the core's own, written and read in each trip

@@ -194,7 +194,7 @@ def run_phase(
             again = why == MATCH
             run.compared, run.came_back = True, run.came_back or again
             memory.save(run.encoded, state)
-            before = run.encoded.packed(state, run.alone)
+            before = run.encoded.packed(state, run.alone) if again else None
             state[at.COMPARING] = 1
             if why == SNAPSHOT:
                 state[at.SNAP] = 2 * state[at.SAMPLES]
