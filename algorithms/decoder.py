@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from algorithms.masked_start import start_options
 from algorithms.models import Attention, Delta, Experts, FeedForward, Mixer, Model
 from npusim.builder import Call, Layer, Options, Problem, Stack
 
@@ -155,8 +156,8 @@ STAGES = (
 VALUES = {"v": "q, k, v", "O": "o", **PREPARED}
 """what the tensors of the stages hold, where that has another name"""
 TENSORS = (
-    "q", "k", "v", "g", "G", "beta", "G_heads", "beta_heads", "L", "P", "T", "U", "W", "V_new", "S_chunks",
-    "O", "q_given", "k_given",
+    "q", "k", "v", "g", "G", "beta", "G_heads", "beta_heads", "L", "P", "T0", "T", "U", "W", "V_new",
+    "S_chunks", "O", "q_given", "k_given",
 )  # fmt: skip
 
 
@@ -175,6 +176,7 @@ def _chunks(one: Pass, d: Delta) -> Iterable[Call]:
         return [Call("delta net", "gdn-fused", _sizes(one, d), one.inverse, values)]
     inverse = one.inverse.model_copy(update={"out_dtype": one.dtype})
     matrices = _sizes(one, d, "chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "decay")
+    scores = Options(**start_options(one.inverse))
     return [
         Call("q, k norm", "gdn-normalise", _sizes(one, d), values=values),
         Call("sum of g", "gdn-cumsum", _sizes(one, d), values=values),
@@ -182,7 +184,9 @@ def _chunks(one: Pass, d: Delta) -> Iterable[Call]:
         *(
             Call(label, kernel, matrices, inverse, values, inverse=True)
             if kernel == "tri-inverse"
-            else Call(label, kernel, _sizes(one, d), values=values)
+            else Call(
+                label, kernel, _sizes(one, d), scores if kernel == "gdn-kkt" else Options(), values=values
+            )
             for label, kernel in STAGES
         ),
     ]

@@ -18,6 +18,7 @@ from algorithms.gdn_prepare import normalise, transpose
 from algorithms.gdn_stage import check_sizes, structure_of
 from algorithms.gdn_state import ALGORITHM as state
 from algorithms.gdn_wy import ALGORITHM as wy
+from algorithms.masked_start import start_options
 from npusim.builder import Algorithm, Kernel, Options, Problem, Target, fuse
 
 
@@ -29,11 +30,12 @@ def _build(inverse: Algorithm, problem: Problem, options: Options, target: Targe
     plain = Options(variant=structure)
     inside = options.model_copy(update={"out_dtype": problem.dtype, "algorithm": inverse.name})
     matrix = inverse.build(problem, inside, target)
+    scores = plain.model_copy(update=start_options(options))
     stages = [
         normalise(problem, plain, target, structure, norm),
         *((cumsum.build(problem, plain, target),) if problem.decay != "none" else ()),
         transpose(problem, plain, target, structure),
-        kkt.build(problem, plain, target),
+        kkt.build(problem, scores, target),
         matrix,
         *(stage.build(problem, plain, target) for stage in (wy, state, output)),
     ]

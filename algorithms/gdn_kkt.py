@@ -1,7 +1,8 @@
 """gdn-kkt: L = tril((K K^T) exp(G_i + log beta_i - G_j), -1), per chunk and head.
 
 As huawei-csl/megagdn-pto, scaled_dot_kkt: all chunks of a sequence and head on one core group, two slots of
-workspace between the cores, so that the cube core runs ahead of the vector cores.
+workspace between the cores, so that the cube core runs ahead of the vector cores. With `--mask-on kkt` a
+second phase forms the masked start of masked-neumann, T0, of --order terms: algorithms/masked_start.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from algorithms.delta_scores import Scores as DeltaScores
 from algorithms.gdn_stage import Stage, algorithm
 from algorithms.kda_scores import Scores as KdaScores
-from npusim.builder import Index
+from algorithms.masked_start import asks_for_start, start_phase
+from npusim.builder import Index, Tensor
 
 
 class Kkt:
@@ -80,12 +82,32 @@ class Kkt:
         k.vector("exp", self.gate, self.gate, label="exp")
 
 
+def _with_start(stage: Stage, scores: Kkt | KdaScores | DeltaScores, L: Tensor) -> None:
+    """The scores, and T0 of the L among them where that is asked for."""
+    wanted = asks_for_start(stage.options)
+    scores.emit()
+    if wanted:
+        start_phase(stage, L)
+
+
+def _by_head(stage: Stage) -> None:
+    scores = Kkt(stage)
+    _with_start(stage, scores, scores.L)
+
+
+def _by_channel(stage: Stage) -> None:
+    scores = KdaScores(stage)
+    _with_start(stage, scores, scores.results["L"])
+
+
+def _without_gates(stage: Stage) -> None:
+    scores = DeltaScores(stage)
+    _with_start(stage, scores, scores.results["L"])
+
+
 ALGORITHM = algorithm(
     "gdn-kkt",
     "K K^T on the cube, gates and mask on the vector cores",
-    {
-        "head": lambda stage: Kkt(stage).emit(),
-        "channel": lambda stage: KdaScores(stage).emit(),
-        "none": lambda stage: DeltaScores(stage).emit(),
-    },
+    {"head": _by_head, "channel": _by_channel, "none": _without_gates},
+    parameters=frozenset({"mask_on", "order", "block"}),
 )

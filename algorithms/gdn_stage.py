@@ -63,6 +63,7 @@ class Stage:
         check_sizes(name, problem)
         n, dtype = problem.chunk, problem.dtype
         self.k = KernelBuilder(name, target, dtype, "gated-delta", variant)
+        self.options = options
         self.name, self.problem, self.dtype, self.n = name, problem, dtype, n
         self.published = variant == "published"
         self.working = "fp64" if dtype == "fp64" else "fp32"
@@ -116,6 +117,7 @@ class Stage:
             "beta_heads": (1, n, self.dtype, n),
             "L": (n, n, self.dtype, H * n),
             "T": (n, n, self.dtype, H * n),
+            "T0": (n, n, self.dtype, H * n),
             "U": (n, self.Dv, self.dtype, H * self.Dv),
             "W": (n, self.Dk, self.dtype, H * self.Dk),
             "V_new": (n, self.Dv, self.dtype, H * self.Dv),
@@ -247,8 +249,13 @@ def check_formats(name: str, problem: Problem) -> None:
         raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {problem.dtype}")
 
 
-def algorithm(name: str, meaning: str, emit: Mapping[Decay, Callable[[Stage], None]]) -> Algorithm:
-    """The one algorithm of stage `name`, whose phase `emit` writes, by what decays."""
+def algorithm(
+    name: str,
+    meaning: str,
+    emit: Mapping[Decay, Callable[[Stage], None]],
+    parameters: frozenset[str] = frozenset(),
+) -> Algorithm:
+    """The one algorithm of stage `name`, whose phases `emit` writes, by what decays."""
 
     def build(problem: Problem, options: Options, target: Target) -> Kernel:
         if problem.decay not in emit:
@@ -268,6 +275,7 @@ def algorithm(name: str, meaning: str, emit: Mapping[Decay, Callable[[Stage], No
         source="arXiv 2412.06464; huawei-csl/megagdn-pto",
         build=build,
         variants=VARIANTS,
+        parameters=parameters,
         on_ascend=lambda problem, _: structure_of(problem, True),
     )
     return made

@@ -16,16 +16,10 @@ start comes from (`--mask-on`): algorithms/masked_start.py; the merge: algorithm
 
 from __future__ import annotations
 
-from algorithms.masked_start import FromLoads, FromSeries
+from algorithms.masked_start import Block, FromLoads, FromSeries, Given, Square, Terms
 from algorithms.merge import Merge
 from algorithms.tri_inverse import Inverse, Products
-from npusim.builder import Access, Algorithm, Item, Kernel, Options, Problem, Target, Tile, Unsupported
-
-DEFAULTS = {16: (4, 4), 32: (4, 3), 64: (3, 8), 128: (8, 16), 256: (16, 16)}
-"""Block -> (N, S). The paper's for 32 and 64, which chunks above 64 are split into. N=3, S=8 fails on whole
-chunks of 128; where --block asks for these, the choice here is exact: N*S >= C."""
-SPLIT = 64
-"""blocks that larger chunks are split into, as in the paper"""
+from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile, Unsupported
 
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
@@ -42,10 +36,9 @@ class MaskedNeumann:
     def __init__(self, inverse: Inverse, target: Target) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
         options = inverse.options
-        self.size = self._block(options.block)
+        terms = Terms.of(self.n, options)
+        self.size, self.order, self.steps = terms.size, terms.order, terms.steps
         self.blocks = self.n // self.size
-        order, steps = next(pair for chunk, pair in DEFAULTS.items() if self.size <= chunk)
-        self.order, self.steps = options.order or order, options.steps or steps
         self.schedule = options.schedule or "doubling"
         if self.schedule == "doubling" and self.steps & (self.steps - 1):
             self.schedule = "horner"
@@ -53,22 +46,18 @@ class MaskedNeumann:
         self._settings(options)
         self.products = Products(inverse, target, self.size)
         self._tiles(target)
-        band = self.order + (options.mask_edge == "inclusive")
-        start = FromLoads if options.mask_on == "start" else FromSeries
-        self.masked = start(self.products, target, self.order, band, self.slots) if self.mask else None
+        self.masked = self._start(options, target) if self.mask else None
         if self.blocks > 1:
             self.merge = Merge(self.products, target)
 
-    def _block(self, block: int | None) -> int:
-        size = block or (self.n if self.n <= SPLIT else SPLIT)
-        halvings = self.n // size
-        if self.n % size or size % 16 or halvings & (halvings - 1):
-            if block is None:
-                return self.n  # 80, 96, ..: nothing that halves
-            raise Unsupported(
-                f"--block: {size} does not split a chunk of {self.n} into 2, 4 or 8 blocks of 16 or more"
-            )
-        return size
+    def _start(self, options: Options, target: Target) -> FromSeries | FromLoads | Given:
+        square = Square.of(self.inverse, self.size)
+        if options.mask_on == "kkt":
+            return Given(self.inverse)
+        if options.mask_on == "start":
+            return FromLoads(square, target, self.order, self.slots)
+        band = self.order + (options.mask_edge == "inclusive")
+        return FromSeries(square, self.order, band, self.slots)
 
     def _settings(self, options: Options) -> None:
         self.mask = options.mask is not False
@@ -76,15 +65,14 @@ class MaskedNeumann:
         for name, given in (("mask-on", options.mask_on), ("mask-edge", options.mask_edge)):
             if given and not self.mask:
                 raise Unsupported(f"--{name}: there is no mask with --no-mask; drop one of the two")
-        if where == "kkt":
+        if where == "kkt" and self.steps == 1:
             raise Unsupported(
-                "--mask-on: kkt is the epilogue of the stage that makes L, which tri-inverse is given; "
-                "use vector or start"
+                "--steps: without a correction T is T0, which --mask-on kkt is given; use 2 or more"
             )
-        if where == "start" and options.mask_edge == "inclusive":
+        if where != "vector" and options.mask_edge == "inclusive":
             raise Unsupported(
-                "--mask-edge: sub-diagonal N of the truncated series is not exact, and --mask-on start forms "
-                "exact ones; use --mask-on vector, or another --order"
+                f"--mask-edge: sub-diagonal N of the truncated series is not exact, and --mask-on {where} "
+                "forms exact ones; use --mask-on vector, or another --order"
             )
         self.k.settings.update(order=self.order, steps=self.steps, mask=self.mask)
         if self.mask:
@@ -108,7 +96,7 @@ class MaskedNeumann:
     def emit(self) -> None:
         with self.k.phase("inverse"):
             self.products.load()
-            if self.masked:
+            if isinstance(self.masked, FromSeries | FromLoads):
                 self.masked.constants()
             if self.blocks > 1:
                 self.merge.constants()
@@ -119,7 +107,7 @@ class MaskedNeumann:
         work = [(item, block) for item in items for block in range(self.blocks)]
         if isinstance(self.masked, FromLoads):
             for j, (item, block) in enumerate(work):
-                self.masked.form(j, self.source(item, block))
+                self.masked.form(j, self.block(block).of(self.inverse.L, item))
         for j, (item, block) in enumerate(work):
             self.start(j, item, block)
         for j, (item, block) in enumerate(work):
@@ -127,18 +115,20 @@ class MaskedNeumann:
             if self.blocks > 1 and block == self.blocks - 1:
                 self.merge.matrix(item)
 
-    def source(self, item: Item, block: int) -> Access:
-        """Diagonal block number `block` of L."""
-        at = block * self.size
-        return self.inverse.L.at(*item, row=at, rows=self.size, col=at, cols=self.size)
+    def block(self, number: int) -> Block:
+        return Block(number * self.size, self.size)
 
     def start(self, j: int, item: Item, block: int) -> None:
-        """A in L1, and T0: from the loads, or from the series. Without a correction that is the result."""
+        """A in L1, and T0: given, from the loads, or from the series. Without a correction that is the
+        result."""
         k, c = self.k, self.c
         if not isinstance(self.masked, FromLoads) or self.steps > 1:
-            k.load(self.M, self.source(item, block), label="load L")
+            k.load(self.M, self.block(block).of(self.inverse.L, item), label="load L")
             self.products.add(c, self.products.minus_I, self.M, "A = -I L", first=True)
             k.move(self.A[j], c, label="exit A")
+        if isinstance(self.masked, Given):
+            self.masked.load(self.T0[j], item, self.block(block))
+            return
         if not isinstance(self.masked, FromLoads):
             self.series(j)
         if isinstance(self.masked, FromSeries):
@@ -146,7 +136,7 @@ class MaskedNeumann:
         if self.steps == 1:
             self.result(item, block, self.masked.wide[j] if self.masked else c)
         elif self.masked:
-            self.masked.to_l1(j, self.T0[j])
+            k.move(self.T0[j], self.masked.finished(j), label="T0 to L1")
         else:
             k.move(self.T0[j], c, label="exit T0")
 
@@ -209,11 +199,9 @@ class MaskedNeumann:
 
     def result(self, item: Item, block: int, tile: Tile) -> None:
         """Store a diagonal block of T; where blocks are merged, keep it as an operand too."""
-        at, size = block * self.size, self.size
         if self.blocks > 1:
             self.merge.keep(block, tile)
-        into = self.inverse.T.at(*item, row=at, rows=size, col=at, cols=size)
-        self.k.store(into, tile, label="store T")
+        self.k.store(self.block(block).of(self.inverse.T, item), tile, label="store T")
 
 
 ALGORITHM = Algorithm(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.matrices import decayed_products, reference_inverse
+from npusim.matrices import banded_inverse, decayed_products, reference_inverse
 from npusim.problem import Decay
 
 Array = npt.NDArray[Any]
@@ -32,11 +32,13 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Chunks:
-    """How many chunks each sequence has, how many value heads share a key head, and what decays."""
+    """How many chunks each sequence has, how many value heads share a key head, and what decays; where a
+    kernel forms a masked start, its terms and the edge of its blocks."""
 
     counts: tuple[int, ...]
     group: int = 1
     decay: Decay = "head"
+    start: tuple[int, int] = (1, 1)
 
     def spans(self) -> list[range]:
         """The chunks of each sequence."""
@@ -86,6 +88,11 @@ def scores(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
 def inverse(arrays: Arrays, _: Chunks) -> dict[str, Array]:
     """T [chunks, heads, C, C]."""
     return {"T": reference_inverse(arrays["L"])}
+
+
+def masked_start(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
+    """T0 [chunks, heads, C, C]."""
+    return {"T0": banded_inverse(arrays["L"], *chunks.start)}
 
 
 def wy(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
@@ -141,6 +148,7 @@ def steps(decay: Decay) -> tuple[Step, ...]:
         Step(transpose, ("G", "beta") if decay == "head" else ("beta",)),
         Step(kkt, ("k", "beta_heads", *G)),
         Step(scores, ("q", "k", *G)),
+        Step(masked_start, ("L",)),
         Step(inverse, ("L",)),
         Step(wy, ("T", "k", "v", "beta_heads", *G)),
         Step(state, ("k", "U", "W", *G)),

@@ -185,6 +185,13 @@ def reference_inverse(L: Float64Array) -> Float64Array:
     return inverse.reshape(L.shape)
 
 
+def banded_inverse(L: Float64Array, order: int, block: int) -> Float64Array:
+    """T0 [..., C, C] of L: sub-diagonals 0 to order - 1 of (I + L)^-1, inside diagonal blocks of `block`."""
+    row, col = np.indices(L.shape[-2:])
+    kept = (row - col < order) & (row // block == col // block)
+    return np.where(kept, reference_inverse(L), 0.0)
+
+
 def _substitute(L: Float64Array, T: Float64Array) -> None:
     """Write (I + L)^-1 of L [M, C, C] into the zeros T [M, C, C]."""
     size = L.shape[-1]

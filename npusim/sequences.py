@@ -76,7 +76,9 @@ class Sequences(Data):
 
     def compute(self, kernel: Kernel) -> Computed:
         problem = self.some
-        chunks = Chunks(problem.chunk_counts, problem.heads // problem.kv_heads, problem.decay)
+        group, settings = problem.heads // problem.kv_heads, kernel.settings
+        start = (settings.get("order", 1), settings.get("block", 1))
+        chunks = Chunks(problem.chunk_counts, group, problem.decay, start)
         given = in_chunks(self.arrays, problem)
         names = [tensor.name for tensor in kernel.tensors if tensor.role == "input"]
         known = given if set(names) <= set(given) else everything(_plain(given), chunks, names)

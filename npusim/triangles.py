@@ -19,7 +19,7 @@ from npusim.execute import execute
 from npusim.graph import Kernel
 from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices, reference_inverse
 from npusim.kernels import KernelEntry
-from npusim.matrices import VALUE_BYTES
+from npusim.matrices import VALUE_BYTES, banded_inverse
 from npusim.metrics import compare
 from npusim.problem import Problem, refuse
 from npusim.room import check_room
@@ -58,9 +58,15 @@ class Triangles(Data):
         _check_tensors(kernel, self.sample)
 
     def compute(self, kernel: Kernel) -> Computed:
-        """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype."""
+        """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype. A masked
+        start T0 is that of L as it is drawn."""
         L = self.batch.L
-        execution = execute(kernel, {"L": L.reshape(kernel.tensor("L").shape)})
+        shape = kernel.tensor("L").shape
+        given = {"L": L.reshape(shape)}
+        if any(tensor.name == "T0" for tensor in kernel.tensors):
+            start = banded_inverse(L, kernel.settings["order"], kernel.settings["block"])
+            given["T0"] = start.reshape(shape)
+        execution = execute(kernel, given)
         T = execution.outputs["T"].reshape(L.shape)
         stored = execution.inputs["L"].reshape(L.shape).astype(np.float64)
         errors = compare(T, reference_inverse(stored), self.batch.head)
