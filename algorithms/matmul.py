@@ -4,15 +4,18 @@ The textbook blocking (Goto and van de Geijn, "Anatomy of high-performance matri
 a tile of C stays in its accumulator over all of k; A and B come in chunks of several steps into L1, and
 step by step into L0, everything double-buffered. Tiles of C are dealt to the cores in bands of rows (block
 swizzle); edges that fill no whole tile are items of their own. C leaves in the dtype of the operands
-(integers: int32).
+(integers: int32). One core alone, whose cube reads from L1, keeps strips of A there instead
+(algorithms/matmul_strips.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from algorithms.matmul_cases import CASES
 from algorithms.matmul_cases import build as build_case
+from algorithms.matmul_strips import SLOTS, Strips, strips
 from algorithms.matmul_tiling import Tiling, band, tiling
 from algorithms.tiles import LARGEST, Edge, Place, edges
 from npusim.builder import (
@@ -26,6 +29,7 @@ from npusim.builder import (
     Problem,
     Shapes,
     Target,
+    Tile,
     accumulator_of,
     operand_scale,
 )
@@ -36,10 +40,13 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
     variant = ALGORITHM.variant(problem, options, target)
     if variant in CASES:
         return build_case(variant, problem, target)
+    builder = KernelBuilder("matmul", target, problem.dtype, ALGORITHM.name, variant)
+    kept = strips(problem, options, target)
+    if kept:
+        Stripped(builder, problem, options, kept).emit()
+        return builder.finish()
     t = tiling(problem, options, target)
-    product = Product(
-        KernelBuilder("matmul", target, problem.dtype, ALGORITHM.name, variant), problem, options, t
-    )
+    product = Product(builder, problem, options, t)
     with product.k.phase("product"):
         for rows in edges(problem.m, t.m):
             for cols in edges(problem.n, t.n):
@@ -47,14 +54,14 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
     return product.k.finish()
 
 
-class Product:
-    """Tensors and tiles of one product."""
+class Tensors:
+    """A, B and C of one product."""
 
-    def __init__(self, k: KernelBuilder, problem: Problem, options: Options, t: Tiling) -> None:
-        self.k, self.terms, self.t = k, problem.k, t
-        dtype, chunk = problem.dtype, t.k * t.steps
-        scale, sums = operand_scale(dtype, LARGEST), accumulator_of(dtype)
-        k.settings.update(tile_m=t.m, tile_n=t.n, tile_k=t.k, chunk_k=chunk, slots=t.slots)
+    def __init__(self, k: KernelBuilder, problem: Problem, options: Options) -> None:
+        self.k, self.terms, dtype = k, problem.k, problem.dtype
+        self.dtype, self.sums = dtype, accumulator_of(dtype)
+        self.scale = scale = operand_scale(dtype, LARGEST)
+        sums = self.sums
         out = options.out_dtype or ("int32" if sums == "int32" else dtype)
         if out == "int32" != sums:
             raise InputError(f"--out-dtype: int32 holds sums of integers; those of {dtype} are {sums}")
@@ -64,11 +71,70 @@ class Product:
         self.a = k.input("a", (problem.m, problem.k), dtype, scale=scale)
         self.b = k.input("b", (problem.k, problem.n), dtype, scale=scale)
         self.c = k.output("c", (problem.m, problem.n), out, scale=out_scale)
-        self.A = k.tile("A", "L1", (t.m, chunk), dtype, t.slots, scale=scale)
-        self.B = k.tile("B", "L1", (chunk, t.n), dtype, t.slots, scale=scale)
-        self.left = k.tile("left", "L0A", (t.m, t.k), dtype, t.slots, scale=scale)
-        self.right = k.tile("right", "L0B", (t.k, t.n), dtype, t.slots, scale=scale)
-        self.C = k.tile("C", "L0C", (t.m, t.n), sums, scale=scale**2)
+
+    def operand(self, name: str, level: str, rows: int, cols: int, slots: int = 1) -> Tile:
+        return self.k.tile(name, level, (rows, cols), self.dtype, slots, scale=self.scale)
+
+    def accumulator(self, rows: int, cols: int, slots: int = 1) -> Tile:
+        return self.k.tile("C", "L0C", (rows, cols), self.sums, slots, scale=self.scale**2)
+
+
+class Stripped(Tensors):
+    """A strip of A stays in L1 while all panels of B go past it."""
+
+    def __init__(self, k: KernelBuilder, problem: Problem, options: Options, t: Strips) -> None:
+        super().__init__(k, problem, options)
+        self.m, self.n, self.t = problem.m, problem.n, t
+        k.settings.update(tile_m=t.m, tile_n=t.n, strip=t.rows)
+        self.A = [self.operand(f"A{i}", "L1", t.m, self.terms) for i in range(t.count)]
+        self.B = self.operand("B", "L1", self.terms, t.n, SLOTS)
+        self.left = self.operand("left", "L0A", t.m, self.terms)
+        self.right = self.operand("right", "L0B", self.terms, t.n)
+        self.C = self.accumulator(t.m, t.n, SLOTS)
+
+    def emit(self) -> None:
+        with self.k.phase("product"):
+            for strip in edges(self.m, self.t.rows):
+                self.k.items([("strip", strip.count)], partial(self.strip, strip))
+
+    def strip(self, strip: Edge, items: list[Item]) -> None:
+        """Load a strip, and multiply it by all of B."""
+        ((number,),) = items
+        first, parts = strip.at(number), []
+        for edge in edges(strip.size, self.t.m):
+            parts += [(first + edge.at(i), edge.size) for i in range(edge.count)]
+        for tile, (row, rows) in zip(self.A, parts, strict=False):
+            self.k.load(tile.view(rows=rows), self.a.at(row=row, rows=rows), "load A", fresh=True)
+        for cols in edges(self.n, self.t.n):
+            self.k.loop(cols.count, partial(self.panel, parts, cols))
+
+    def panel(self, parts: list[tuple[Index | int, int]], edge: Edge, number: Index) -> None:
+        """Load a panel of B, and multiply each tile of the strip by it."""
+        k, col, cols = self.k, edge.at(number), edge.size
+        B = self.B.view(cols=cols)
+        k.load(B, self.b.at(col=col, cols=cols), "load B", fresh=True)
+        for tile, (row, rows) in zip(self.A, parts, strict=False):
+            left, right, C = (
+                self.left.view(rows=rows), self.right.view(cols=cols), self.C.view(rows=rows, cols=cols)
+            )  # fmt: skip
+            k.move(left, tile.view(rows=rows), label="L1 to L0A", fresh=True)
+            k.move(right, B, label="L1 to L0B", fresh=True)
+            k.matmul(C, left, right, label="product", fresh=True)
+            k.store(self.c.at(row=row, rows=rows, col=col, cols=cols), C, label="store C")
+
+
+class Product(Tensors):
+    """Tiles of C, whose operands come chunk by chunk."""
+
+    def __init__(self, k: KernelBuilder, problem: Problem, options: Options, t: Tiling) -> None:
+        super().__init__(k, problem, options)
+        self.t, chunk = t, t.k * t.steps
+        k.settings.update(tile_m=t.m, tile_n=t.n, tile_k=t.k, chunk_k=chunk, slots=t.slots)
+        self.A = self.operand("A", "L1", t.m, chunk, t.slots)
+        self.B = self.operand("B", "L1", chunk, t.n, t.slots)
+        self.left = self.operand("left", "L0A", t.m, t.k, t.slots)
+        self.right = self.operand("right", "L0B", t.k, t.n, t.slots)
+        self.C = self.accumulator(t.m, t.n)
 
     def block(self, rows: Edge, cols: Edge, band: int) -> None:
         """All tiles of C of one size, in bands of so many rows."""

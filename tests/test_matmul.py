@@ -47,6 +47,35 @@ def test_in_fp64_it_is_the_product_whatever_the_tiles_and_their_edges(m, n, k, t
     np.testing.assert_allclose(execute(kernel, given).outputs["c"], given["a"] @ given["b"], atol=1e-12 * k)
 
 
+@given(st.integers(257, 700), st.integers(1, 300), st.integers(1, 90))
+@settings(max_examples=15, deadline=None)
+def test_so_it_is_where_one_core_keeps_strips_of_a(m, n, k):
+    given = values(m, n, k)
+    kernel = built(load_machine("hexagon-class"), m, n, k, "fp64")
+    assert kernel.settings["strip"] >= 64
+    np.testing.assert_allclose(execute(kernel, given).outputs["c"], given["a"] @ given["b"], atol=1e-12 * k)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(4096, 18432, 2560), (4096, 2560, 9216), (4000, 2560, 9216)])
+def test_of_one_core_memory_moves_a_once_and_b_once_for_each_strip(m, n, k):
+    """8 MiB hold a strip of A and two panels of B, so the products set the pace where strips are high."""
+    machine = load_machine("hexagon-class")
+    kernel = built(machine, m, n, k)
+    report, _ = time_program(lower(kernel, machine), EngineSettings())
+    passes = -(-m // kernel.settings["strip"])
+    moved = sum(report.bytes[way] for way in ("hbm_read", "l2_read"))
+    assert moved == pytest.approx(2 * (m * k + passes * n * k))
+    ideal_us = m * n * k / 8192 / 1400
+    if m == 4096:
+        assert ideal_us < report.task_us < 1.35 * ideal_us
+
+
+@pytest.mark.parametrize("options", [{"tile_m": 128}, {"slots": 1}, {"swizzle": 2}])
+def test_tiles_that_are_asked_for_are_taken_one_by_one(options):
+    assert "strip" not in built(load_machine("hexagon-class"), 512, 512, 512, **options).settings
+    assert "strip" not in built(load_machine("ascend-910b2"), 512, 512, 512).settings
+
+
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
 def test_it_rounds_its_operands_and_once_its_result(dtype):
     given = values(100, 60, 500)
