@@ -158,7 +158,7 @@ def product(size: int, dtype: str, samples: int | None) -> tuple[Tensors, Kernel
 def test_the_memory_that_is_asked_for_is_what_a_larger_result_takes(dtype, samples):
     """A sample that reaches all rows takes whole arrays, too. What both sizes take alike is left out: a block
     of items."""
-    taken, asked, sizes = [], [], (2048, 4096)
+    taken, asked, sizes = [], [], (1024, 2048)
     for size in sizes:
         tensors, kernel = product(size, dtype, samples)
         tracemalloc.start()

@@ -36,7 +36,7 @@ def values(m: int, n: int, k: int, seed: int = 0) -> dict[str, np.ndarray]:
     st.integers(1, 70), st.integers(1, 70), st.integers(1, 150), st.sampled_from([None, 16, 24]),
     st.sampled_from([None, 16, 40]), st.sampled_from([1, 2, 3]), st.sampled_from(["toy", "hexagon-class"]),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_in_fp64_it_is_the_product_whatever_the_tiles_and_their_edges(m, n, k, tile, tile_k, slots, profile):
     options = {
         "tile_m": min(tile, m) if tile else None, "tile_n": min(tile, n) if tile else None,
