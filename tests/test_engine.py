@@ -695,7 +695,7 @@ def test_it_does_not_matter_where_in_memory_the_data_lie():
 # --- laws, on random kernels and machines ------------------------------------------------------------
 
 
-law = settings(deadline=None, derandomize=True, max_examples=120, database=None)
+law = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 
 
 def simulated(one: Case, env: simpy.Environment | None = None) -> Timeline:

@@ -39,7 +39,7 @@ from npusim.trace import write_trace
 from npusim.usage import lane_usage, played_usage
 
 SEEDS = (*range(24), 46, 53, 78, 140, 321)
-LONG = tuple(range(0, 72, 3))
+LONG = tuple(range(0, 72, 6))
 TIMES = ("start", "end", "done", "issued")
 law = settings(deadline=None, derandomize=True, max_examples=40, database=None)
 

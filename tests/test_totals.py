@@ -28,7 +28,7 @@ from npusim.usage import lane_usage, played_usage
 
 JUMPS = (1002, 1008, 1116, 1158, 1431)
 """seeds at whose jumps operations are under way, units idle, or idle for longer than in a period"""
-SEEDS = (*range(1000, 1100), *JUMPS[2:])
+SEEDS = (*range(1000, 1050), *JUMPS[2:])
 
 
 @cache

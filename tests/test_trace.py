@@ -30,7 +30,7 @@ from npusim.timeline import Bound, Timeline
 from npusim.trace import trace_events, write_trace
 
 Event = dict[str, Any]
-SEEDS = (*range(40), 46, 53, 58, 78, 104, 114, 140, 186, 321)
+SEEDS = (*range(20), 46, 53, 58, 78, 104, 114, 140, 186, 321)
 """the last ones for loops with a count per item, and for operations that waited both in issue and at start"""
 LIMITS = (0, 1, 2, 10**6)
 UNITS = {
