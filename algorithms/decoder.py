@@ -2,8 +2,8 @@
 
 The layers are those of Qwen3.5 and Kimi Linear as the public reference computes them (transformers, qwen3_5,
 and the published modeling_kimi), with the fusions that inference engines make: the residual is added in the
-norm after it, projections of one input are one product where their outputs are used alike. The gather of the
-embedding and the gate of the shared expert are left out. Sizes are those of one device (`Model.shard`).
+norm after it, projections of one input are one product where their outputs are used alike. What is left out
+stands in docs/layers.md. Sizes are those of one device (`Model.shard`).
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ def _layer(model: Model, one: Pass, mixer: Mixer, feed_forward: FeedForward) -> 
 def _head(model: Model, one: Pass) -> Iterator[Call]:
     """Logits of the last token of each sequence."""
     sizes = {"m": one.batch, "dtype": one.dtype}
-    yield Call("last norm", "rmsnorm", Problem(n=model.hidden, **sizes), values={"y": "last"})
-    yield Call("logits", "matmul", Problem(n=model.vocabulary, k=model.hidden, **sizes), values={"a": "last"})
+    yield Call("last norm", "rmsnorm", Problem.parse(n=model.hidden, **sizes), values={"y": "last"})
+    yield Call(
+        "logits", "matmul", Problem.parse(n=model.vocabulary, k=model.hidden, **sizes), values={"a": "last"}
+    )
 
 
 class _At:
@@ -82,7 +84,7 @@ class _At:
         self.one, self.hidden = one, hidden
 
     def matmul(self, label: str, n: int, k: int, a: str, c: str) -> Call:
-        problem = Problem(m=self.one.tokens, n=n, k=k, dtype=self.one.dtype)
+        problem = Problem.parse(m=self.one.tokens, n=n, k=k, dtype=self.one.dtype)
         return Call(label, "matmul", problem, values={"a": a, "c": c})
 
     def residual(self, label: str, added: str) -> Call:
@@ -94,7 +96,7 @@ class _At:
         self, label: str, kernel: str, algorithm: str, n: int, values: dict[str, str], each: int = 1
     ) -> Call:
         """A kernel over `each` rows of n for every token."""
-        problem = Problem(m=self.one.tokens * each, n=n, dtype=self.one.dtype)
+        problem = Problem.parse(m=self.one.tokens * each, n=n, dtype=self.one.dtype)
         return Call(label, kernel, problem, Options(algorithm=algorithm), values)
 
     def feed_forward(self, width: int, x: str, out: str, name: str = "") -> Iterator[Call]:
@@ -120,7 +122,7 @@ def _delta(at: _At, d: Delta) -> Iterator[Call]:
     else:
         yield at.matmul("z", d.values, at.hidden, "x", "z")
         yield at.matmul("a, b", 2 * d.heads, at.hidden, "x", "gates")
-    conv = Problem(batch=one.batch, seq_len=one.seq_len, n=channels, width=d.conv, dtype=one.dtype)
+    conv = Problem.parse(batch=one.batch, seq_len=one.seq_len, n=channels, width=d.conv, dtype=one.dtype)
     step = Options(algorithm="step" if one.seq_len == 1 else "silu")
     yield Call("convolution", "causal-conv1d", conv, step, {"x": "qkv", "y": "q, k, v"})
     yield from _gates(at, d)
@@ -131,13 +133,14 @@ def _delta(at: _At, d: Delta) -> Iterator[Call]:
 
 
 def _gates(at: _At, d: Delta) -> Iterator[Call]:
-    """beta = sigmoid(b), g = -exp(A_log) softplus(a + dt_bias); with a decay per channel in two kernels."""
+    """beta = sigmoid(b), g = -exp(A_log) softplus(a + dt_bias). For a decay per channel there is no such
+    kernel: softplus and sigmoid stand for it, without bias and factor."""
     one = at.one
     if d.decay == "channel":
         yield at.rows("decay", "activation", "softplus", d.keys, {"x": "a", "z": "g"})
         yield at.rows("beta", "activation", "sigmoid", d.heads, {"x": "gates", "z": "beta"})
         return
-    sizes = Problem(batch=one.batch, seq_len=one.seq_len, heads=d.heads, dtype=one.dtype)
+    sizes = Problem.parse(batch=one.batch, seq_len=one.seq_len, heads=d.heads, dtype=one.dtype)
     values = {"a": "gates", "b": "gates", "g": "g", "beta": "beta"}
     yield Call("gates", "gdn-gates", sizes, values=values)
 
@@ -166,14 +169,16 @@ def _sizes(one: Pass, d: Delta, *names: str) -> Problem:
         "chunk": one.chunk, "batch": one.batch, "seq_len": one.seq_len, "heads": d.heads,
         "key_heads": d.key_heads, "head_dim": d.head_dim, "value_dim": d.value_dim, "decay": d.decay,
     }  # fmt: skip
-    return Problem(dtype=one.dtype, **{name: known[name] for name in names or known})
+    return Problem.parse(dtype=one.dtype, **{name: known[name] for name in names or known})
 
 
 def _chunks(one: Pass, d: Delta) -> Iterable[Call]:
     """The chunk-wise form: stage by stage, or in one launch."""
     values = {name: VALUES.get(name, name) for name in TENSORS}
+    begun = {"initial_state": True} if one.context else {}  # by the tokens before
     if one.fused:
-        return [Call("delta net", "gdn-fused", _sizes(one, d), one.inverse, values)]
+        whole = _sizes(one, d).model_copy(update=begun)
+        return [Call("delta net", "gdn-fused", whole, one.inverse, values, inverse="inside")]
     inverse = one.inverse.model_copy(update={"out_dtype": one.dtype})
     matrices = _sizes(one, d, "chunk", "batch", "seq_len", "heads", "key_heads", "head_dim", "decay")
     scores = Options(**start_options(one.inverse))
@@ -182,10 +187,14 @@ def _chunks(one: Pass, d: Delta) -> Iterable[Call]:
         Call("sum of g", "gdn-cumsum", _sizes(one, d), values=values),
         Call("gates by head", "gdn-transpose", _sizes(one, d), values=values),
         *(
-            Call(label, kernel, matrices, inverse, values, inverse=True)
+            Call(label, kernel, matrices, inverse, values, inverse="own")
             if kernel == "tri-inverse"
             else Call(
-                label, kernel, _sizes(one, d), scores if kernel == "gdn-kkt" else Options(), values=values
+                label,
+                kernel,
+                _sizes(one, d).model_copy(update=begun if kernel == "gdn-state" else {}),
+                scores if kernel == "gdn-kkt" else Options(),
+                values=values,
             )
             for label, kernel in STAGES
         ),
@@ -223,9 +232,11 @@ def _attention(at: _At, a: Attention) -> Iterator[Call]:
     }  # fmt: skip
     if a.rotary:
         values = dict.fromkeys(("q", "k", "q_rotated", "k_rotated"), "q, k, v")
-        yield Call("rotary", "rotary", Problem(rotary=a.rotary, **sizes), values=values)
-    values = dict.fromkeys(("q", "k", "v"), "q, k, v") | {"o": "o"}
-    whole = Problem(value_dim=a.value_dim, context=one.context, **sizes)
+        yield Call("rotary", "rotary", Problem.parse(rotary=a.rotary, **sizes), values=values)
+    # keys and values of a context come from memory
+    fresh = ("q",) if one.context else ("q", "k", "v")
+    values = dict.fromkeys(fresh, "q, k, v") | {"o": "o"}
+    whole = Problem.parse(value_dim=a.value_dim, context=one.context, **sizes)
     short = SHORT * -(-MANY // (a.heads * one.batch))
     lengths = (short, 2 * short) if one.seq_len > 2 * short else ()
     yield Call("attention", "attention", whole, values=values, lengths=lengths)
@@ -240,20 +251,23 @@ def _experts(at: _At, e: Experts) -> Iterator[Call]:
     one, hidden = at.one, at.hidden
     chosen = {"experts": e.count, "active": e.active}
     sizes = {"m": one.tokens, "dtype": one.dtype}
-    yield Call("router", "moe-router", Problem(k=hidden, **chosen, **sizes), values={"x": "x"})
+    router = Problem.parse(k=hidden, **chosen, **sizes)
+    yield Call("router", "moe-router", router, values={"x": "x", "weights": "weights"})
     grouped = {**chosen, **sizes, "skew": one.skew}
     yield Call(
-        "experts' gate and up", "grouped-matmul", Problem(n=2 * e.width, k=hidden, **grouped),
-        values={"a": "x", "c": "pairs"},
+        "experts' gate and up", "grouped-matmul", Problem.parse(n=2 * e.width, k=hidden, **grouped),
+        values={"x": "x", "y": "pairs"},
     )  # fmt: skip
     values = {"x": "pairs", "y": "pairs", "z": "inner"}
     yield at.rows("experts' silu", "activation", "silu-mul", e.width, values, each=e.active)
     yield Call(
-        "experts' down", "grouped-matmul", Problem(n=hidden, k=e.width, **grouped),
-        values={"a": "inner", "c": "parts"},
+        "experts' down", "grouped-matmul", Problem.parse(n=hidden, k=e.width, **grouped),
+        values={"x": "inner", "y": "parts"},
     )  # fmt: skip
     yield from at.feed_forward(e.shared, "x", "shared", name="shared ")
     yield Call(
-        "weighted sum", "moe-combine", Problem(n=hidden, active=e.active, **sizes),
-        values={"x": "parts", "y": "mixed"},
+        "weighted sum", "moe-combine", Problem.parse(n=hidden, active=e.active, **sizes),
+        values={"z": "parts", "weights": "weights", "y": "mixed"},
     )  # fmt: skip
+    both = {"x": "mixed", "y": "shared", "z": "mixed"}
+    yield Call("shared added", "add", Problem.parse(n=hidden, **sizes), values=both)

@@ -1,6 +1,6 @@
 """What the stages of a gated delta net share: problem sizes, tensors, and the way between the cores.
 
-The stages and their mathematics: npusim/delta.py, docs/layers.md. Tensors are tokens first, as the field
+The stages and their mathematics: npusim/delta.py, docs/stages.md. Tensors are tokens first, as the field
 stores them: [chunks, heads, C, D], rows of one head `heads` * D elements apart; gates head by head,
 [chunks, heads, 1, C]. A sequence's last chunk is filled up in memory: beta with ones, all else with zeros.
 

@@ -19,7 +19,7 @@ from npusim.builder import InputError
 
 
 def find_model(name: str) -> Model:
-    """A known model, or that of a file. InputError, with the nearest name, for anything else."""
+    """A known model, or that of a file. InputError, with the names that there are, for anything else."""
     if name in MODELS:
         return MODELS[name]
     if not name.endswith(".json"):
@@ -40,7 +40,8 @@ def read_config(path: str) -> Model:
         raise InputError(f"{path}: a config.json is one object, got {type(data).__name__}")
     text = data.get("text_config", data)  # where the model also takes images
     config = _Config(path, text if isinstance(text, dict) else data)
-    name = Path(path).parent.name if Path(path).stem == "config" else Path(path).stem
+    place = Path(path).resolve()
+    name = place.parent.name if place.stem == "config" else place.stem
     return _kimi(config, name) if config.has("linear_attn_config") else _qwen(config, name)
 
 
@@ -71,6 +72,12 @@ class _Config:
             raise self.wrong(name, f"must be a list of whole numbers, got {value!r}")
         return value
 
+    def only(self, **known: object) -> None:
+        """Refuse fields with another value than the one that the layers are made for."""
+        for name, value in known.items():
+            if self.fields.get(name, value) != value:
+                raise self.wrong(name, f"must be {json.dumps(value)}; other layers are not known")
+
     def part(self, name: str) -> _Config:
         value = self.fields.get(name)
         if not isinstance(value, dict):
@@ -92,6 +99,9 @@ def _qwen(config: _Config, name: str) -> Model:
     if delta.heads % delta.key_heads:
         raise config.wrong("linear_num_value_heads", f"is no multiple of {delta.key_heads} key heads")
     heads = config.number("num_attention_heads")
+    if heads % config.number("num_key_value_heads", default=heads):
+        raise config.wrong("num_key_value_heads", f"does not divide {heads} attention heads")
+    config.only(attn_output_gate=True, decoder_sparse_step=1, mlp_only_layers=[])
     dim = config.number("head_dim", default=config.number("hidden_size") // heads)
     attention = Attention(
         heads, config.number("num_key_value_heads", default=heads), dim, dim, int(_rotary(config) * dim)
@@ -143,6 +153,7 @@ def _kimi(config: _Config, name: str) -> Model:
     full, first = linear.numbers("full_attn_layers"), config.number("first_k_dense_replace", least=0)
     width = config.number("moe_intermediate_size")
     own = config.number("num_attention_heads")
+    config.only(q_lora_rank=None, moe_layer_freq=1)
     attention = Attention(
         own, own, nope + rope, config.number("v_head_dim"), rotary=0, gated=False, normed=False,
         latent=config.number("kv_lora_rank"), rope=rope,

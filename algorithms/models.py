@@ -104,7 +104,9 @@ class Model:
                 return size // parts
             if repeated and parts % size == 0:
                 return 1
-            raise InputError(f"--tensor-parallel: {size} {name} of {self.name} cannot be divided by {parts}")
+            raise InputError(
+                f"--tensor-parallel: {size} {name} of {self.name} cannot be divided by {parts}; use a divisor"
+            )
 
         experts = self.experts and replace(
             self.experts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from npusim.problem import Options, Problem
 
@@ -21,8 +22,9 @@ class Call:
     problem: Problem
     options: Options = field(default_factory=Options)
     values: Mapping[str, str] = field(default_factory=dict)
-    inverse: bool = False
-    """whether it is the triangular inverse, whose share is asked for"""
+    inverse: Literal["own", "inside"] | None = None
+    """the triangular inverse, whose share is asked for: this kernel, or a part of it that has no time of its
+    own"""
     lengths: tuple[int, ...] = ()
     """sequence lengths at which it is timed instead, where no two of its tiles are alike so that all of it
     would have to be simulated; its own time is on the parabola through them"""

@@ -1,6 +1,6 @@
 """The gated delta rule, chunk by chunk, in float64: the truth that stage kernels are held against.
 
-Gated DeltaNet (arXiv 2412.06464, section 3.3), in the notation of docs/layers.md. Per chunk and value head,
+Gated DeltaNet (arXiv 2412.06464, section 3.3), in the notation of docs/stages.md. Per chunk and value head,
 with C tokens, K, Q [C, Dk], V [C, Dv], beta, g [C] and a state S [Dk, Dv]:
   G = cumsum(g)     L[i, j] = beta_i (k_i . k_j) exp(G_i - G_j) for i > j     T = (I + L)^-1
   U = T (beta V)    W = T (beta exp(G) K)     V' = U - W S

@@ -37,12 +37,13 @@ class CallTime:
     found: Outline
 
     @property
-    def hbm_bytes(self) -> float:
-        return self.found.bytes["hbm_read"] + self.found.bytes["hbm_written"]
+    def hbm_bytes(self) -> float | None:
+        """None for a kernel that was timed at other lengths: what L2 holds of them is not what it holds."""
+        return None if self.call.lengths else self.found.bytes["hbm_read"] + self.found.bytes["hbm_written"]
 
     @property
-    def l2_bytes(self) -> float:
-        return self.found.bytes["l2_read"] + self.found.bytes["l2_written"]
+    def l2_bytes(self) -> float | None:
+        return None if self.call.lengths else self.found.bytes["l2_read"] + self.found.bytes["l2_written"]
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,19 @@ class LayerTime:
         return sum(row.found.task_us for row in self.rows) + self.waiting_us
 
     @property
-    def inverse_us(self) -> float:
+    def inverse_us(self) -> float | None:
+        """None where the inverse is a part of a kernel and has no time of its own."""
+        if any(row.call.inverse == "inside" for row in self.rows):
+            return None
         return sum(row.found.task_us for row in self.rows if row.call.inverse)
 
     @property
-    def inverse_share(self) -> float:
-        return self.inverse_us / self.time_us
+    def inverse_share(self) -> float | None:
+        return None if self.inverse_us is None else self.inverse_us / self.time_us
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `layers` in the JSON of `npusim layer`."""
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "name": row.call.label, "kernel": row.call.kernel, "time_us": row.found.task_us,
                 "share": row.found.task_us / self.time_us, "bound": row.found.bound,
@@ -78,6 +82,9 @@ class LayerTime:
             }
             for row in self.rows
         ]  # fmt: skip
+        if self.waiting_us:
+            waited = {"time_us": self.waiting_us, "share": self.waiting_us / self.time_us}
+            rows.append({"name": "waiting for the host", **waited})
         return {
             "kind": self.layer.kind, "count": self.count, "time_us": self.time_us,
             "waiting_us": self.waiting_us, "inverse_us": self.inverse_us,
@@ -95,10 +102,6 @@ class StackTime:
     @property
     def total_us(self) -> float:
         return sum(layer.count * layer.time_us for layer in self.layers)
-
-    @property
-    def inverse_us(self) -> float:
-        return sum(layer.count * layer.inverse_us for layer in self.layers)
 
 
 class Timer:
@@ -142,23 +145,16 @@ class Timer:
         return rows
 
     def _along(self, call: Call) -> Outline:
-        """From shorter sequences: time and bytes on the parabola through them and the bare launch, which is
-        what no token at all would take; the bound is that of the longest."""
+        """From shorter sequences: the time on the parabola through them and the bare launch, which is what no
+        token at all would take; the bound is that of the longest."""
         outlines = []
         for length in call.lengths:
             shorter = replace(call, problem=call.problem.model_copy(update={"seq_len": length}), lengths=())
             outlines.append(self._outline(shorter, self._kernel(shorter), {}))
 
-        def at(values: list[float], none: float) -> float:
-            curve = np.polynomial.Polynomial.fit((0, *call.lengths), (none, *values), len(values))
-            return float(curve(call.problem.seq_len))
-
-        launch = cost.launch_us(self.machine, mixed=True)
-        return replace(
-            outlines[-1],
-            task_us=at([one.task_us for one in outlines], launch),
-            bytes={name: at([one.bytes[name] for one in outlines], 0.0) for name in outlines[-1].bytes},
-        )
+        points = [cost.launch_us(self.machine, mixed=True), *(one.task_us for one in outlines)]
+        curve = np.polynomial.Polynomial.fit((0, *call.lengths), points, len(outlines))
+        return replace(outlines[-1], task_us=float(curve(call.problem.seq_len)))
 
     def _held(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:
         """The share of a value that is still in L2, where an earlier call (of the layer before, if need be)
@@ -209,5 +205,5 @@ class Timer:
 
 
 def _bytes(kernel: Kernel) -> float:
-    """Distinct bytes that a kernel touches: all of its tensors."""
+    """Bytes of all tensors of a kernel, those of experts that no token chose among them."""
     return sum(math.prod(tensor.shape) * dtype(tensor.dtype).bytes for tensor in kernel.tensors)

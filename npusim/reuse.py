@@ -16,7 +16,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from npusim.graph import Items, Kernel, Loop, Operation, View
+from npusim.dtypes import dtype
+from npusim.graph import Access, Items, Kernel, Loop, Operation, View
 from npusim.touches import Block, Touch, at_once, collect, distinct, passes
 
 Piece = tuple[float, float, float]
@@ -55,6 +56,7 @@ class Reuse:
             self.by_tensor.setdefault(touch.where, []).append(touch)
         self.missed = cache(self._missed)
         self.repeats = cache(self._repeats)
+        self.first = cache(self._first)
         self.kept = cache(self._kept)
         self.footprint = cache(self._footprint)
         self.swept = cache(self._swept)
@@ -75,7 +77,25 @@ class Reuse:
             executed, regions = passes(touch, touch.items)
             shared = min(shared, executed / regions) if regions else 1.0
         shared *= math.prod(repeat.count for repeat in hits if repeat.window)
-        return (1.0 - self.kept(touch)) * (1.0 - self.held.get(touch.where, 0.0)) / shared
+        held = self.held.get(touch.where, 0.0)
+        new = 1.0 / shared - (held * self.first(touch) if held else 0.0)
+        return (1.0 - self.kept(touch)) * max(0.0, new)
+
+    def _first(self, touch: Touch) -> float:
+        """The share of all that an access touches which no access touched before: what is held helps once."""
+        again = math.prod(
+            repeat.count
+            for repeat in self.repeats(touch)
+            # the first trip of a loop that fits is looked at by itself
+            if not (repeat.window or (repeat.loop and self.fits(repeat.distance_bytes)))
+        )
+        if touch.items:
+            executed, regions = passes(touch, touch.items)
+            again = max(again, executed / regions) if regions else again
+        swept = sum(other.bytes * distinct(other, self.kernel) for other in self.by_tensor[touch.where])
+        assert isinstance(touch.end, Access)
+        size = math.prod(touch.end.tensor.shape) * dtype(touch.end.tensor.dtype).bytes
+        return 1.0 / (max(1.0, again) * max(1.0, swept / size))
 
     def peels(self, loop: Loop) -> bool:
         """Whether the first trip of `loop` touches bytes that the later ones find in L2."""

@@ -16,7 +16,6 @@ from npusim.problem import (
     KEY_CORRELATION,
     LARGEST_CHUNK,
     MOST,
-    OperandName,
     Settings,
     Target,
     refuse,
@@ -153,7 +152,7 @@ class LayerSettings(Settings):
     chunk: PositiveInt = Field(
         64, le=LARGEST_CHUNK, description="chunk size C", json_schema_extra={"option": "--chunk-size"}
     )
-    dtype: OperandName = Field("fp16", description="dtype of weights and activations: fp16 or bf16")
+    dtype: Literal["fp16", "bf16"] = Field("fp16", description="dtype of weights and activations")
     execution: Literal["eager", "graph", "fused"] = Field(
         "graph",
         description="eager: the host issues each kernel; graph: all at once; fused: and the delta net in one",

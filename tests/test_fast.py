@@ -213,7 +213,7 @@ def test_both_engines_name_the_same_cause_in_all_but_a_few_ties(one):
 # --- states that only come near each other ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [268, 309, 328, 496, 643, 779])
+@pytest.mark.parametrize("seed", [309, 328, 496, 643, 779])
 def test_a_looser_tolerance_jumps_earlier_by_no_larger_an_error_than_it_says(seed):
     """Kernels whose transfers meet, and settle trip by trip."""
     one = long_case(seed)

@@ -53,13 +53,13 @@ def layer(
         str, typer.Argument(help="Model (see: npusim list models), or a config.json.", metavar="MODEL")
     ],
     inverse: Annotated[
-        str,
+        str | None,
         typer.Option(
             help=plain("Inverses a,b or a:variant, side by side, the baseline first [default: mxr]."),
             metavar="NAMES",
             show_default=False,
         ),
-    ] = "mxr",
+    ] = None,
     as_json: Json = False,
     *,
     given: dict[str, Any],
@@ -72,7 +72,12 @@ def layer(
     from npusim.layers import Timer
 
     asked, options, machines, engine = split(given, LayerSettings, Options, MachineSettings, EngineSettings)
-    found, entry, chosen = find_model(model), REGISTRY["tri-inverse"], name_list("--inverse", inverse)
+    found, entry = find_model(model), REGISTRY["tri-inverse"]
+    if asked.decode and inverse is not None:
+        raise InputError("--inverse: decoding inverts nothing; drop it, or --decode")
+    if "skew" in asked.model_fields_set and not found.experts:
+        raise InputError(f"--skew: {found.name} has no experts; drop it")
+    chosen = name_list("--inverse", "mxr" if inverse is None else inverse)
     for name in chosen:
         if name.partition(":")[0] not in entry.algorithms:
             raise InputError(f"--inverse: no {name!r}; {did_you_mean(name, entry.algorithms)}")
@@ -87,11 +92,18 @@ def layer(
     times: dict[str, StackTime] = {}
     with Progress(enabled=not as_json) as tick:
         timer = Timer(REGISTRY, machine, engine, tick)
-        for name in chosen[:1] if asked.decode else chosen:
-            each = one.with_inverse(own_options(entry, name, options))
-            times[name] = timer.time(stack(part, each), asked.execution == "eager")
+        for name in chosen:
+            try:
+                each = one.with_inverse(own_options(entry, name, options))
+                built = stack(part, each)
+            except InputError as error:
+                error.add(f"(in a layer of {found.name} with {name})")
+                raise
+            times[name] = timer.time(built, asked.execution == "eager")
     if as_json:
-        settings = {**asked.model_dump(mode="json"), **machines.model_dump(mode="json")}
+        asked_all = (asked, options, machines, engine)
+        settings = {k: v for part in asked_all for k, v in part.model_dump(mode="json").items()}
+        settings |= {"seq_len": one.seq_len, "context": one.context}  # as they were resolved
         print_json(_json(found, machine.name, asked.decode, times) | {"settings": settings})
     else:
         _tables(console, asked.decode, times)
@@ -162,10 +174,9 @@ def _json(model: Model, profile: str, decode: bool, times: dict[str, StackTime])
 
 
 def _delta(time: StackTime) -> LayerTime:
-    """The layer that holds the delta net; of several the most frequent."""
-    return max(
-        (layer for layer in time.layers if layer.layer.kind.startswith("delta")), key=lambda one: one.count
-    )
+    """The layer that holds the delta net; of several the most frequent, as where none holds one."""
+    holding = [layer for layer in time.layers if layer.layer.kind.startswith("delta")]
+    return max(holding or time.layers, key=lambda one: one.count)
 
 
 def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None:
@@ -188,16 +199,20 @@ def _kernels(layer: LayerTime, wide: bool) -> Any:
     made.columns[1].no_wrap = True
     for row in layer.rows:
         found = row.found
-        more = [found.dominant_unit, size(row.l2_bytes)] if wide else []
+        more = [found.dominant_unit, _size(row.l2_bytes)] if wide else []
         time = ("~" if row.call.lengths else "") + us(found.task_us)
         made.add_row(
             row.call.label, row.call.kernel, time, percent(found.task_us / layer.time_us), found.bound,
-            size(row.hbm_bytes), *more, style="bold" if row.call.inverse else None,
+            _size(row.hbm_bytes), *more, style="bold" if row.call.inverse == "own" else None,
         )  # fmt: skip
     if layer.waiting_us:
         share = percent(layer.waiting_us / layer.time_us)
         made.add_row("waiting for the host", "", us(layer.waiting_us), share)
     return made
+
+
+def _size(count: float | None) -> str:
+    return "-" if count is None else size(count)
 
 
 def _parts(time: StackTime, decode: bool) -> Any:
@@ -211,7 +226,7 @@ def _parts(time: StackTime, decode: bool) -> Any:
         whole = layer.count * layer.time_us
         made.add_row(
             layer.layer.kind, str(layer.count), us(layer.time_us), f"{whole / 1e3:,.4g}",
-            percent(whole / time.total_us), percent(layer.inverse_share) if layer.inverse_us else "-",
+            percent(whole / time.total_us), percent(layer.inverse_share) if layer.inverse_share else "-",
         )  # fmt: skip
     return made
 
@@ -223,9 +238,10 @@ def _side_by_side(times: dict[str, StackTime]) -> Any:
     made = table("Inverses, in a delta layer and in the model", *columns, right=range(1, 6))
     for name, time in times.items():
         layer, base = _delta(time), _delta(first)
-        speedup = f"{base.inverse_us / layer.inverse_us:.2f}x" if layer.inverse_us else "-"
+        own, first_own = layer.inverse_us, base.inverse_us
+        speedup = f"{first_own / own:.2f}x" if own and first_own else "-"
         made.add_row(
-            name, us(layer.inverse_us), speedup, us(layer.time_us),
+            name, us(own or None), speedup, us(layer.time_us),
             percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.4g}",
         )  # fmt: skip
     return made
