@@ -101,8 +101,8 @@ class _At:
 
     def feed_forward(self, width: int, x: str, out: str, name: str = "") -> Iterator[Call]:
         """down(silu(gate(x)) * up(x)); gate and up are one product."""
-        pair, inner = f"{name}gate, up", f"{name}inner"
-        yield self.matmul(f"{name}gate and up", 2 * width, self.hidden, x, pair)
+        pair, inner = f"{name}pair", f"{name}inner"
+        yield self.matmul(f"{name}gate, up", 2 * width, self.hidden, x, pair)
         yield self.rows(f"{name}silu", "activation", "silu-mul", width, {"x": pair, "y": pair, "z": inner})
         yield self.matmul(f"{name}down", self.hidden, width, inner, out)
 
@@ -255,13 +255,13 @@ def _experts(at: _At, e: Experts) -> Iterator[Call]:
     yield Call("router", "moe-router", router, values={"x": "x", "weights": "weights"})
     grouped = {**chosen, **sizes, "skew": one.skew}
     yield Call(
-        "experts' gate and up", "grouped-matmul", Problem.parse(n=2 * e.width, k=hidden, **grouped),
+        "experts: gate, up", "grouped-matmul", Problem.parse(n=2 * e.width, k=hidden, **grouped),
         values={"x": "x", "y": "pairs"},
     )  # fmt: skip
     values = {"x": "pairs", "y": "pairs", "z": "inner"}
-    yield at.rows("experts' silu", "activation", "silu-mul", e.width, values, each=e.active)
+    yield at.rows("experts: silu", "activation", "silu-mul", e.width, values, each=e.active)
     yield Call(
-        "experts' down", "grouped-matmul", Problem.parse(n=hidden, k=e.width, **grouped),
+        "experts: down", "grouped-matmul", Problem.parse(n=hidden, k=e.width, **grouped),
         values={"x": "inner", "y": "parts"},
     )  # fmt: skip
     yield from at.feed_forward(e.shared, "x", "shared", name="shared ")

@@ -13,7 +13,7 @@ from npusim.cli.fields import split, takes
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
 from npusim.cli.render import field, machine_line, percent, size, table, us
-from npusim.errors import InputError, did_you_mean
+from npusim.errors import GraphError, InputError, Unsupported, did_you_mean
 from npusim.problem import Options
 from npusim.settings import EngineSettings, LayerSettings, MachineSettings
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode="rich")
 WIDE = 96
-"""columns of a terminal that show the units and L2 as well"""
+"""columns of a terminal that show L2 as well"""
 DECODED = 8192
 """tokens that a decoded one follows, if nothing is said"""
 OF_INVERSES = (
@@ -81,7 +81,10 @@ def layer(
     for name in chosen:
         if name.partition(":")[0] not in entry.algorithms:
             raise InputError(f"--inverse: no {name!r}; {did_you_mean(name, entry.algorithms)}")
-    check_known(entry, chosen, options)
+    try:
+        check_known(entry, chosen, options)
+    except InputError as error:
+        raise InputError(str(error).replace("--algorithms", "--inverse")) from None
     if asked.decode and asked.execution == "fused":
         raise InputError("--execution fused: nothing is fused in decoding; use eager or graph")
     part, machine = found.shard(asked.tensor_parallel), machines.machine()
@@ -97,13 +100,21 @@ def layer(
                 each = one.with_inverse(own_options(entry, name, options))
                 built = stack(part, each)
             except InputError as error:
-                error.add(f"(in a layer of {found.name} with {name})")
-                raise
-            times[name] = timer.time(built, asked.execution == "eager")
+                text = str(error).replace("--algorithms", "--inverse")
+                raise InputError(f"{text} (in a layer of {found.name} with {name})") from None
+            try:
+                times[name] = timer.time(built, asked.execution == "eager")
+            except GraphError as error:
+                if error.rule != "capacity":
+                    raise
+                raise GraphError(error.rule, error.message, remedy="lower --chunk") from None
+            except Unsupported as error:
+                raise Unsupported(str(error).replace("use --no-timing or", "use another")) from None
     if as_json:
-        asked_all = (asked, options, machines, engine)
-        settings = {k: v for part in asked_all for k, v in part.model_dump(mode="json").items()}
-        settings |= {"seq_len": one.seq_len, "context": one.context}  # as they were resolved
+        settings = asked.model_dump(mode="json") | {"seq_len": one.seq_len, "context": one.context}
+        settings |= {"inverse": chosen, **options.model_dump(mode="json", exclude_none=True)}
+        settings |= machines.model_dump(mode="json")
+        settings |= engine.model_dump(mode="json", include={"exact", "tolerance"})
         print_json(_json(found, machine.name, asked.decode, times) | {"settings": settings})
     else:
         _tables(console, asked.decode, times)
@@ -187,22 +198,25 @@ def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None
     for row in (row for layer in base.layers for row in layer.rows if row.call.lengths):
         lengths = ", ".join(map(str, row.call.lengths))
         console.print(f"~ {row.call.label}: on the parabola through {lengths} tokens", style="dim")
+    if any(layer.inverse_us is None for layer in base.layers):
+        console.print("the inverse is a part of gdn-fused and has no time of its own", style="dim")
     if len(times) > 1:
         console.print(_side_by_side(times))
 
 
 def _kernels(layer: LayerTime, wide: bool) -> Any:
     many = f"{layer.count} layers" if layer.count > 1 else "once"
-    columns = ("what", "kernel", "time us", "share", "bound", "HBM", *(["unit", "L2"] if wide else []))
+    columns = ("what", "kernel", "time us", "share", "bound", "HBM", *(["L2"] if wide else []))
     title = f"{layer.layer.kind}: {us(layer.time_us)} us, {many}"
-    made = table(title, *columns, right=(2, 3, 5, 7))
-    made.columns[1].no_wrap = True
+    made = table(title, *columns, right=(2, 3, 5, 6))
+    made.columns[1].no_wrap = made.columns[4].no_wrap = True
     for row in layer.rows:
         found = row.found
-        more = [found.dominant_unit, _size(row.l2_bytes)] if wide else []
+        more = [_size(row.l2_bytes)] if wide else []
+        bound = "latency" if found.bound == "latency" else found.dominant_unit
         time = ("~" if row.call.lengths else "") + us(found.task_us)
         made.add_row(
-            row.call.label, row.call.kernel, time, percent(found.task_us / layer.time_us), found.bound,
+            row.call.label, row.call.kernel, time, percent(found.task_us / layer.time_us), bound,
             _size(row.hbm_bytes), *more, style="bold" if row.call.inverse == "own" else None,
         )  # fmt: skip
     if layer.waiting_us:
@@ -212,20 +226,20 @@ def _kernels(layer: LayerTime, wide: bool) -> Any:
 
 
 def _size(count: float | None) -> str:
-    return "-" if count is None else size(count)
+    return "-" if count is None else size(count, digits=3)
 
 
 def _parts(time: StackTime, decode: bool) -> Any:
     """What the model's time is made of."""
     what = "one token of each sequence" if decode else "prefill"
     made = table(
-        f"{time.model}, {what}: {time.total_us / 1e3:,.4g} ms on the device", "layers", "count", "each us",
+        f"{time.model}, {what}: {time.total_us / 1e3:,.1f} ms on the device", "layers", "count", "each us",
         "all ms", "share", "inverse", right=(1, 2, 3, 4, 5),
     )  # fmt: skip
     for layer in time.layers:
         whole = layer.count * layer.time_us
         made.add_row(
-            layer.layer.kind, str(layer.count), us(layer.time_us), f"{whole / 1e3:,.4g}",
+            layer.layer.kind, str(layer.count), us(layer.time_us), f"{whole / 1e3:,.1f}",
             percent(whole / time.total_us), percent(layer.inverse_share) if layer.inverse_share else "-",
         )  # fmt: skip
     return made
@@ -242,6 +256,6 @@ def _side_by_side(times: dict[str, StackTime]) -> Any:
         speedup = f"{first_own / own:.2f}x" if own and first_own else "-"
         made.add_row(
             name, us(own or None), speedup, us(layer.time_us),
-            percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.4g}",
+            percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.1f}",
         )  # fmt: skip
     return made

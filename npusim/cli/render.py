@@ -53,10 +53,10 @@ def counted(count: int, thing: str, things: str = "") -> str:
     return f"{count} {thing if count == 1 else things or thing + 's'}"
 
 
-def size(count: float) -> str:
+def size(count: float, digits: int = 4) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
-            return f"{count:.4g} {unit}"
+            return f"{count:.{digits}g} {unit}"
         count /= 1024
     raise AssertionError
 
