@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from algorithms.gdn_stage import FLOATS
-from algorithms.tiles import FRACTAL
+from algorithms.floats import check_floats, working_of
+from algorithms.tiles import FRACTAL, fit
 from npusim.builder import (
     InputError,
     Options,
@@ -55,8 +55,7 @@ class Shape:
                 raise Unsupported(
                     f"{option}: attention takes multiples of {FRACTAL} up to {LARGEST_HEAD}, got {size}"
                 )
-        if problem.dtype not in FLOATS:
-            raise Unsupported(f"--dtype: attention computes on {', '.join(FLOATS)}, not on {problem.dtype}")
+        check_floats("attention", problem.dtype)
         # a single token is the last of its sequence: it sees all keys
         causal = options.causal is not False and problem.seq_len > 1
         return cls(
@@ -83,7 +82,7 @@ class Shape:
 
     @property
     def working(self) -> str:
-        return "fp64" if self.dtype == "fp64" else "fp32"
+        return working_of(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -121,16 +120,6 @@ class Blocks:
         """Columns of the tile that holds products with V and, before the first of them, the mask."""
         return max(s.Dv, self.rows if s.causal else 0)
 
-    def fits(self, s: Shape, target: Target) -> bool:
-        """Whether every memory holds what lies in it; one memory may serve several levels."""
-        held: dict[str, float] = {}
-        for level, size in self.bytes(s, target).items():
-            memory = target.level_memory[level]
-            held[memory] = held.get(memory, 0) + size
-        return all(
-            held[target.level_memory[level]] <= target.level_bytes[level] for level in target.level_bytes
-        )
-
 
 def blocks(s: Shape, options: Options, target: Target) -> Blocks:
     """Of the blocks that fit those of most scores that count (the last tile overlaps the one before), and of
@@ -138,7 +127,7 @@ def blocks(s: Shape, options: Options, target: Target) -> Blocks:
     fits."""
     rows = _rows(s, options)
     found = [b for m in rows for b in _candidates(s, options, target, m)]
-    fitting = [b for b in found if b.fits(s, target)]
+    fitting = [b for b in found if fit(b.bytes(s, target), target)]
     if not fitting:
         return min(found, key=lambda b: (b.rows * b.keys, b.step))
     return max(

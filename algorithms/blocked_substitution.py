@@ -16,6 +16,7 @@ import numpy as np
 
 from algorithms.blocked_tilelang import TileLang
 from algorithms.blocked_triton import Triton
+from algorithms.floats import working_of
 from algorithms.tiles import FRACTAL
 from algorithms.tri_inverse import Bools, Inverse, fitting, lower_triangle, vector_place
 from npusim.builder import (
@@ -79,7 +80,7 @@ class Textbook:
         self.each = max(1, min(room, -(-inverse.problem.total // self.lanes)))
         self.deep = self.slots if room else 1
         """buffers in UB"""
-        self.working = "fp64" if inverse.dtype == "fp64" else "fp32"
+        self.working = working_of(inverse.dtype)
         self.vectors = [self._vector_tiles(vector_place(target, lane), lane) for lane in range(self.lanes)]
         if self.count > 1:
             self._cube_tiles(target)

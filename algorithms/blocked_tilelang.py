@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from algorithms.floats import working_of
 from algorithms.tri_inverse import Inverse, Shape
 from npusim.builder import Item, Operand, Place, Target, Tensor, Tile, Unsupported, View
 
@@ -70,7 +71,7 @@ class TileLang:
             )
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
         self.k.settings["block"] = BLOCK
-        working = "fp64" if inverse.dtype == "fp64" else "fp32"
+        working = working_of(inverse.dtype)
         eye = self.k.constant("I", np.eye(BLOCK), working)
         if self.n > BLOCK and target.vector_cores == 1:
             raise Unsupported(

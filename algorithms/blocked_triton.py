@@ -15,6 +15,7 @@ times what was measured.
 
 from __future__ import annotations
 
+from algorithms.floats import working_of
 from algorithms.tiles import FRACTAL
 from algorithms.tri_inverse import Inverse
 from npusim.builder import Access, Index, Item, Place, Tensor, Tile, Unsupported, accumulator_of
@@ -33,7 +34,7 @@ class Triton:
                 f"got {inverse.n}, use --variant textbook"
             )
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
-        self.working = "fp64" if inverse.dtype == "fp64" else "fp32"
+        self.working = working_of(inverse.dtype)
         problem, (chunks, self.heads) = inverse.problem, inverse.problem.shape
         equal = problem.matrices is None and problem.cu_seqlens is None
         self.sequences = problem.batch if equal else 1

@@ -1,7 +1,6 @@
-"""A tile of a product summed up over chunks of terms: the inner block of a tiled matrix product, for kernels
-whose tensors and items are not those of `matmul`.
+"""A tile of a product summed up over chunks of terms: the inner block of tiled matrix products.
 
-As there: a chunk of both operands comes into L1 and goes step by step into L0, all of it in several slots.
+A chunk of both operands comes into L1 and goes step by step into L0, all of it in several slots.
 """
 
 from __future__ import annotations
@@ -19,16 +18,18 @@ the right one"""
 
 
 class Chunked:
-    """Tiles of the product, with `sums` [m, n] in L0C."""
+    """Tiles of the product, with `sums` [m, n] in L0C; `scale` of the operands, where they are integers."""
 
-    def __init__(self, k: KernelBuilder, t: Tiling, terms: int, dtype: str, sum_slots: int = 1) -> None:
+    def __init__(
+        self, k: KernelBuilder, t: Tiling, terms: int, dtype: str, sum_slots: int = 1, scale: float = 1.0
+    ) -> None:
         self.k, self.t, self.terms = k, t, terms
         chunk = t.k * t.steps
-        self.A = k.tile("A", "L1", (t.m, chunk), dtype, t.slots)
-        self.B = k.tile("B", "L1", (chunk, t.n), dtype, t.slots)
-        self.left = k.tile("left", "L0A", (t.m, t.k), dtype, t.slots)
-        self.right = k.tile("right", "L0B", (t.k, t.n), dtype, t.slots)
-        self.sums = k.tile("sums", "L0C", (t.m, t.n), accumulator_of(dtype), sum_slots)
+        self.A = k.tile("A", "L1", (t.m, chunk), dtype, t.slots, scale=scale)
+        self.B = k.tile("B", "L1", (chunk, t.n), dtype, t.slots, scale=scale)
+        self.left = k.tile("left", "L0A", (t.m, t.k), dtype, t.slots, scale=scale)
+        self.right = k.tile("right", "L0B", (t.k, t.n), dtype, t.slots, scale=scale)
+        self.sums = k.tile("C", "L0C", (t.m, t.n), accumulator_of(dtype), sum_slots, scale=scale**2)
 
     def emit(self, rows: int, cols: int, a: Operand, b: Operand) -> View:
         """Sum up `rows` x `cols`; where the sums stand then."""

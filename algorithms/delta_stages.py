@@ -8,7 +8,7 @@ products. P comes from gdn-kkt, so that O is one sum in the accumulator:
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import PANEL_VALUES, Stage
+from algorithms.gdn_stage import PANEL_VALUES, Carried, Stage
 from algorithms.tiles import FRACTAL
 from algorithms.tri_inverse import fitting
 from npusim.builder import Index, Tensor, Tile, View, bytes_of
@@ -91,18 +91,17 @@ class Wy:
         k.store(result.at(chunk, head, row=row, rows=self.s.panel), c, label=f"store {name}")
 
 
-class State:
+class State(Carried):
     """k, U, W (G, initial_state) -> V_new, S_chunks, state; chunks in panels of rows."""
 
     def __init__(self, s: Stage) -> None:
-        self.s, self.k, P, Dk, Dv = s, s.k, s.panel, s.Dk, s.Dv
+        P, Dk, Dv = s.panel, s.Dk, s.Dv
         self.gated = Gated(s, "K")
         self.U, self.W = s.tensor("U"), s.tensor("W")
-        self.initial = s.tensor("initial_state") if s.problem.initial_state else None
         self.fresh, self.before = s.tensor("V_new", output=True), s.tensor("S_chunks", output=True)
-        self.final = s.tensor("state", output=True)
+        super().__init__(s)
         self.ready = s.k.flag("V' stored")
-        self.S, self.S16 = s.ub("S", Dk, Dv), s.ub("S stored", Dk, Dv, s.dtype)
+        self.S16 = s.ub("S stored", Dk, Dv, s.dtype)
         self.sum = s.ub("K~^T V' wide", Dk, Dv)
         self.u16, self.u32 = s.ub("U stored", P, Dv, s.dtype), s.ub("V'", P, Dv)
         self.ws16, self.ws32 = s.ub("W S stored", P, Dv, s.dtype), s.ub("W S wide", P, Dv)
@@ -113,19 +112,6 @@ class State:
         self.a, self.b = s.cube("W in L0A", "L0A", P, Dk), s.cube("S in L0B", "L0B", Dk, Dv)
         self.at, self.bt = s.cube("K~^T in L0A", "L0A", Dk, P), s.cube("V' in L0B", "L0B", P, Dv)
         self.c, self.ct = s.cube("W S in L0C", "L0C", P, Dv), s.cube("K~^T V' in L0C", "L0C", Dk, Dv)
-
-    def emit(self) -> None:
-        with self.k.phase("state"):
-            self.s.by_sequence(self.chunk, before=self.begin, after=self.end)
-
-    def begin(self, sequence: Index, head: Index) -> None:
-        if self.initial is None:
-            self.k.vector("fill", self.S, imm=0.0, label="S = 0")
-        else:
-            self.k.load(self.S, self.initial.at(sequence, head), label="load S")
-
-    def end(self, sequence: Index, head: Index) -> None:
-        self.k.store(self.final.at(sequence, head), self.S, label="store the state")
 
     def chunk(self, chunk: Index, head: Index, key_head: Index) -> None:
         k, s = self.k, self.s

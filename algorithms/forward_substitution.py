@@ -7,6 +7,7 @@ i on the i rows above at full width; matrices are spread over the vector cores.
 
 from __future__ import annotations
 
+from algorithms.floats import working_of
 from algorithms.tri_inverse import Inverse
 from npusim.builder import Algorithm, Index, Kernel, Options, Problem, Target, Tile
 
@@ -19,7 +20,7 @@ def build(problem: Problem, options: Options, target: Target) -> Kernel:
     variant = ALGORITHM.variant(problem, options, target)
     inverse = Inverse.begin(problem, options, target, "forward-substitution", variant, out="fp32")
     k, n = inverse.k, inverse.n
-    working = "fp64" if problem.dtype == "fp64" else "fp32"
+    working = working_of(problem.dtype)
     slots = options.slots or _slots(inverse, working, target)
     k.settings["slots"] = slots
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from algorithms.floats import working_of
 from algorithms.gdn_prepare import lengths
 from algorithms.gdn_stage import check_formats
 from algorithms.tiles import FRACTAL
@@ -35,7 +36,7 @@ class Recurrence:
         check_formats("gdn-recurrent", problem)
         self.k = k = KernelBuilder("gdn-recurrent", target, problem.dtype, ALGORITHM.name, variant)
         self.problem, self.dtype, self.decay = problem, problem.dtype, problem.decay
-        self.working = "fp64" if problem.dtype == "fp64" else "fp32"
+        self.working = working_of(problem.dtype)
         self.tokens, self.heads = problem.shape
         self.key_heads, self.counts = problem.kv_heads, np.array(problem.chunk_counts, dtype=np.int64)
         self.Dk, self.Dv = problem.state_dims

@@ -15,11 +15,13 @@ there is `textbook` only, as there is without gates.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from algorithms.floats import check_floats, working_of
 from algorithms.tiles import FRACTAL
 from algorithms.tri_inverse import LARGEST_CHUNK
 from npusim.builder import (
@@ -42,7 +44,6 @@ from npusim.builder import (
 )
 
 Ints = npt.NDArray[np.int64]
-FLOATS = ("fp64", "fp32", "fp16", "bf16")
 PANEL_VALUES = 128 * 128
 """values of one panel of a chunk's matrix: what the tiles of a stage leave room for in UB"""
 CHANNEL_ROWS = 64
@@ -66,7 +67,7 @@ class Stage:
         self.options = options
         self.name, self.problem, self.dtype, self.n = name, problem, dtype, n
         self.published = variant == "published"
-        self.working = "fp64" if dtype == "fp64" else "fp32"
+        self.working = working_of(dtype)
         self.chunks, self.heads = problem.shape
         self.key_heads, self.group = problem.kv_heads, problem.heads // problem.kv_heads
         self.Dk, self.Dv = problem.state_dims
@@ -245,8 +246,7 @@ def check_formats(name: str, problem: Problem) -> None:
             raise Unsupported(
                 f"{option}: {name} takes multiples of {FRACTAL} up to {LARGEST_CHUNK}, got {size}"
             )
-    if problem.dtype not in FLOATS:
-        raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {problem.dtype}")
+    check_floats(name, problem.dtype)
 
 
 def algorithm(
@@ -284,6 +284,33 @@ def algorithm(
 def structure_of(problem: Problem, ascend: bool) -> str:
     """The variant of the stages where none is asked for."""
     return "published" if ascend and problem.decay == "head" else "textbook"
+
+
+class Carried(ABC):
+    """The state of a head, in UB from chunk to chunk of a sequence."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.k, self.s = stage.k, stage
+        self.initial = stage.tensor("initial_state") if stage.problem.initial_state else None
+        self.final = stage.tensor("state", output=True)
+        self.S = stage.ub("S", stage.Dk, stage.Dv)
+
+    def emit(self) -> None:
+        with self.k.phase("state"):
+            self.s.by_sequence(self.chunk, before=self.begin, after=self.end)
+
+    @abstractmethod
+    def chunk(self, chunk: Index, head: Index, key_head: Index) -> None:
+        """The work of one chunk."""
+
+    def begin(self, sequence: Index, head: Index) -> None:
+        if self.initial is None:
+            self.k.vector("fill", self.S, imm=0.0, label="S = 0")
+        else:
+            self.k.load(self.S, self.initial.at(sequence, head), label="load S")
+
+    def end(self, sequence: Index, head: Index) -> None:
+        self.k.store(self.final.at(sequence, head), self.S, label="store the state")
 
 
 class Mask:

@@ -8,22 +8,21 @@ loads of K and G one chunk ahead.
 from __future__ import annotations
 
 from algorithms.delta_stages import State as DeltaState
-from algorithms.gdn_stage import Stage, algorithm
+from algorithms.gdn_stage import Carried, Stage, algorithm
 from npusim.builder import Index, Tile
 
 
-class State:
+class State(Carried):
     """k, U, W, G_heads (initial_state) -> V_new, S_chunks, state.
 
     Tiles of the stage; chunks in panels of rows.
     """
 
     def __init__(self, s: Stage) -> None:
-        self.s, self.k, n, P, Dk, Dv = s, s.k, s.n, s.panel, s.Dk, s.Dv
+        n, P, Dk, Dv = s.n, s.panel, s.Dk, s.Dv
         self.keys, self.G, self.U, self.W = (s.tensor(name) for name in ("k", "G_heads", "U", "W"))
-        self.initial = s.tensor("initial_state") if s.problem.initial_state else None
         self.fresh, self.before = s.tensor("V_new", output=True), s.tensor("S_chunks", output=True)
-        self.final = s.tensor("state", output=True)
+        super().__init__(s)
         self.ready = s.k.flag("V' stored")
         self.via_S, self.via_K = (
             s.workspace("S for the cube core", Dk, Dv),
@@ -43,7 +42,6 @@ class State:
         self.g, self.decays, self.gap = s.row("G"), s.row("exp G"), s.row("G_C - G")
         self.last, self.decay = s.row("G_C", cols=1), s.row("exp G_C", cols=1)
         self.column = s.ub("exp(G_C - G)", P, 1)
-        self.S = s.ub("S", Dk, Dv)
         self.k16, self.k32 = s.ub("K stored", P, Dk, s.dtype), s.ub("K~", P, Dk)
         self.u16, self.u32 = s.ub("U stored", P, Dv, s.dtype), s.ub("V'", P, Dv)
         self.ws16, self.ws32 = s.ub("W S stored", P, Dv, s.dtype), s.ub("W S wide", P, Dv)
@@ -51,19 +49,6 @@ class State:
         same = Dk == P
         self.kv16 = self.ws16 if same else s.ub("K~^T V' stored", Dk, Dv, s.dtype)
         self.kv32 = self.ws32 if same else s.ub("K~^T V' wide", Dk, Dv)
-
-    def emit(self) -> None:
-        with self.k.phase("state"):
-            self.s.by_sequence(self.chunk, before=self.begin, after=self.end)
-
-    def begin(self, sequence: Index, head: Index) -> None:
-        if self.initial is None:
-            self.k.vector("fill", self.S, imm=0.0, label="S = 0")
-        else:
-            self.k.load(self.S, self.initial.at(sequence, head), label="load S")
-
-    def end(self, sequence: Index, head: Index) -> None:
-        self.k.store(self.final.at(sequence, head), self.S, label="store the state")
 
     def chunk(self, chunk: Index, head: Index, key_head: Index) -> None:
         """S to the cube core; W S back; K~ and V' there; K~^T V' back, and into the state."""

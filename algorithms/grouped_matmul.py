@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from algorithms.chunked import Chunked
-from algorithms.gdn_stage import FLOATS
+from algorithms.floats import check_floats
 from algorithms.matmul_tiling import tiling
 from algorithms.moe_tokens import ALIGNED, Ints, counts_of, filled
 from algorithms.tiles import Edge, edges
@@ -30,7 +30,6 @@ from npusim.builder import (
     Options,
     Problem,
     Target,
-    Unsupported,
 )
 
 TALLEST = 128
@@ -43,8 +42,7 @@ FINE = 8
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph: cube core only."""
-    if problem.dtype not in FLOATS:
-        raise Unsupported(f"--dtype: grouped-matmul computes on {', '.join(FLOATS)}, not on {problem.dtype}")
+    check_floats("grouped-matmul", problem.dtype)
     variant = ALGORITHM.variant(problem, options, target)
     k = KernelBuilder("grouped-matmul", target, problem.dtype, ALGORITHM.name, variant)
     grouped = Grouped(k, problem, options, target)

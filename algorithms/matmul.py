@@ -10,9 +10,9 @@ swizzle); edges that fill no whole tile are items of their own. C leaves in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
+from algorithms.chunked import Chunked
 from algorithms.matmul_cases import CASES
 from algorithms.matmul_cases import build as build_case
 from algorithms.matmul_strips import SLOTS, Strips, strips
@@ -128,13 +128,8 @@ class Product(Tensors):
 
     def __init__(self, k: KernelBuilder, problem: Problem, options: Options, t: Tiling) -> None:
         super().__init__(k, problem, options)
-        self.t, chunk = t, t.k * t.steps
-        k.settings.update(tile_m=t.m, tile_n=t.n, tile_k=t.k, chunk_k=chunk, slots=t.slots)
-        self.A = self.operand("A", "L1", t.m, chunk, t.slots)
-        self.B = self.operand("B", "L1", chunk, t.n, t.slots)
-        self.left = self.operand("left", "L0A", t.m, t.k, t.slots)
-        self.right = self.operand("right", "L0B", t.k, t.n, t.slots)
-        self.C = self.accumulator(t.m, t.n)
+        k.settings.update(tile_m=t.m, tile_n=t.n, tile_k=t.k, chunk_k=t.k * t.steps, slots=t.slots)
+        self.chunked = Chunked(k, t, self.terms, self.dtype, scale=self.scale)
 
     def block(self, rows: Edge, cols: Edge, band: int) -> None:
         """All tiles of C of one size, in bands of so many rows."""
@@ -142,38 +137,15 @@ class Product(Tensors):
         def tile(items: list[Item]) -> None:
             ((number, j, i),) = items
             at = Place(rows.at(number * band + i), rows.size, cols.at(j), cols.size)
-            first, *rest = edges(self.terms, self.t.k * self.t.steps)
-            self.k.loop(first.count, self.chunk(at, first), first=self.chunk(at, first, begin=True))
-            for edge in rest:
-                self.k.loop(edge.count, self.chunk(at, edge))
-            whole = self.c.at(row=at.row, rows=at.rows, col=at.col, cols=at.cols)
-            self.k.store(whole, self.C.view(rows=at.rows, cols=at.cols), label="store C")
+            sums = self.chunked.emit(
+                at.rows,
+                at.cols,
+                lambda start, terms: self.a.at(row=at.row, rows=at.rows, col=start, cols=terms),
+                lambda start, terms: self.b.at(row=start, rows=terms, col=at.col, cols=at.cols),
+            )
+            self.k.store(self.c.at(row=at.row, rows=at.rows, col=at.col, cols=at.cols), sums, label="store C")
 
         self.k.items([("band", rows.count // band), ("column", cols.count), ("row", band)], tile)
-
-    def chunk(self, at: Place, edge: Edge, begin: bool = False) -> Callable[[Index], None]:
-        """Load a chunk of A and B and multiply it step by step; the very first step begins the sums."""
-        k, terms = self.k, edge.size
-
-        def body(number: Index) -> None:
-            start = edge.at(number)
-            A, B = self.A.view(rows=at.rows, cols=terms), self.B.view(rows=terms, cols=at.cols)
-            k.load(A, self.a.at(row=at.row, rows=at.rows, col=start, cols=terms), "load A", fresh=True)
-            k.load(B, self.b.at(row=start, rows=terms, col=at.col, cols=at.cols), "load B", fresh=True)
-            for first in range(0, terms, self.t.k):
-                self.step(at, first, min(self.t.k, terms - first), begin and first == 0)
-
-        return body
-
-    def step(self, at: Place, first: int, terms: int, begin: bool) -> None:
-        """Multiply `terms` of the chunk in L1."""
-        k = self.k
-        left = self.left.view(rows=at.rows, cols=terms)
-        right = self.right.view(rows=terms, cols=at.cols)
-        k.move(left, self.A.view(rows=at.rows, col=first, cols=terms), label="L1 to L0A", fresh=True)
-        k.move(right, self.B.view(row=first, rows=terms, cols=at.cols), label="L1 to L0B", fresh=True)
-        sums = self.C.view(rows=at.rows, cols=at.cols)
-        k.matmul(sums, left, right, accumulate=not begin, label="product", fresh=begin)
 
 
 def infer(shapes: Shapes) -> dict[str, int]:

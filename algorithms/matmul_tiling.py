@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from algorithms.tiles import FRACTAL, edges
+from algorithms.tiles import FRACTAL, edges, fit
 from npusim.builder import InputError, Options, Problem, Target, accumulator_of, bytes_of
 
 STEP_BYTES = 128
@@ -43,16 +43,6 @@ class Tiling:
             "L0C": self.m * self.n * bytes_of(accumulator_of(dtype)),
         }
 
-    def fits(self, dtype: str, target: Target) -> bool:
-        """Whether every memory holds what lies in it; one memory may serve several levels."""
-        held: dict[str, float] = {}
-        for level, size in self.bytes(dtype).items():
-            memory = target.level_memory[level]
-            held[memory] = held.get(memory, 0) + size
-        return all(
-            held[target.level_memory[level]] <= target.level_bytes[level] for level in self.bytes(dtype)
-        )
-
     def time(self, problem: Problem, cores: int) -> float:
         """Relative, where products and loads overlap; tiles of each size are dealt in rounds of their own."""
         total, line = 0.0, LINE_BYTES / bytes_of(problem.dtype)
@@ -79,7 +69,7 @@ def tiling(problem: Problem, options: Options, target: Target) -> Tiling:
         for m in _sizes(options.tile_m, problem.m, LARGEST_TILE[0])
         for n in _sizes(options.tile_n, problem.n, LARGEST_TILE[1])
     ]
-    fitting = [tile for tile in tiles if tile.fits(problem.dtype, target)] or tiles[:1]
+    fitting = [tile for tile in tiles if fit(tile.bytes(problem.dtype), target)] or tiles[:1]
     times = [tile.time(problem, target.groups) for tile in fitting]
     near = [tile for tile, time in zip(fitting, times, strict=True) if time <= NEAR * min(times)]
     each = bytes_of(problem.dtype)
@@ -87,9 +77,9 @@ def tiling(problem: Problem, options: Options, target: Target) -> Tiling:
     # where L0 is a name for L1, windows of a chunk would be copied for nothing
     most = 1 if target.same_memory("L1", "L0A") else min(STEPS, -(-problem.k // k))
     grown = [replace(chosen, k=max(least, k // half), steps=1) for half in (1, 2, 4, 8)]
-    grown = [tile for tile in grown if tile.fits(problem.dtype, target)] or [chosen]
+    grown = [tile for tile in grown if fit(tile.bytes(problem.dtype), target)] or [chosen]
     longer = [replace(grown[0], steps=steps) for steps in (most, most // 2, 1) if steps]
-    return next((tile for tile in longer if tile.fits(problem.dtype, target)), grown[0])
+    return next((tile for tile in longer if fit(tile.bytes(problem.dtype), target)), grown[0])
 
 
 def _sizes(given: int | None, size: int, largest: int) -> list[int]:

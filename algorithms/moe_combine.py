@@ -6,7 +6,7 @@ it is depends on the data; here row t of part a is taken, which costs the same.
 
 from __future__ import annotations
 
-from algorithms.gdn_stage import FLOATS
+from algorithms.floats import check_floats, working_of
 from algorithms.tiles import Edge, edges
 from npusim.builder import (
     Algorithm,
@@ -18,7 +18,6 @@ from npusim.builder import (
     Problem,
     Target,
     Tile,
-    Unsupported,
     bytes_of,
 )
 
@@ -30,8 +29,7 @@ LINE = 128
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph: z [active, m, n], weights [m, active] -> y [m, n]."""
-    if problem.dtype not in FLOATS:
-        raise Unsupported(f"--dtype: moe-combine computes on {', '.join(FLOATS)}, not on {problem.dtype}")
+    check_floats("moe-combine", problem.dtype)
     variant = ALGORITHM.variant(problem, options, target)
     k = KernelBuilder("moe-combine", target, problem.dtype, ALGORITHM.name, variant)
     combine = Combine(k, problem, options, target)
@@ -46,7 +44,7 @@ class Combine:
 
     def __init__(self, k: KernelBuilder, problem: Problem, options: Options, target: Target) -> None:
         self.k, self.tokens, self.active, dtype = k, problem.m, problem.active, problem.dtype
-        working, slots = "fp64" if dtype == "fp64" else "fp32", options.slots or 2
+        working, slots = working_of(dtype), options.slots or 2
         self.z = k.input("z", (problem.active, problem.m, problem.n), dtype)
         self.weights = k.input("weights", (problem.m, problem.active), working)
         self.y = k.output("y", (problem.m, problem.n), dtype)

@@ -12,13 +12,13 @@ from functools import partial
 
 from algorithms.attention_size import FOLDED
 from algorithms.chunked import Chunked
-from algorithms.gdn_stage import FLOATS
+from algorithms.floats import check_floats, working_of
 from algorithms.matmul_tiling import Tiling, tiling
+from algorithms.moe_tokens import check_active
 from npusim.builder import (
     Access,
     Algorithm,
     Index,
-    InputError,
     Kernel,
     KernelBuilder,
     Options,
@@ -37,12 +37,10 @@ TAKEN = -1.0
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph: x [m, k], wr [k, experts] -> weights and places [m, active]."""
-    if problem.dtype not in FLOATS:
-        raise Unsupported(f"--dtype: moe-router computes on {', '.join(FLOATS)}, not on {problem.dtype}")
+    check_floats("moe-router", problem.dtype)
     if problem.experts > MOST_EXPERTS:
         raise Unsupported(f"--experts: moe-router takes up to {MOST_EXPERTS}, got {problem.experts}")
-    if problem.active > problem.experts:
-        raise InputError(f"--active: {problem.active} of {problem.experts} experts; use at most --experts")
+    check_active(problem)
     variant = ALGORITHM.variant(problem, options, target)
     k = KernelBuilder("moe-router", target, problem.dtype, ALGORITHM.name, variant)
     router = Router(k, problem, options, target)
@@ -56,7 +54,7 @@ class Router:
 
     def __init__(self, k: KernelBuilder, problem: Problem, options: Options, target: Target) -> None:
         self.k, self.problem, dtype = k, problem, problem.dtype
-        working = "fp64" if dtype == "fp64" else "fp32"
+        working = working_of(dtype)
         m, experts, active = problem.m, problem.experts, problem.active
         self.rows = _rows(problem, options, target, bytes_of(working))
         columns, height = {"n": experts}, {"tile_m": self.rows}

@@ -38,12 +38,17 @@ def tokens_per_expert(tokens: int, experts: int, active: int, skew: float) -> In
     return np.sort(counts)[::-1]
 
 
-def counts_of(problem: Problem) -> Ints:
-    """Tokens of each expert. InputError where a token cannot have so many experts."""
+def check_active(problem: Problem) -> None:
+    """InputError where a token cannot have so many experts."""
     if problem.active > problem.experts:
         raise InputError(
             f"--active: {problem.active} experts per token, and there are {problem.experts} (--experts)"
         )
+
+
+def counts_of(problem: Problem) -> Ints:
+    """Tokens of each expert. InputError where a token cannot have so many experts."""
+    check_active(problem)
     return tokens_per_expert(problem.m, problem.experts, problem.active, problem.skew)
 
 

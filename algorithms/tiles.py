@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from npusim.builder import Index
+from npusim.builder import Index, Target
 
 FRACTAL = 16
 """rows and columns of what the cube takes at once"""
 LARGEST = 4.0
 """what integers that hold normal values must reach: four standard deviations"""
+
+
+def fit(sizes: Mapping[str, float], target: Target) -> bool:
+    """Whether every memory holds what lies in it, bytes by level; one memory may serve several levels."""
+    held: dict[str, float] = {}
+    for level, size in sizes.items():
+        memory = target.level_memory[level]
+        held[memory] = held.get(memory, 0) + size
+    return all(held[target.level_memory[level]] <= target.level_bytes[level] for level in sizes)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from algorithms.bands import REPEAT_BYTES
-from algorithms.gdn_stage import FLOATS
+from algorithms.floats import check_floats, working_of
 from npusim.builder import (
     Access,
     Algorithm,
@@ -21,7 +21,6 @@ from npusim.builder import (
     Problem,
     Target,
     Tile,
-    Unsupported,
     View,
     bytes_of,
 )
@@ -34,10 +33,9 @@ class VectorWork:
     """A kernel of vector work under construction."""
 
     def __init__(self, name: str, algorithm: str, problem: Problem, options: Options, target: Target) -> None:
-        if problem.dtype not in FLOATS:
-            raise Unsupported(f"--dtype: {name} computes on {', '.join(FLOATS)}, not on {problem.dtype}")
+        check_floats(name, problem.dtype)
         self.k = KernelBuilder(name, target, problem.dtype, algorithm, "textbook")
-        self.dtype, self.working = problem.dtype, "fp64" if problem.dtype == "fp64" else "fp32"
+        self.dtype, self.working = problem.dtype, working_of(problem.dtype)
         self.converts = self.dtype != self.working
         self.slots = options.slots or 2
         self.k.settings.update(slots=self.slots)

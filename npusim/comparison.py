@@ -143,8 +143,11 @@ def _nothing(rows: list[Row]) -> NpusimError:
     return NpusimError("nothing could be compared; " + "; ".join(reasons.values()))
 
 
-def check_known(entry: KernelEntry, algorithms: list[str], options: Options) -> None:
-    chosen = [entry.named(name)[0] for name in algorithms]
+def check_known(
+    entry: KernelEntry, algorithms: list[str], options: Options, flag: str = "--algorithms"
+) -> None:
+    """InputError for an algorithm that there is not, named by `flag`, and for an option that none takes."""
+    chosen = [entry.named(name, flag)[0] for name in algorithms]
     variants = {variant for algorithm in chosen for variant in algorithm.variants}
     if options.variant is not None and options.variant not in variants:
         raise InputError(

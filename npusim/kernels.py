@@ -72,8 +72,8 @@ class KernelEntry:
     baselines: tuple[str, ...] = ()
     """algorithms that the others are held against, wherever they are compared together"""
 
-    def algorithm(self, name: str | None) -> Algorithm:
-        """The algorithm called `name`, or the default. InputError, with the nearest, if unknown."""
+    def algorithm(self, name: str | None, flag: str = "--algorithm") -> Algorithm:
+        """Algorithm `name`, or the default one. InputError, with `flag` and the nearest name, if unknown."""
         if name is None:
             return next(iter(self.algorithms.values()))
         plain, _, variant = name.partition(":")
@@ -82,20 +82,18 @@ class KernelEntry:
                 f"--algorithm: {name} names a variant; give --algorithm {plain} --variant {variant or 'NAME'}"
             )
         if name not in self.algorithms:
-            raise InputError(
-                f"--algorithm: {self.name} has no {name!r}; {did_you_mean(name, self.algorithms)}"
-            )
+            raise InputError(f"{flag}: {self.name} has no {name!r}; {did_you_mean(name, self.algorithms)}")
         return self.algorithms[name]
 
-    def named(self, name: str) -> tuple[Algorithm, str | None]:
-        """What ALGORITHM or ALGORITHM:VARIANT names. InputError, with the nearest, if unknown."""
+    def named(self, name: str, flag: str = "--algorithms") -> tuple[Algorithm, str | None]:
+        """What ALGORITHM or ALGORITHM:VARIANT names. InputError, with `flag` and the nearest, if unknown."""
         plain, colon, variant = name.partition(":")
-        if name in self.algorithms or not colon:
-            return self.algorithm(name), None
-        algorithm = self.algorithm(plain)
+        if name in self.algorithms or not (colon and plain in self.algorithms):
+            return self.algorithm(name, flag), None
+        algorithm = self.algorithm(plain, flag)
         if variant not in algorithm.variants:
             near = did_you_mean(variant, algorithm.variants)
-            raise InputError(f"--algorithms: {plain} has no variant {variant!r}; {near}")
+            raise InputError(f"{flag}: {plain} has no variant {variant!r}; {near}")
         return algorithm, variant
 
     def check_sizes(self, problem: Problem) -> None:

@@ -334,7 +334,8 @@ def test_the_command_says_what_each_inverse_costs_and_saves(cli):
     ("arguments", "message"),
     [
         (("qwen3.5-9",), "MODEL: no 'qwen3.5-9'; known:"),
-        (("qwen3.5-9b", "--inverse", "mxs"), "--inverse: no 'mxs'; did you mean 'mxr'?"),
+        (("qwen3.5-9b", "--inverse", "mxs"), "--inverse: tri-inverse has no 'mxs'; did you mean 'mxr'?"),
+        (("qwen3.5-9b", "--inverse", "mxr:fast"), "--inverse: mxr has no variant 'fast'"),
         (("qwen3.5-9b", "--steps", "3"), "--steps: none of mxr takes it, got 3"),
         (("qwen3.5-9b", "--decode", "--seq-len", "8"), "--seq-len: one token is decoded"),
         (("qwen3.5-9b", "--decode", "--chunk", "64"), "--chunk: decoding has no chunks"),

@@ -12,7 +12,7 @@ from npusim.cli.fields import split, takes
 from npusim.cli.kernels import find_kernel, find_kernels
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
-from npusim.errors import InputError, Unsupported, did_you_mean
+from npusim.errors import InputError, Unsupported
 from npusim.files import check_targets
 from npusim.problem import Options, Problem, Settings, refuse
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, refuse_costs
@@ -126,9 +126,6 @@ def compare(
         refuse_costs(machines)
     names = asked or list(entry.algorithms)
     for name in names:
-        if name.partition(":")[0] not in entry.algorithms and name not in entry.algorithms:
-            near = did_you_mean(name, entry.algorithms)
-            raise InputError(f"--algorithms: {entry.name} has no {name!r}; {near}")
         entry.named(name)
     if profiles is not None:
         refuse(machines, ("profile",), "the machines are those of --profiles; drop one of the two")

@@ -13,14 +13,14 @@ from npusim.cli.fields import split, takes
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
 from npusim.cli.render import field, machine_line, percent, size, table, us
-from npusim.errors import GraphError, InputError, Unsupported, did_you_mean
+from npusim.errors import GraphError, InputError, Unsupported
 from npusim.problem import Options
 from npusim.settings import EngineSettings, LayerSettings, MachineSettings
 
 if TYPE_CHECKING:
     from algorithms.decoder import Pass
     from algorithms.models import Model
-    from npusim.layers import LayerTime, StackTime
+    from npusim.layers import LayerTime, StackTime, Timer
 
 app = typer.Typer(rich_markup_mode="rich")
 WIDE = 96
@@ -65,7 +65,6 @@ def layer(
     given: dict[str, Any],
 ) -> None:
     from algorithms import REGISTRY
-    from algorithms.decoder import stack
     from algorithms.model_config import find_model
     from npusim.cli.commands import name_list
     from npusim.comparison import check_known, own_options
@@ -73,43 +72,18 @@ def layer(
 
     asked, options, machines, engine = split(given, LayerSettings, Options, MachineSettings, EngineSettings)
     found, entry = find_model(model), REGISTRY["tri-inverse"]
-    if asked.decode and inverse is not None:
-        raise InputError("--inverse: decoding inverts nothing; drop it, or --decode")
-    if "skew" in asked.model_fields_set and not found.experts:
-        raise InputError(f"--skew: {found.name} has no experts; drop it")
+    _refuse(asked, found, inverse)
     chosen = name_list("--inverse", "mxr" if inverse is None else inverse)
-    for name in chosen:
-        if name.partition(":")[0] not in entry.algorithms:
-            raise InputError(f"--inverse: no {name!r}; {did_you_mean(name, entry.algorithms)}")
-    try:
-        check_known(entry, chosen, options)
-    except InputError as error:
-        raise InputError(str(error).replace("--algorithms", "--inverse")) from None
-    if asked.decode and asked.execution == "fused":
-        raise InputError("--execution fused: nothing is fused in decoding; use eager or graph")
+    check_known(entry, chosen, options, "--inverse")
+    own = {name: own_options(entry, name, options) for name in chosen}
     part, machine = found.shard(asked.tensor_parallel), machines.machine()
     one = _pass(asked, options)
     console = Console(highlight=False, markup=False)
     if not as_json:
         _settings(console, found, one, asked, machines, machine)
-    times: dict[str, StackTime] = {}
     with Progress(enabled=not as_json) as tick:
         timer = Timer(REGISTRY, machine, engine, tick)
-        for name in chosen:
-            try:
-                each = one.with_inverse(own_options(entry, name, options))
-                built = stack(part, each)
-            except InputError as error:
-                text = str(error).replace("--algorithms", "--inverse")
-                raise InputError(f"{text} (in a layer of {found.name} with {name})") from None
-            try:
-                times[name] = timer.time(built, asked.execution == "eager")
-            except GraphError as error:
-                if error.rule != "capacity":
-                    raise
-                raise GraphError(error.rule, error.message, remedy="lower --chunk") from None
-            except Unsupported as error:
-                raise Unsupported(str(error).replace("use --no-timing or", "use another")) from None
+        times = {name: _timed(timer, part, one.with_inverse(own[name]), asked) for name in chosen}
     if as_json:
         settings = asked.model_dump(mode="json") | {"seq_len": one.seq_len, "context": one.context}
         settings |= {"inverse": chosen, **options.model_dump(mode="json", exclude_none=True)}
@@ -120,14 +94,41 @@ def layer(
         _tables(console, asked.decode, times)
 
 
-def _pass(asked: LayerSettings, options: Options) -> Pass:
-    """The settings as one forward pass. InputError for those that say nothing together."""
-    from algorithms.decoder import Pass
-
+def _refuse(asked: LayerSettings, model: Model, inverse: str | None) -> None:
+    """InputError for settings that say nothing together."""
+    if asked.decode and inverse is not None:
+        raise InputError("--inverse: decoding inverts nothing; drop it, or --decode")
+    if asked.decode and asked.execution == "fused":
+        raise InputError("--execution fused: nothing is fused in decoding; use eager or graph")
     if asked.decode and "seq_len" in asked.model_fields_set:
         raise InputError("--seq-len: one token is decoded; give --context, how many it follows")
     if asked.decode and "chunk" in asked.model_fields_set:
         raise InputError("--chunk: decoding has no chunks; drop it, or --decode")
+    if "skew" in asked.model_fields_set and not model.experts:
+        raise InputError(f"--skew: {model.name} has no experts; drop it")
+
+
+def _timed(timer: Timer, model: Model, one: Pass, asked: LayerSettings) -> StackTime:
+    """A model with one inverse. What a machine cannot do names remedies that this command has."""
+    from algorithms.decoder import stack
+
+    try:
+        return timer.time(stack(model, one), asked.execution == "eager")
+    except GraphError as error:
+        if error.rule != "capacity":
+            raise
+        raise GraphError(error.rule, error.message, remedy="lower --chunk") from None
+    except Unsupported as error:
+        raise Unsupported(str(error).replace("use --no-timing or", "use another")) from None
+    except InputError as error:
+        error.add(f"(in a layer of {model.name} with {one.inverse.algorithm})")
+        raise
+
+
+def _pass(asked: LayerSettings, options: Options) -> Pass:
+    """The settings as one forward pass."""
+    from algorithms.decoder import Pass
+
     context = (DECODED if asked.decode else 0) if asked.context is None else asked.context
     return Pass(
         batch=asked.batch, seq_len=1 if asked.decode else asked.seq_len, context=context,
