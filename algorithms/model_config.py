@@ -15,6 +15,7 @@ from algorithms.models import (
     Mixer,
     Model,
 )
+from algorithms.tiles import FRACTAL
 from npusim.builder import InputError
 
 
@@ -42,7 +43,21 @@ def read_config(path: str) -> Model:
     config = _Config(path, text if isinstance(text, dict) else data)
     place = Path(path).resolve()
     name = place.parent.name if place.stem == "config" else place.stem
-    return _kimi(config, name) if config.has("linear_attn_config") else _qwen(config, name)
+    kimi = config.has("linear_attn_config")
+    return _checked(path, _kimi(config, name) if kimi else _qwen(config, name))
+
+
+def _checked(path: str, model: Model) -> Model:
+    """InputError, naming the file, for sizes that no kernel has."""
+    d, a, e = model.delta, model.attention, model.experts
+    for what, size in (("keys", d.head_dim), ("values", d.value_dim)):
+        if size % FRACTAL:
+            raise InputError(f"{path}: heads of {size} {what}: multiples of {FRACTAL} are needed")
+    if a.rotary % 2:
+        raise InputError(f"{path}: {a.rotary} rotated dimensions of {a.head_dim}: an even number is needed")
+    if e and e.active > e.count:
+        raise InputError(f"{path}: {e.active} experts for each token, and there are {e.count}")
+    return model
 
 
 class _Config:
@@ -75,7 +90,7 @@ class _Config:
     def only(self, **known: object) -> None:
         """Refuse fields with another value than the one that the layers are made for."""
         for name, value in known.items():
-            if self.fields.get(name, value) != value:
+            if self.has(name) and self.fields[name] != value:
                 raise self.wrong(name, f"must be {json.dumps(value)}; other layers are not known")
 
     def part(self, name: str) -> _Config:
@@ -101,13 +116,14 @@ def _qwen(config: _Config, name: str) -> Model:
     heads = config.number("num_attention_heads")
     if heads % config.number("num_key_value_heads", default=heads):
         raise config.wrong("num_key_value_heads", f"does not divide {heads} attention heads")
-    config.only(attn_output_gate=True, decoder_sparse_step=1, mlp_only_layers=[])
+    config.only(attn_output_gate=True)
     dim = config.number("head_dim", default=config.number("hidden_size") // heads)
     attention = Attention(
         heads, config.number("num_key_value_heads", default=heads), dim, dim, int(_rotary(config) * dim)
     )
     experts = None
     if config.has("num_experts") and config.number("num_experts", least=0):
+        config.only(decoder_sparse_step=1, mlp_only_layers=[])
         width = config.number("moe_intermediate_size")
         experts = Experts(
             config.number("num_experts"), config.number("num_experts_per_tok"), width,

@@ -17,12 +17,13 @@ import numpy as np
 from npusim import cost
 from npusim.calls import Call, Layer, Stack
 from npusim.dtypes import dtype
-from npusim.errors import NpusimError
+from npusim.errors import GraphError, NpusimError, Unsupported
 from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
 from npusim.lower import lower
 from npusim.machine import Machine
 from npusim.problem import Target
+from npusim.program import Program
 from npusim.report import Outline, outline
 from npusim.reuse import share_within
 from npusim.settings import EngineSettings
@@ -183,7 +184,7 @@ class Timer:
         key = (call.kernel, call.problem, call.options, shares)
         if key not in self._found:
             try:
-                program = lower(kernel, self.machine, dict(shares))
+                program = _lowered(call, kernel, self.machine, dict(shares))
             except NpusimError as error:
                 error.add(f"(in the layer: {call.label})")
                 raise
@@ -202,6 +203,20 @@ class Timer:
                 waited[place] += start - end
                 end = start + row.found.task_us
         return [total / max(1, stack.order.count(place)) for place, total in enumerate(waited)]
+
+
+def _lowered(call: Call, kernel: Kernel, machine: Machine, held: Mapping[str, float]) -> Program:
+    """`lower`, whose remedies are those of a kernel by itself; a layer has others."""
+    other = "use another --profile"
+    try:
+        return lower(kernel, machine, held)
+    except GraphError as error:
+        if error.rule != "capacity":
+            raise
+        chunked = "chunk" in call.problem.model_fields_set
+        raise GraphError(error.rule, error.message, remedy="lower --chunk" if chunked else other) from None
+    except Unsupported as error:
+        raise Unsupported(f"{str(error).partition(';')[0]}; {other} or --dtype") from None
 
 
 def _bytes(kernel: Kernel) -> float:

@@ -78,20 +78,21 @@ class Reuse:
             shared = min(shared, executed / regions) if regions else 1.0
         shared *= math.prod(repeat.count for repeat in hits if repeat.window)
         held = self.held.get(touch.where, 0.0)
-        new = 1.0 / shared - (held * self.first(touch) if held else 0.0)
-        return (1.0 - self.kept(touch)) * max(0.0, new)
+        if held and not self.fits(self.footprint(self.kernel)):
+            return (1.0 - self.kept(touch)) * max(0.0, 1.0 / shared - held * self.first(touch))
+        return (1.0 - self.kept(touch)) * (1.0 - held) / shared
 
     def _first(self, touch: Touch) -> float:
-        """The share of all that an access touches which no access touched before: what is held helps once."""
-        again = math.prod(
-            repeat.count
-            for repeat in self.repeats(touch)
-            # the first trip of a loop that fits is looked at by itself
-            if not (repeat.window or (repeat.loop and self.fits(repeat.distance_bytes)))
-        )
-        if touch.items:
+        """The share of all that an access touches which no access touched before: where L2 does not hold the
+        whole kernel, what kernels before it left there helps once."""
+        # the first trip of a loop that fits is looked at by itself
+        lost = [r for r in self.repeats(touch) if r.loop and not r.window and not self.fits(r.distance_bytes)]
+        again = math.prod(repeat.count for repeat in lost)
+        if touch.items and not touch.items.ragged:
             executed, regions = passes(touch, touch.items)
-            again = max(again, executed / regions) if regions else again
+            again *= executed / regions if regions else 1.0
+        else:
+            again *= math.prod(r.count for r in self.repeats(touch) if not (r.loop or r.window))
         swept = sum(other.bytes * distinct(other, self.kernel) for other in self.by_tensor[touch.where])
         assert isinstance(touch.end, Access)
         size = math.prod(touch.end.tensor.shape) * dtype(touch.end.tensor.dtype).bytes

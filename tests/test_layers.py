@@ -131,6 +131,8 @@ def test_a_config_gives_the_model_it_describes(tmp_path, config, name):
         ({"linear_num_value_heads": 24}, r"linear_num_value_heads is no multiple of 16 key heads"),
         ({"layer_types": ["recurrent"] * 48}, r"layer_types must name linear_attention or full_attention"),
         ({"num_key_value_heads": 3}, r"num_key_value_heads does not divide 16 attention heads"),
+        ({"num_experts_per_tok": 513}, r"513 experts for each token, and there are 512"),
+        ({"linear_key_head_dim": 100}, r"heads of 100 keys: multiples of 16 are needed"),
         ({"decoder_sparse_step": 2}, r"decoder_sparse_step must be 1; other layers are not known"),
         ({"partial_rotary_factor": "x"}, r"partial_rotary_factor must be between 0 and 1"),
     ],
@@ -267,6 +269,17 @@ def test_what_is_held_helps_once_however_often_it_is_read(share):
     assert 0 < saved <= 1.05 * share * size
 
 
+@pytest.mark.parametrize("length", [512, 2048])
+def test_what_is_held_of_a_kernel_that_l2_holds_whole_is_not_read_from_memory(length):
+    """But for the mask of 128 x 128, which is no input of the layer."""
+    machine = load_machine("ascend-910b2")
+    kernel = REGISTRY["attention"].build(
+        Problem(seq_len=length, heads=16, key_heads=4, head_dim=128), Options(), Target.of(machine)
+    )
+    program = lower(kernel, machine, dict.fromkeys("qkv", 1.0))
+    assert time_program(program, EngineSettings())[0].bytes["hbm_read"] <= 128 * 128 * 4
+
+
 def test_long_attention_is_the_parabola_through_shorter():
     """5120 tokens are simulated whole; the layer takes them from 2048 and 4096."""
     machine = load_machine("ascend-910b2")
@@ -344,7 +357,12 @@ def test_the_command_says_what_each_inverse_costs_and_saves(cli):
         (("qwen3.5-9b", "--dtype", "int8"), "--dtype: "),
         (("qwen3.5-9b", "--skew", "1"), "--skew: qwen3.5-9b has no experts"),
         (("qwen3.5-9b", "--decode", "--inverse", "mxr"), "--inverse: decoding inverts nothing"),
-        (("qwen3.5-9b", "--batch", "64", "--seq-len", "1000000"), "(in a layer of qwen3.5-9b with mxr)"),
+        (("qwen3.5-9b", "--decode", "--block", "32"), "--block: decoding inverts nothing"),
+        (
+            ("qwen3.5-0.8b", "--seq-len", "64", "--set", "levels.L0C.bytes=512"),
+            "use another --profile (in the layer: q, k, v)",
+        ),
+        (("qwen3.5-9b", "--batch", "64", "--seq-len", "1000000"), "(in a layer of qwen3.5-9b)"),
         (("qwen3.5-0.8b", "--seq-len", "64", "--chunk", "24"), "(in the layer: "),
     ],
 )

@@ -13,7 +13,7 @@ from npusim.cli.fields import split, takes
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
 from npusim.cli.render import field, machine_line, percent, size, table, us
-from npusim.errors import GraphError, InputError, Unsupported
+from npusim.errors import InputError
 from npusim.problem import Options
 from npusim.settings import EngineSettings, LayerSettings, MachineSettings
 
@@ -72,7 +72,7 @@ def layer(
 
     asked, options, machines, engine = split(given, LayerSettings, Options, MachineSettings, EngineSettings)
     found, entry = find_model(model), REGISTRY["tri-inverse"]
-    _refuse(asked, found, inverse)
+    _refuse(asked, options, found, inverse)
     chosen = name_list("--inverse", "mxr" if inverse is None else inverse)
     check_known(entry, chosen, options, "--inverse")
     own = {name: own_options(entry, name, options) for name in chosen}
@@ -86,7 +86,10 @@ def layer(
         times = {name: _timed(timer, part, one.with_inverse(own[name]), asked) for name in chosen}
     if as_json:
         settings = asked.model_dump(mode="json") | {"seq_len": one.seq_len, "context": one.context}
-        settings |= {"inverse": chosen, **options.model_dump(mode="json", exclude_none=True)}
+        if asked.decode:
+            del settings["chunk"]
+        else:
+            settings |= {"inverse": chosen, **options.model_dump(mode="json", exclude_none=True)}
         settings |= machines.model_dump(mode="json")
         settings |= engine.model_dump(mode="json", include={"exact", "tolerance"})
         print_json(_json(found, machine.name, asked.decode, times) | {"settings": settings})
@@ -94,10 +97,12 @@ def layer(
         _tables(console, asked.decode, times)
 
 
-def _refuse(asked: LayerSettings, model: Model, inverse: str | None) -> None:
+def _refuse(asked: LayerSettings, options: Options, model: Model, inverse: str | None) -> None:
     """InputError for settings that say nothing together."""
-    if asked.decode and inverse is not None:
-        raise InputError("--inverse: decoding inverts nothing; drop it, or --decode")
+    given = [*(["inverse"] if inverse is not None else []), *options.model_fields_set]
+    if asked.decode and given:
+        flag = min(given).replace("_", "-")
+        raise InputError(f"--{flag}: decoding inverts nothing; drop it, or --decode")
     if asked.decode and asked.execution == "fused":
         raise InputError("--execution fused: nothing is fused in decoding; use eager or graph")
     if asked.decode and "seq_len" in asked.model_fields_set:
@@ -109,19 +114,14 @@ def _refuse(asked: LayerSettings, model: Model, inverse: str | None) -> None:
 
 
 def _timed(timer: Timer, model: Model, one: Pass, asked: LayerSettings) -> StackTime:
-    """A model with one inverse. What a machine cannot do names remedies that this command has."""
+    """A model with one inverse."""
     from algorithms.decoder import stack
 
     try:
         return timer.time(stack(model, one), asked.execution == "eager")
-    except GraphError as error:
-        if error.rule != "capacity":
-            raise
-        raise GraphError(error.rule, error.message, remedy="lower --chunk") from None
-    except Unsupported as error:
-        raise Unsupported(str(error).replace("use --no-timing or", "use another")) from None
     except InputError as error:
-        error.add(f"(in a layer of {model.name} with {one.inverse.algorithm})")
+        if "(in the layer: " not in str(error):  # a size that no kernel has was refused before there was one
+            error.add(f"(in a layer of {model.name})")
         raise
 
 
@@ -180,7 +180,7 @@ def _json(model: Model, profile: str, decode: bool, times: dict[str, StackTime])
                 "saving": 1 - _delta(time).time_us / delta.time_us,
                 "saving_of_model": 1 - time.total_us / base.total_us,
             }
-            for name, time in times.items()
+            for name, time in ({} if decode else times).items()
         ],
     }  # fmt: skip
 

@@ -56,7 +56,7 @@ def counted(count: int, thing: str, things: str = "") -> str:
 def size(count: float, digits: int = 4) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
-            return f"{count:.{max(digits, len(str(int(count))))}g} {unit}"
+            return f"{count:.{max(digits, len(str(round(count))))}g} {unit}"
         count /= 1024
     raise AssertionError
 
