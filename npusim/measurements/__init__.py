@@ -1,0 +1,1 @@
+"""Measured timings: what was run, how long it took on which clock, and where that is written."""
