@@ -29,10 +29,15 @@ LAUNCH = -1
 
 @dataclass(frozen=True)
 class CriticalPath:
-    """Cycles by name and by field; both sum to the makespan."""
+    """Cycles by name and by field; both sum to the makespan.
+
+    `limited`: by rate of a path and shared pool, the cycles that transfers would have taken at that rate which
+    took longer by sharing the pool: what a faster path would not save, and a wider pool would.
+    """
 
     by_name: dict[str, float]
     by_field: dict[str, float]
+    limited: dict[tuple[str, str], float]
 
 
 def critical_path(strands: Strands) -> CriticalPath:
@@ -41,10 +46,18 @@ def critical_path(strands: Strands) -> CriticalPath:
     walk.walk()
     names: dict[str, float] = defaultdict(float)
     fields: dict[str, float] = defaultdict(float)
+    limited: dict[tuple[str, str], float] = {}
     for (name, field), cycles in walk.ledger.spent.items():
-        names[name] += cycles
-        fields[field] += cycles
-    return CriticalPath(dict(names), dict(fields))
+        if name.startswith(LIMITED):
+            limited[field, name.removeprefix(LIMITED)] = cycles
+        else:
+            names[name] += cycles
+            fields[field] += cycles
+    return CriticalPath(dict(names), dict(fields), limited)
+
+
+LIMITED = "limited by "
+"""begins the name of an entry that is no stretch of its own, but says what a stretch was limited by"""
 
 
 class _Ledger:
@@ -177,8 +190,12 @@ class _Walk:
             self.ledger.add(instance.name, field, cycles)
             extra -= cycles
         pool = instance.flows[0].pools[0] if instance.flows else ""
-        name = f"{instance.name} (sharing {pool})" if pool and extra > 0.01 else instance.name
+        shared = bool(pool) and extra > 0.01
+        name = f"{instance.name} (sharing {pool})" if shared else instance.name
         self.ledger.add(name, CONTENTION.get(pool, "rounding"), extra)
+        if shared:
+            for field, cycles in instance.cost.terms:
+                self.ledger.add(LIMITED + CONTENTION[pool], field, cycles)
 
     def _latency(self, ran: Ran) -> None:
         """From the end of occupancy to the visible result."""

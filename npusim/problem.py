@@ -142,7 +142,7 @@ class Problem(Settings):
     )
     m: PositiveInt = Field(1024, le=10**9, description="rows; of matmul those of the result")
     n: PositiveInt = Field(
-        1024, le=10**6, description="columns; of matmul those of the result, of causal-conv1d channels"
+        1024, le=10**9, description="columns; of matmul those of the result, of causal-conv1d channels"
     )
     k: PositiveInt = Field(1024, le=10**6, description="matmul: terms of each sum")
     width: PositiveInt = Field(4, le=64, description="causal-conv1d: tokens that a result depends on")
