@@ -167,8 +167,12 @@ def transfer(
         )
     if path.partial_line_cycles and apart_bytes % machine.memory.l2_line_bytes.value:
         terms[f"{field}.partial_line_cycles"] = instructions * rows * path.partial_line_cycles.value
-    latency = ((f"{field}.latency_cycles", path.latency_cycles.value),)
-    return Cost(sum(terms.values()), path.latency_cycles.value, instructions, tuple(terms.items()), latency)
+    latency = {f"{field}.latency_cycles": path.latency_cycles.value}
+    if missed and key.startswith("gm") and machine.memory.hbm_latency_cycles:
+        latency["memory.hbm_latency_cycles"] = missed * machine.memory.hbm_latency_cycles.value
+    return Cost(
+        sum(terms.values()), sum(latency.values()), instructions, tuple(terms.items()), tuple(latency.items())
+    )
 
 
 def _least_of_a_row(path: Path, missed: float) -> dict[str, float]:

@@ -17,7 +17,7 @@ from npusim.errors import GraphError, Unsupported
 from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Place, Tile, View, tiles_of
 from npusim.machine import Machine
 from npusim.ops import VECTOR, OpKind
-from npusim.problem import Target
+from npusim.problem import L2State, Target
 from npusim.program import Flow, Instance, Lane, PhaseProgram, Program, Role, Trips, Use, on_grid
 from npusim.reuse import Reuse
 from npusim.where import blaming
@@ -26,12 +26,18 @@ BYTE_FUNCTIONS = ("cast", "copy", "fill", "col_broadcast")
 """vector functions that take elements below 16 bits (PyPTO times arithmetic for 16 and 32 bits only)"""
 
 
-def lower(kernel: Kernel, machine: Machine, held: Mapping[str, float] | None = None) -> Program:
+def lower(
+    kernel: Kernel, machine: Machine, held: Mapping[str, float] | None = None, l2: L2State = "dirty"
+) -> Program:
     """Check `kernel` against the machine and lower it; `held`: the share of each input that kernels before
-    it left in L2 (by default none). Raises GraphError or Unsupported."""
+    it left in L2 (by default none); `l2`: what else is there. Raises GraphError or Unsupported."""
     check(kernel, Target.of(machine))
     lowerings = [_PhaseLowering(kernel, phase, machine) for phase in kernel.phases]
-    reuse = Reuse(kernel, [one.streams for one in lowerings], machine.memory.l2_bytes.value, held)
+    streams = [one.streams for one in lowerings]
+    capacity = machine.memory.l2_bytes.value
+    reuse = Reuse(kernel, streams, capacity, held, dirty=l2 != "clean")
+    if l2 == "warm" and reuse.holds_all:
+        reuse = Reuse(kernel, streams, capacity, {tensor.name: 1.0 for tensor in kernel.tensors})
     phases = tuple(one.program(reuse) for one in lowerings)
     pools = {name: machine.pool_bytes_per_cycle(name) for name in ("hbm", "l2")}
     if machine.core.l1_port_bytes_per_cycle:
@@ -394,7 +400,8 @@ class _PhaseLowering:
 
     def _missed(self, op: Operation) -> float:
         """The share of the bytes of `op` that HBM serves."""
-        missed = self.reuse.missed(op, self.repeated)
+        share = self.reuse.written if op.kind is OpKind.store else self.reuse.missed
+        missed = share(op, self.repeated)
         copies = self._place_of(op) == "replicate" and self.reuse.shared_by_copies(op)
         return missed / self.vector_cores if copies else missed
 

@@ -79,6 +79,10 @@ class Rate(Quantity[Annotated[float, Field(gt=0, le=LARGEST, strict=True), After
     """A rate: positive."""
 
 
+class Share(Quantity[Annotated[float, Field(ge=0.01, le=1, strict=True)]]):
+    """A part of a whole."""
+
+
 class Cost(Quantity[Annotated[float, Field(ge=0, le=LARGEST, strict=True)]]):
     """A time or a work per step: zero where it is free."""
 
@@ -190,7 +194,11 @@ class Path(Model):
 class Memory(Model):
     """What all cores share."""
 
-    hbm_gb_per_s: Rate
+    hbm_gb_per_s: Rate = Field(description="nominal")
+    hbm_efficiency: Share | None = Field(None, description="the part of it that transfers reach [default: 1]")
+    hbm_latency_cycles: Cost | None = Field(
+        None, description="beyond a path's own latency, of a load that L2 does not hold"
+    )
     l2_gb_per_s: Rate
     hbm_bytes: Count
     l2_bytes: Count
@@ -271,8 +279,11 @@ class Machine(Model):
 
     def pool_bytes_per_cycle(self, pool: Literal["hbm", "l2"]) -> float:
         """Chip-wide rate of HBM or L2 in bytes per core cycle."""
-        gb_per_s = (self.memory.hbm_gb_per_s if pool == "hbm" else self.memory.l2_gb_per_s).value
-        return gb_per_s / self.clock_ghz.value
+        memory = self.memory
+        if pool == "l2":
+            return memory.l2_gb_per_s.value / self.clock_ghz.value
+        reached = memory.hbm_efficiency.value if memory.hbm_efficiency else 1.0
+        return memory.hbm_gb_per_s.value * reached / self.clock_ghz.value
 
 
 def _is_pair(text: str, units: tuple[str, ...]) -> bool:

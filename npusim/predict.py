@@ -119,7 +119,7 @@ class Prediction:
 def predict(one: Case, machine: Machine | None = None) -> Prediction:
     """Time a case, on its own machine or on one with other costs."""
     machine = machine or one.machine
-    program = lower(one.kernel, machine)
+    program = lower(one.kernel, machine, l2=one.row.l2)
     totals = simulate(program, EngineSettings()).totals()
     task = task_us(totals)
     times = {

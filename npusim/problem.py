@@ -105,6 +105,11 @@ Decay = Literal["head", "channel", "none"]
 Attention, arXiv 2510.26692), or nothing (DeltaNet, arXiv 2406.06484)"""
 
 
+L2State = Literal["dirty", "clean", "warm"]
+"""What a kernel finds in L2. dirty: bytes of others, which are written back as they make room; clean: nothing
+that has to be; warm: what it left there itself when it ran before"""
+
+
 class Problem(Settings):
     """The sizes of the problem and the dtype of its operands."""
 

@@ -237,8 +237,8 @@ def _roofline(totals: Totals, machine: Machine) -> dict[str, float]:
     terms = {
         "cube_us": cube / groups / scale,
         "vector_us": vector / (groups * max(1, machine.core.vector_cores.value)) / scale,
-        "hbm_us": (moved["hbm_read"] + moved["hbm_written"]) / machine.memory.hbm_gb_per_s.value / 1e3,
-        "l2_us": (moved["l2_read"] + moved["l2_written"]) / machine.memory.l2_gb_per_s.value / 1e3,
+        "hbm_us": (moved["hbm_read"] + moved["hbm_written"]) / machine.pool_bytes_per_cycle("hbm") / scale,
+        "l2_us": (moved["l2_read"] + moved["l2_written"]) / machine.pool_bytes_per_cycle("l2") / scale,
     }
     return terms | {"limit_us": max(terms.values())}
 

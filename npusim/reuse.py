@@ -39,7 +39,7 @@ class Repeat:
 
 class Reuse:
     """Reuse in a kernel whose phases run on so many streams each, with an L2 of `capacity_bytes`. `held`: the
-    share of a tensor that kernels before left there."""
+    share of a tensor that kernels before left there. `dirty`: they also left bytes to be written back."""
 
     def __init__(
         self,
@@ -47,8 +47,9 @@ class Reuse:
         streams: Sequence[int],
         capacity_bytes: float,
         held: Mapping[str, float] | None = None,
+        dirty: bool = True,
     ) -> None:
-        self.capacity_bytes, self.held = capacity_bytes, held or {}
+        self.capacity_bytes, self.held, self.dirty = capacity_bytes, held or {}, dirty
         self.kernel = collect(kernel, streams)
         self.touches = {touch.op: touch for touch in self.kernel.touches()}
         self.by_tensor: dict[str, list[Touch]] = {}
@@ -105,6 +106,23 @@ class Reuse:
             for touch in self.touches.values()
             for repeat in self.repeats(touch)
         )
+
+    def written(self, op: Operation, repeated: frozenset[Loop] = frozenset()) -> float:
+        """The share of the bytes stored by `op` that HBM takes in the kernel's time.
+
+        A store leaves its bytes in L2, where they take the place of others. If those have to be written back,
+        HBM takes as many as are stored. If the L2 was clean, it takes none until what the kernel touches has
+        filled it, and at the end as many are left there.
+        """
+        if self.dirty:
+            return self.missed(op, repeated)
+        footprint = self.footprint(self.kernel)
+        return self.missed(op, repeated) * max(0.0, 1.0 - self.capacity_bytes / footprint)
+
+    @property
+    def holds_all(self) -> bool:
+        """L2 has room for all that the kernel touches."""
+        return self.fits(self.footprint(self.kernel))
 
     def shared_by_copies(self, op: Operation) -> bool:
         """Whether vector cores that all load the same find each other's bytes."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from npusim.problem import Settings
+from npusim.problem import L2State, Settings
 
 Clock = Literal["event", "task_duration", "core", "not stated"]
 """event: what the host's events see, launch included; task_duration: dispatch and execution on the device;
@@ -62,6 +62,7 @@ class Measurement(Settings):
     mte3_us: Busy | None = None
     fixpipe_us: Busy | None = None
     clock: Clock = "not stated"
+    l2: L2State = "dirty"
     note: str = ""
     source: str = ""
     time_std_us: Busy | None = None
