@@ -77,7 +77,8 @@ def _model_at(place: Place, root: type[BaseModel]) -> type[BaseModel] | None:
     for step in place:
         model = model_of(here)
         if model is None:
-            here = get_args(here)[-1] if get_args(here) else None
+            inner = [argument for argument in get_args(here) if argument is not Ellipsis]
+            here = inner[-1] if inner else None
         else:
             here = model.model_fields[step].annotation if step in model.model_fields else None
     return model_of(here)

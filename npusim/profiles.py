@@ -10,7 +10,7 @@ import functools
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -152,6 +152,27 @@ def read_yaml(file: Traversable) -> Any:
     except (YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ProfileError(f"{_shown(file)}: not valid YAML: {reason}") from None
+
+
+def line_of(file: Traversable, place: Sequence[str]) -> int:
+    """The line of what stands at `place` in a YAML file that `read_yaml` reads, or of what contains it."""
+    from ruamel.yaml import YAML
+
+    node = YAML(typ="safe", pure=True).compose(_text(file))
+    line = 1
+    for step in place:
+        if node is None:
+            break
+        children = node.value if isinstance(node.value, list) else []
+        if children and isinstance(children[0], tuple):
+            found = {key.value: (key, child) for key, child in children}
+        else:
+            found = {str(index): (child, child) for index, child in enumerate(children)}
+        if step not in found:
+            break
+        at, node = found[step]
+        line = at.start_mark.line + 1
+    return line
 
 
 def _line(error: Any) -> int:
