@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 from npusim import cost
 from npusim.errors import InputError, NpusimError, Unsupported, did_you_mean
@@ -20,38 +19,31 @@ from npusim.settings import EngineSettings, MachineSettings
 from npusim.simulate import simulate
 from npusim.totals import Totals
 
+Registry = Mapping[str, KernelEntry]
+
 SIZES = ("chunk", "matrices", "batch", "seq_len", "heads", "key_heads", "head_dim", "m", "n", "k", "dtype")
 """columns of a row that are sizes of a problem"""
-CHOICES = ("variant", "tile_m", "tile_n", "out_dtype")
-"""columns of a row that are options of a kernel"""
 LAYOUT = ("heads", "seq_len", "batch", "key_heads")
+"""those that say how matrices lie in memory"""
+CHOICES = ("tile_m", "tile_n", "out_dtype")
+"""columns of a row that are options of a kernel"""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row, and what npusim runs for it on the profile `profile`."""
+    """A row, and what npusim runs for it. Hashable, and small enough to be sent to a worker."""
 
     row: Measurement
-    entry: KernelEntry
     problem: Problem
     options: Options
     settings: MachineSettings
 
-    @property
-    def algorithm(self) -> Algorithm:
-        return self.entry.algorithm(self.options.algorithm)
-
-    @cached_property
-    def machine(self) -> Machine:
-        return self.settings.machine()
-
-    @cached_property
-    def kernel(self) -> Kernel:
+    def build(self, registry: Registry) -> Kernel:
         """The tile graph; of the machine's sizes only, so that it stays while costs are fitted."""
-        return self.entry.build(self.problem, self.options, Target.of(self.machine))
+        return registry[self.row.kernel].build(self.problem, self.options, Target.of(self.settings.machine()))
 
 
-def case(row: Measurement, registry: Mapping[str, KernelEntry], settings: MachineSettings) -> Case:
+def case(row: Measurement, registry: Registry, settings: MachineSettings) -> Case:
     """What runs for a row. Unsupported, with the reason, for one that nothing can model."""
     if row.kernel not in registry:
         raise Unsupported(f"no kernel {row.kernel!r}; {did_you_mean(row.kernel, registry)}")
@@ -59,8 +51,8 @@ def case(row: Measurement, registry: Mapping[str, KernelEntry], settings: Machin
     try:
         algorithm = entry.algorithm(row.algorithm)
         problem = Problem.parse(**_sizes(row, entry))
-        found = Case(row, entry, problem, Options.parse(**_choices(row, algorithm)), settings)
-        return _on_cores(found)
+        found = Case(row, problem, Options.parse(**_choices(row, algorithm)), settings)
+        return _on_cores(found, registry)
     except NpusimError as error:
         raise Unsupported(str(error)) from None
 
@@ -74,77 +66,93 @@ def _sizes(row: Measurement, entry: KernelEntry) -> dict[str, object]:
 
 
 def _choices(row: Measurement, algorithm: Algorithm) -> dict[str, object]:
-    """The options that a row states."""
+    """The options that a row states and its kernel leaves a choice of."""
     if row.variant is not None and row.variant not in algorithm.variants:
         near = did_you_mean(row.variant, algorithm.variants)
         raise InputError(f"{row.kernel} {algorithm.name} has no variant {row.variant!r}; {near}")
     if (row.repeat or 1) > 1:
-        raise InputError(f"{row.kernel}: no kernel repeats its work, and this one did {row.repeat} times")
+        raise InputError(f"{row.kernel} repeats its work {row.repeat} times, which no kernel does")
     fixed = algorithm.textbook_only if row.variant not in (None, "textbook") else frozenset()
-    known = {"variant", *algorithm.parameters} - fixed
-    choices = {name: getattr(row, name) for name in CHOICES if name in known}
-    return {"algorithm": row.algorithm, **{name: v for name, v in choices.items() if v is not None}}
+    known = [name for name in CHOICES if name in algorithm.parameters - fixed]
+    stated = {name: value for name in known if (value := getattr(row, name)) is not None}
+    return {"algorithm": row.algorithm, "variant": row.variant, **stated}
 
 
-def _on_cores(found: Case) -> Case:
+def _on_cores(found: Case, registry: Registry) -> Case:
     """The case on as many cores as the row says, where the kernel would take more."""
-    cores = found.row.cores
-    if cores is None:
+    if found.row.cores is None:
         return found
-    program = lower(found.kernel, found.machine)
-    used = max(phase.streams for phase in program.phases)
-    if used <= cores:
+    program = lower(found.build(registry), found.settings.machine())
+    most = max(program.phases, key=lambda phase: phase.streams)
+    if most.streams <= found.row.cores:
         return found
-    per_group = max(phase.per_block for phase in program.phases)
-    groups = -(-cores // per_group)
-    return Case(
-        found.row, found.entry, found.problem, found.options,
-        found.settings.model_copy(update={"cores": groups}),
-    )  # fmt: skip
+    groups = -(-found.row.cores // most.per_block)
+    return replace(found, settings=found.settings.model_copy(update={"cores": groups}))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Times by clock, and busy times by column of a row, microseconds."""
+    """Times by clock, busy times by column of a row, and what the task time is made of by profile field, all
+    in microseconds. `limited`: see `npusim.critical.CriticalPath`; `worked`: by column, the cycles of a unit's
+    own costs by field, as microseconds of the mean core."""
 
     times: Mapping[str, float]
     busy: Mapping[str, float]
-    totals: Totals
+    by_field: Mapping[str, float]
+    limited: Mapping[tuple[str, str], float]
+    worked: Mapping[str, Mapping[str, float]]
 
     def on(self, clock: str) -> float:
         """The time on a row's clock; on the device's where the row does not say which."""
         return self.times["task_duration" if clock == "not stated" else clock]
 
 
-def predict(one: Case, machine: Machine | None = None) -> Prediction:
-    """Time a case, on its own machine or on one with other costs."""
-    machine = machine or one.machine
-    program = lower(one.kernel, machine, l2=one.row.l2)
+def predict(one: Case, kernel: Kernel, machine: Machine) -> Prediction:
+    """Time the kernel of a case on a machine."""
+    program = lower(kernel, machine, l2=one.row.l2)
     totals = simulate(program, EngineSettings()).totals()
-    task = task_us(totals)
+    task, scale = task_us(totals), machine.cycles_per_us
     times = {
-        "core": totals.makespan / machine.cycles_per_us,
-        "task_duration": task,
-        "event": cost.event_us(machine, task),
-    }
-    return Prediction(times, _busy(totals, program), totals)
+        "core": totals.makespan / scale, "task_duration": task, "event": cost.event_us(machine, task),
+    }  # fmt: skip
+    path = totals.path
+    launch = {"launch.base_us": machine.launch.base_us.value}
+    if program.mixed:
+        launch["launch.mixed_us"] = machine.launch.mixed_us.value
+    return Prediction(
+        times,
+        {column: busy for column in BUSY if (busy := _busy(totals, column)) is not None},
+        {name: cycles / scale for name, cycles in path.by_field.items()} | launch,
+        {key: cycles / scale for key, cycles in path.limited.items()},
+        {column: worked for column in BUSY if (worked := _worked(totals, column))},
+    )
 
 
-def _busy(totals: Totals, program: Program) -> dict[str, float]:
-    """Mean over the cores used, by column of a row."""
-    busy = {}
-    units = {unit for column in BUSY for unit in units_of(column, program)}
-    for column in BUSY:
-        own = [lane.busy for lane in totals.lanes if lane.unit in units_of(column, program)]
-        if own:
-            busy[column] = sum(own) / len(own) / program.machine.cycles_per_us
-    return busy if units else {}
+def _busy(totals: Totals, column: str) -> float | None:
+    """The mean over the cores that use the unit; None where none does."""
+    own = [lane.busy for lane in totals.lanes if lane.unit == unit_of(column, totals.program)]
+    return sum(own) / len(own) / totals.program.machine.cycles_per_us if own else None
 
 
-def units_of(column: str, program: Program) -> tuple[str, ...]:
-    """The unit that a column of busy time speaks of: of scalar units and loads the cube core's, if it works."""
+def _worked(totals: Totals, column: str) -> dict[str, float]:
+    program = totals.program
+    unit = unit_of(column, program)
+    lanes = sum(lane.unit == unit for lane in totals.lanes)
+    worked: dict[str, float] = {}
+    for phase, counts in zip(program.phases, totals.counts, strict=True):
+        for instance, count in zip(phase.instances, counts, strict=True):
+            if phase.lanes[instance.lane].unit == unit:
+                for name, cycles in instance.cost.terms:
+                    us = cycles * int(count) / lanes / program.machine.cycles_per_us
+                    worked[name] = worked.get(name, 0.0) + us
+    return worked
+
+
+def unit_of(column: str, program: Program) -> str:
+    """The unit that a column of busy time speaks of: of scalar units and loads the cube core's, if that
+    works."""
     name = BUSY[column]
     if "_" in name:
-        return (name,)
+        return name
     used = {phase.lanes[i.lane].unit[:3] for phase in program.phases for i in phase.instances}
-    return (f"{'aic' if 'aic' in used or program.machine.fused else 'aiv'}_{name}",)
+    return f"{'aic' if 'aic' in used or program.machine.fused else 'aiv'}_{name}"

@@ -1,11 +1,14 @@
-"""A measured timing as every reader gives it: what ran, how long it took on which clock, where it is written."""
+"""A measured timing as every reader gives it: what ran, how long it took on which clock, where it stands."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, ValidationError
 
+from npusim.errors import InputError
+from npusim.explain import explain
 from npusim.problem import L2State, Settings
 
 Clock = Literal["event", "task_duration", "core", "not stated"]
@@ -21,6 +24,12 @@ BUSY = {
 }  # fmt: skip
 """columns of busy time and the unit they speak of; `scalar` and `mte2` are those of the cores that the kernel
 uses, the cube core's where it uses both"""
+
+SIZES = (
+    "chunk", "matrices", "batch", "seq_len", "heads", "key_heads", "head_dim", "m", "n", "k",
+    "tile_m", "tile_n", "repeat",
+)  # fmt: skip
+"""columns that say how large the problem is, and its tiles"""
 
 
 class Measurement(Settings):
@@ -74,3 +83,41 @@ class Measurement(Settings):
     def busy(self) -> dict[str, float]:
         """The busy times that were measured, by column."""
         return {column: value for column in BUSY if (value := getattr(self, column)) is not None}
+
+    @classmethod
+    def at(cls, place: str, **values: object) -> Self:
+        """The row at 'file:line', of numbers or their text. InputError that names place and column."""
+        try:
+            return cls.model_validate({"place": place, **values})
+        except ValidationError as error:
+            raise InputError(f"{place}: {explain(error, cls)[1]}") from None
+
+
+COLUMNS = tuple(name for name in Measurement.model_fields if name != "place")
+"""the columns of a measurement file, in any order"""
+
+
+class Device(Settings):
+    """What stands for a device that no profile describes: a profile, how many cores it uses, and why."""
+
+    profile: str = Field(min_length=1)
+    cores: PositiveInt | None = None
+    why: str = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Unmapped:
+    """A measured operator that is no row: where it stands, what it is called, and why."""
+
+    place: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read: rows, operators that are none, and what stands for devices that are no profile."""
+
+    rows: list[Measurement] = field(default_factory=list)
+    unmapped: list[Unmapped] = field(default_factory=list)
+    devices: dict[str, Device] = field(default_factory=dict)
