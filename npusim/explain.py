@@ -31,6 +31,8 @@ _TEXTS = {
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
     "invalid_key": "must be text",
+    "date_type": "must be a date, 2026-11-29",
+    "date_from_datetime_parsing": "must be a date, 2026-11-29",
 }
 _NUMBER = "{value, source, evidence}"
 

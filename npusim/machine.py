@@ -7,6 +7,7 @@ cube and the vector unit. Units are named as the msprof profiler names them.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -60,6 +61,14 @@ class Model(BaseModel):
 T = TypeVar("T")
 
 
+class Fit(Model):
+    """How a number was fitted to measurements, which its `source` names."""
+
+    rows: str = Field(min_length=1, description="the measured rows it was fitted to: '14-17, 26'")
+    date: datetime.date
+    standard_error: float | None = Field(None, ge=0, description="of the value, in its unit")
+
+
 class Quantity(Model, Generic[T]):
     """A number with its provenance. `source` is a key of the profile's `sources`, or a citation."""
 
@@ -67,6 +76,18 @@ class Quantity(Model, Generic[T]):
     source: str = Field(min_length=1)
     evidence: Evidence
     note: str | None = None
+    documented: T | None = Field(None, description="what the documents say of a number that was fitted")
+    documented_by: str | None = Field(None, min_length=1, description="the source of `documented`")
+    fitted: Fit | None = Field(None, description="the fit of a number that was fitted to measurements")
+
+    @model_validator(mode="after")
+    def _only_of_a_fit(self) -> Self:
+        for name in ("documented", "documented_by", "fitted"):
+            if getattr(self, name) is not None and self.evidence is not Evidence.fitted:
+                raise ValueError(f"{name}: belongs to a number of evidence fitted, not {self.evidence}")
+        if self.documented_by is not None and self.documented is None:
+            raise ValueError("documented_by: names the source of documented, which is missing")
+        return self
 
 
 def _not_tiny(value: float) -> float:
@@ -347,13 +368,16 @@ def _no_number(path: str, known: Iterable[str]) -> str:
 def documented_only(machine: Machine) -> Machine:
     """The machine as the documents alone describe it: assumed and fitted costs become zero.
 
-    Its cube has no dtype whose depth is assumed or fitted.
+    A fitted number falls back to what the documents say of it, where the profile keeps that. The cube has no
+    dtype whose depth is assumed or fitted.
     Raises ProfileError where a number that cannot be zero (a rate, a size) is not documented.
     """
 
     def change(path: str, number: Quantity[Any]) -> dict[str, Any] | None:
         if number.evidence in (Evidence.documented, Evidence.measured):
             return None
+        if number.documented is not None:
+            return _documented(number)
         if path in STRUCTURE:
             return None
         if path.startswith("core.cube.k0."):
@@ -366,6 +390,16 @@ def documented_only(machine: Machine) -> Machine:
         return {**number.model_dump(), "value": 0}
 
     return rebuild(machine, change)
+
+
+def _documented(number: Quantity[Any]) -> dict[str, Any]:
+    """The number as it was before it was fitted."""
+    return {
+        "value": number.documented,
+        "source": number.documented_by or number.source,
+        "evidence": Evidence.documented,
+        "note": number.note,
+    }
 
 
 def rebuild(machine: Machine, change: Callable[[str, Quantity[Any]], dict[str, Any] | None]) -> Machine:

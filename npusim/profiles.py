@@ -7,26 +7,25 @@ is replaced whole, so that no value ever keeps the source of another, and `null`
 from __future__ import annotations
 
 import functools
-import io
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from npusim.errors import ProfileError, did_you_mean
 from npusim.explain import explain
-from npusim.machine import Machine, Quantity, quantities
+from npusim.machine import Fit, Machine, Quantity, quantities
+from npusim.yaml_files import line_at, parse
 
 PACKAGE = "hw_profiles"
 # What a profile does not take over from the one it extends: two machines never share a name.
 IDENTITY = ("name", "description", "soc", "extends")
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
 
 
 def profile_names() -> list[str]:
@@ -39,7 +38,12 @@ def load_machine(name_or_path: str | os.PathLike[str]) -> Machine:
 
     Raises ProfileError, one line that names file, field and remedy.
     """
-    return _resolve(_layers(_find(os.fspath(name_or_path))))
+    return _resolve(_layers(find(os.fspath(name_or_path))))
+
+
+def machine_of(text: str, file: Path) -> Machine:
+    """The machine of a profile's text, as if `file` held it. Raises ProfileError like load_machine."""
+    return _resolve(_layers(file, text))
 
 
 def _resolve(layers: list[_Layer]) -> Machine:
@@ -52,12 +56,12 @@ def _resolve(layers: list[_Layer]) -> Machine:
 
 def raw_profile(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     """The profile as plain mappings, `extends` merged, not validated."""
-    return _merged(_layers(_find(os.fspath(name_or_path))))
+    return _merged(_layers(find(os.fspath(name_or_path))))
 
 
 def check(name_or_path: str | os.PathLike[str]) -> Machine:
     """Like load_machine, and also refuses a source that looks like a misspelt key of `sources`."""
-    layers = _layers(_find(os.fspath(name_or_path)))
+    layers = _layers(find(os.fspath(name_or_path)))
     machine = _resolve(layers)
     for path, number in quantities(machine).items():
         near = did_you_mean(number.source, machine.sources)
@@ -84,8 +88,9 @@ def _by_soc() -> dict[str, str]:
     return {str(soc).casefold(): name for name in sorted(raw) for soc in raw[name].get("soc") or ()}
 
 
-def _find(wanted: str) -> Traversable:
-    if wanted.endswith(_SUFFIXES) or "/" in wanted or os.sep in wanted:
+def find(wanted: str) -> Traversable:
+    """The file of a profile's name, a SoC name or a path. Raises ProfileError for an unknown name."""
+    if wanted.endswith(SUFFIXES) or "/" in wanted or os.sep in wanted:
         return Path(os.path.expanduser(wanted))
     name = wanted.casefold()
     if name not in _builtins():
@@ -98,24 +103,24 @@ def _find(wanted: str) -> Traversable:
     raise ProfileError(f"{wanted!r}: no such profile or .yaml file; {near}")
 
 
-def _base_of(file: Traversable, base: object) -> Traversable:
+def base_of(file: Traversable, base: object) -> Traversable:
     """The file that `extends: base` in `file` means: a path or a sibling from there, or a built-in."""
     if not isinstance(base, str):
-        raise ProfileError(f"{_shown(file)}: extends: must be a profile's name or file, got {base!r}")
+        raise ProfileError(f"{shown(file)}: extends: must be a profile's name or file, got {base!r}")
     if base in _builtins():
         return _builtins()[base]
     where = ""
     if isinstance(file, Path):
-        beside = file.parent / (base if base.endswith(_SUFFIXES) else f"{base}.yaml")
+        beside = file.parent / (base if base.endswith(SUFFIXES) else f"{base}.yaml")
         if os.path.exists(beside):
             return beside
-        where = f" and no {beside.name} beside {_shown(file)}"
+        where = f" and no {beside.name} beside {shown(file)}"
     raise ProfileError(
-        f"{_shown(file)}: extends: no profile {base!r}{where}; {did_you_mean(base, _builtins())}"
+        f"{shown(file)}: extends: no profile {base!r}{where}; {did_you_mean(base, _builtins())}"
     )
 
 
-def _shown(file: Traversable) -> str:
+def shown(file: Traversable) -> str:
     """A file as messages name it: built-in profiles by name, others by the path that was given."""
     return file.name if file in _builtins().values() else str(file)
 
@@ -123,64 +128,27 @@ def _shown(file: Traversable) -> str:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def _read(file: Traversable) -> Mapping[str, Any]:
-    """The mapping that a profile file holds."""
-    data = read_yaml(file)
+def _read(file: Traversable, text: str | None = None) -> Mapping[str, Any]:
+    """The mapping that a profile file holds, or will hold once `text` is written to it."""
+    data = parse(text_of(file) if text is None else text, shown(file))
     if not isinstance(data, Mapping):
         what = "is empty" if data is None else f"holds a {type(data).__name__}, not fields"
-        raise ProfileError(f"{_shown(file)}: {what}; a profile starts with 'name: ...' or 'extends: ...'")
+        raise ProfileError(f"{shown(file)}: {what}; a profile starts with 'name: ...' or 'extends: ...'")
     return data
 
 
 def read_yaml(file: Traversable) -> Any:
     """Parse a YAML 1.2 file; duplicate keys are errors. Raises ProfileError naming file and line."""
-    text = _text(file)
-    from ruamel.yaml import YAML
-    from ruamel.yaml.constructor import DuplicateKeyError
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        # pure: the C parser knows YAML 1.1 only, in which `no` is false and 010 is 8.
-        return YAML(typ="safe", pure=True).load(text)
-    except DuplicateKeyError as error:
-        key = re.search(r'duplicate key "([^"]*)"', str(error.problem))
-        field = key.group(1) if key else "?"
-        raise ProfileError(f"{_shown(file)}: line {_line(error)}: {field}: given twice; keep one") from None
-    except MarkedYAMLError as error:
-        problem = error.problem or error.context or "not YAML"
-        raise ProfileError(f"{_shown(file)}: line {_line(error)}: YAML syntax: {problem}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ProfileError(f"{_shown(file)}: not valid YAML: {reason}") from None
+    return parse(text_of(file), shown(file))
 
 
 def line_of(file: Traversable, place: Sequence[str]) -> int:
     """The line of what stands at `place` in a YAML file that `read_yaml` reads, or of what contains it."""
-    from ruamel.yaml import YAML
-
-    node = YAML(typ="safe", pure=True).compose(_text(file))
-    line = 1
-    for step in place:
-        if node is None:
-            break
-        children = node.value if isinstance(node.value, list) else []
-        if children and isinstance(children[0], tuple):
-            found = {key.value: (key, child) for key, child in children}
-        else:
-            found = {str(index): (child, child) for index, child in enumerate(children)}
-        if step not in found:
-            break
-        at, node = found[step]
-        line = at.start_mark.line + 1
-    return line
+    return line_at(text_of(file), place)
 
 
-def _line(error: Any) -> int:
-    mark = error.problem_mark or error.context_mark
-    return int(mark.line) + 1 if mark else 1
-
-
-def _text(file: Traversable) -> str:
+def text_of(file: Traversable) -> str:
+    """The text of a profile file. Raises ProfileError where it cannot be read."""
     try:
         return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -190,33 +158,10 @@ def _text(file: Traversable) -> str:
     except IsADirectoryError:
         raise ProfileError(f"{file}: is a directory; name a .yaml file in it") from None
     except UnicodeDecodeError as error:
-        raise ProfileError(f"{_shown(file)}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        raise ProfileError(f"{shown(file)}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ProfileError(f"{file}: cannot be read: {reason}") from None
-
-
-def dump(data: Mapping[str, Any]) -> str:
-    """A profile as YAML text, each number on one line in flow style."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="rt", pure=True)
-    yaml.width = 4096
-    out = io.StringIO()
-    yaml.dump(_styled(data), out)
-    return out.getvalue()
-
-
-def _styled(node: Any) -> Any:
-    from ruamel.yaml.comments import CommentedMap
-
-    if not isinstance(node, Mapping):
-        return list(node) if isinstance(node, tuple) else node
-    styled = CommentedMap((key, _styled(child)) for key, child in node.items() if child is not None)
-    if "evidence" in node:
-        styled["evidence"] = str(node["evidence"])
-        styled.fa.set_flow_style()
-    return styled
 
 
 # --- merging ---------------------------------------------------------------------------------
@@ -230,8 +175,8 @@ class _Layer:
     data: Mapping[str, Any]
 
 
-def _layers(file: Traversable) -> list[_Layer]:
-    """The file and all it extends, the file itself first."""
+def _layers(file: Traversable, text: str | None = None) -> list[_Layer]:
+    """The file, or the text that it will hold, and all it extends, the file itself first."""
     layers: list[_Layer] = []
     seen: list[str] = []
     while True:
@@ -241,11 +186,11 @@ def _layers(file: Traversable) -> list[_Layer]:
             chain = " -> ".join([*names, names[0]])
             raise ProfileError(f"{layers[0].file}: extends: cycle {chain}; remove one of these 'extends'")
         seen.append(key)
-        layers.append(_Layer(_shown(file), _read(file)))
+        layers.append(_Layer(shown(file), _read(file, text)))
         base = layers[-1].data.get("extends")
         if base is None:
             return layers
-        file = _base_of(file, base)
+        file, text = base_of(file, base), None
 
 
 def _merged(layers: list[_Layer]) -> dict[str, Any]:
@@ -309,40 +254,53 @@ class Difference:
     b: object
     evidence_a: str | None
     evidence_b: str | None
+    documented_a: object = None
+    documented_b: object = None
 
 
 def diff(a: Machine, b: Machine) -> list[Difference]:
-    """Fields whose value or evidence differs, in the order of the model; names are left out."""
+    """Fields in which two machines differ, in the order of the model; names are left out.
+
+    A number differs in its value, its evidence or what the documents say beside a fitted value.
+    """
     left, right = dict(_fields(a)), dict(_fields(b))
     rows = []
     for path in dict.fromkeys([*left, *right]):
-        value_a, evidence_a = left.get(path, (None, None))
-        value_b, evidence_b = right.get(path, (None, None))
-        if (value_a, evidence_a) != (value_b, evidence_b):
-            rows.append(Difference(path, value_a, value_b, evidence_a, evidence_b))
+        one, other = left.get(path, _Field(None)), right.get(path, _Field(None))
+        if one != other:
+            evidence = (one.evidence, other.evidence)
+            rows.append(Difference(path, one.value, other.value, *evidence, one.documented, other.documented))
     return rows
 
 
-def _fields(node: Any, path: str = "") -> Iterator[tuple[str, tuple[object, str | None]]]:
-    """Every field below `node` as (path, (value, evidence)); evidence is None where it is no number."""
+class _Field(NamedTuple):
+    """What two machines may differ in at one path; `evidence` is None where it is no number."""
+
+    value: object
+    evidence: str | None = None
+    documented: object = None
+
+
+def _fields(node: Any, path: str = "") -> Iterator[tuple[str, _Field]]:
+    """Every field below `node` by its path."""
     if isinstance(node, Quantity):
-        yield path, (node.value, str(node.evidence))
+        yield path, _Field(node.value, str(node.evidence), node.documented)
     elif isinstance(node, BaseModel | Mapping):
         children = dict(node) if isinstance(node, BaseModel) else node
         for name, child in children.items():
             if path or name not in (*IDENTITY, "sources"):
                 yield from _fields(child, f"{path}.{name}" if path else str(name))
     elif node is not None:
-        yield path, (node, None)
+        yield path, _Field(node)
 
 
 def schema() -> dict[str, Any]:
     """JSON schema of a profile as users write it: with `extends`, every field may be left out."""
     full = Machine.model_json_schema()
     needed = [name for name in full["required"] if name != "name"]
-    for part in (full, *full["$defs"].values()):
-        if "evidence" not in part.get("properties", {}):
-            part.pop("required", None)
+    for name, part in (("Machine", full), *full["$defs"].items()):
+        if name != Fit.__name__ and "evidence" not in part.get("properties", {}):
+            part.pop("required", None)  # a number and its fit are written whole
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **full,

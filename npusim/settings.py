@@ -35,7 +35,7 @@ class MachineSettings(Settings):
         None, min_length=1, description="what if these were free: flags,issue,contention,launch,latency"
     )
     evidence: Literal["documented", "all"] = Field(
-        "all", description="documented: without the costs that no source documents"
+        "all", description="documented: without the costs that no source documents, and without fits"
     )
 
     def machine(self) -> Machine:

@@ -15,7 +15,7 @@ LONGEST = 450
 
 ONLY_IN = {
     "simpy": ("npusim/engine/reference.py", "npusim/engine/fabric.py", "npusim/engine/walk.py"),
-    "ruamel": ("npusim/profiles.py",),
+    "ruamel": ("npusim/yaml_files.py",),
     "typer": ("npusim/cli/",),
     "rich": ("npusim/cli/",),
     "numba": ("npusim/engine/fast/jit.py",),

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from npusim import profiles
 from npusim.cli.profile import app
 from npusim.errors import ProfileError
-from npusim.machine import Evidence, Quantity, override, quantities
+from npusim.machine import Evidence, Quantity, documented_only, override, quantities
 from npusim.profiles import load_machine
+from npusim.yaml_files import dump
 
 NAMES = [
     "ascend-310p3",
@@ -280,8 +281,9 @@ BAD = {
     "wrong unit": ("core: {cube: {startup_us: {value: 1, source: s, evidence: assumed}}}",
                    "core.cube.startup_us: unknown field; did you mean 'startup_cycles'?"),
     "misspelt section": ("cores: {}", "cores: unknown field; did you mean 'core'"),
-    "unknown field of a number": ("clock_ghz: {value: 1, source: s, evidence: assumed, units: GHz}",
-                                  "clock_ghz.units: unknown field; known: evidence, note, source, value"),
+    "unknown field of a number": (
+        "clock_ghz: {value: 1, source: s, evidence: assumed, units: GHz}",
+        "clock_ghz.units: unknown field; known: documented, documented_by, evidence"),
     "bare number": ("clock_ghz: 1.8", "clock_ghz: must be {value, source, evidence}, got 1.8"),
     "missing value": ("clock_ghz: {source: s, evidence: assumed}",
                       "clock_ghz: value missing; a number is {value, source, evidence}"),
@@ -304,6 +306,25 @@ BAD = {
     "a list": ("core: [1, 2]", "core: must be a mapping, got [1, 2]"),
     "key that is no text": ("core: {cube: {k0: {16: {value: 1, source: s, evidence: assumed}}}}",
                             "core.cube.k0.16: must be text, got 16"),
+    "documented beside no fit": (
+        "clock_ghz: {value: 1, source: s, evidence: assumed, documented: 2}",
+        "clock_ghz: documented: belongs to a number of evidence fitted, not assumed"),
+    "fit of what is documented": (
+        "clock_ghz: {value: 1, source: s, evidence: documented, fitted: {rows: '1', date: 2026-11-29}}",
+        "clock_ghz: fitted: belongs to a number of evidence fitted, not documented"),
+    "source of nothing": ("clock_ghz: {value: 1, source: s, evidence: fitted, documented_by: s}",
+                          "clock_ghz: documented_by: names the source of documented, which is missing"),
+    "documented out of range": ("clock_ghz: {value: 1, source: s, evidence: fitted, documented: 0}",
+                                "clock_ghz.documented: must be > 0, got 0"),
+    "half a documented core": ("core: {groups: {value: 1, source: s, evidence: fitted, documented: 1.5}}",
+                               "core.groups.documented: must be a whole number, got 1.5"),
+    "fit without rows": ("clock_ghz: {value: 1, source: s, evidence: fitted, fitted: {date: 2026-11-29}}",
+                         "clock_ghz.fitted.rows: missing"),
+    "fit of no day": ("clock_ghz: {value: 1, source: s, evidence: fitted, fitted: {rows: '1', date: soon}}",
+                      "clock_ghz.fitted.date: must be a date, 2026-11-29, got 'soon'"),
+    "unknown field of a fit": (
+        "clock_ghz: {value: 1, source: s, evidence: fitted, fitted: {rows: '1', date: 2026-11-29, runs: 3}}",
+        "clock_ghz.fitted.runs: unknown field; known: date, rows, standard_error"),
     "unknown base": ("extends: ascend-910b9", "given twice"),
     "unknown unit": ("paths: {gm_l1: {unit: mte2}}", "paths.gm_l1.unit: must be 'aic_scalar',"),
     "dtype of no cube": ("core: {cube: {k0: {fp61: {value: 1, source: s, evidence: assumed}}}}",
@@ -367,6 +388,82 @@ def test_any_other_name_is_a_profile_error(name: str) -> None:
     assert error_of(name)
 
 
+# --- fitted numbers --------------------------------------------------------------------------
+
+FITTED = """
+extends: ascend-910b2
+sources: {calibration: rows of a test}
+memory:
+  hbm_gb_per_s: {value: 1420, source: calibration, evidence: fitted,
+    documented: 1750, documented_by: msopprof,
+    fitted: {rows: "14-17, 26", date: 2026-11-29, standard_error: 0.04}, note: "nominal"}
+core:
+  scalar: {issue_cycles: {value: 3, source: calibration, evidence: fitted}}
+"""
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Path:
+    return write(tmp_path / "fitted.yaml", FITTED)
+
+
+def test_documents_alone_say_what_they_said_before_a_fit(fitted: Path) -> None:
+    alone = documented_only(profiles.check(fitted))
+    hbm = alone.memory.hbm_gb_per_s
+    assert (hbm.value, hbm.source, hbm.evidence) == (1750, "msopprof", Evidence.documented)
+    assert (hbm.documented, hbm.fitted, hbm.note) == (None, None, "nominal")
+    assert alone.core.scalar.issue_cycles.value == 0
+
+
+def test_show_says_what_the_documents_say_and_how_a_number_was_fitted(
+    fitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (
+        "documented 1,750 by msopprof; fitted on 2026-11-29 to rows 14-17, 26, standard error 0.04; nominal"
+    )
+    for width in ("100", "250"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert said in " ".join(run("show", str(fitted)).split())
+    (row,) = (
+        row
+        for row in json.loads(run("show", str(fitted), "--json"))["numbers"]
+        if row["path"] == "memory.hbm_gb_per_s"
+    )
+    assert (row["documented"], row["documented_by"]) == (1750, "msopprof")
+    assert row["fitted"] == {"rows": "14-17, 26", "date": "2026-11-29", "standard_error": 0.04}
+
+
+def test_a_difference_shows_the_documented_value_beside_the_fitted_one(
+    fitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = json.loads(run("diff", "ascend-910b2", str(fitted), "--json"))["rows"]
+    assert rows[1] == {
+        "path": "memory.hbm_gb_per_s",
+        "a": 1750,
+        "b": 1420,
+        "evidence_a": "documented",
+        "evidence_b": "fitted",
+        "documented_a": None,
+        "documented_b": 1750,
+    }
+    for width in ("80", "160"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert "1,420 (documented 1,750)" in run("diff", "ascend-910b2", str(fitted))
+
+
+def test_machines_differ_where_the_documents_do(fitted: Path) -> None:
+    text = FITTED.replace("documented: 1750, documented_by: msopprof,", "")
+    forgotten = write(fitted.with_name("b.yaml"), text)
+    (row,) = profiles.diff(load_machine(fitted), load_machine(forgotten))
+    assert (row.path, row.documented_a, row.documented_b) == ("memory.hbm_gb_per_s", 1750, None)
+
+
+def test_a_fitted_number_is_written_and_read_back(fitted: Path) -> None:
+    machine = load_machine(fitted)
+    text = dump(machine.model_dump())
+    assert load_machine(write(fitted.with_name("again.yaml"), text)) == machine
+
+
 # --- comparing, writing, schema --------------------------------------------------------------
 
 
@@ -397,7 +494,7 @@ def test_fields_that_one_machine_lacks_and_fields_that_are_no_numbers_differ_too
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_written_reads_back_the_same(name: str, tmp_path: Path) -> None:
-    text = profiles.dump(load_machine(name).model_dump(exclude={"extends"}))
+    text = dump(load_machine(name).model_dump(exclude={"extends"}))
     assert load_machine(write(tmp_path / f"{name}.yaml", text)) == load_machine(name).model_copy(
         update={"extends": None}
     )
@@ -409,6 +506,8 @@ def test_the_schema_lets_a_profile_that_extends_another_leave_fields_out() -> No
     assert {"extends", "clock_ghz", "core"} <= set(schema["properties"])
     assert "required" not in schema and "required" not in schema["$defs"]["Cube"]
     assert set(schema["$defs"]["Cost"]["required"]) == {"value", "source", "evidence"}
+    assert {"documented", "documented_by", "fitted"} < set(schema["$defs"]["Cost"]["properties"])
+    assert set(schema["$defs"]["Fit"]["required"]) == {"rows", "date"}
     assert json.loads(json.dumps(schema)) == schema
 
 

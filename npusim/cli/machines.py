@@ -31,15 +31,29 @@ def show(console: Console, machine: Machine) -> None:
         for path, number in numbers:
             field = "  " + path.removeprefix(section + ".")
             cells: list[str | Text] = [field, _format(number.value), _evidence(number.evidence)]
+            remarks = "; ".join(_remarks(number))
             if wide:
-                table.add_row(*cells, number.source, Text(number.note or "", style="dim"))
+                table.add_row(*cells, number.source, Text(remarks, style="dim"))
             else:
                 table.add_row(*cells)
-                below = Text(number.source + (f": {number.note}" if number.note else ""), style="dim")
+                below = Text(number.source + (f": {remarks}" if remarks else ""), style="dim")
                 table.add_row(Padding(below, (0, 0, 0, 4)))
     console.print(table)
     for key, citation in machine.sources.items():
         console.print(Text.assemble((key, "bold"), f": {citation}"))
+
+
+def _remarks(number: Quantity[Any]) -> Iterator[str]:
+    """The note of a number, and of a fitted one what the documents say of it and how it was fitted."""
+    if number.documented is not None:
+        by = f" by {number.documented_by}" if number.documented_by else ""
+        yield f"documented {_format(number.documented)}{by}"
+    if number.fitted is not None:
+        error = number.fitted.standard_error
+        within = "" if error is None else f", standard error {error:.3g}"
+        yield f"fitted on {number.fitted.date} to rows {number.fitted.rows}{within}"
+    if number.note:
+        yield number.note
 
 
 def differences(console: Console, a: str, b: str, rows: list[Difference]) -> None:
@@ -55,7 +69,7 @@ def _beside(a: str, b: str, rows: list[Difference]) -> Table:
     table = _table("field", a, b, "evidence", "evidence")
     for row in rows:
         evidence = (_evidence(row.evidence_a), _evidence(row.evidence_b))
-        table.add_row(row.path, _format(row.a), _format(row.b), *evidence)
+        table.add_row(row.path, *_values(row), *evidence)
     return table
 
 
@@ -67,9 +81,19 @@ def _below(a: str, b: str, rows: list[Difference]) -> Table:
     table.add_column("evidence", no_wrap=True)
     for row in rows:
         table.add_row(Text(row.path, style="bold"))
-        table.add_row(f"  {a}", _format(row.a), _evidence(row.evidence_a))
-        table.add_row(f"  {b}", _format(row.b), _evidence(row.evidence_b))
+        value_a, value_b = _values(row)
+        table.add_row(f"  {a}", value_a, _evidence(row.evidence_a))
+        table.add_row(f"  {b}", value_b, _evidence(row.evidence_b))
     return table
+
+
+def _values(row: Difference) -> tuple[str, str]:
+    """Both values, each with the documented one that it was fitted away from."""
+    return _fitted(row.a, row.documented_a), _fitted(row.b, row.documented_b)
+
+
+def _fitted(value: object, documented: object) -> str:
+    return _format(value) + ("" if documented is None else f" (documented {_format(documented)})")
 
 
 def as_json(machine: Machine) -> dict[str, Any]:
@@ -128,7 +152,7 @@ def _format(value: object) -> str:
     return (
         f"{value:,}"
         if isinstance(value, int)
-        else f"{value:.15g}"
+        else f"{value:,.15g}"
         if isinstance(value, float)
         else str(value)
     )
