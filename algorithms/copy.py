@@ -45,4 +45,5 @@ ALGORITHM = Algorithm(
     },
     parameters=frozenset({"slots"}),
     textbook_only=frozenset({"slots"}),
+    stand_ins=frozenset({"clone"}),
 )

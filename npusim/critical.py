@@ -31,8 +31,8 @@ LAUNCH = -1
 class CriticalPath:
     """Cycles by name and by field; both sum to the makespan.
 
-    `limited`: by rate of a path and shared pool, the cycles that transfers would have taken at that rate which
-    took longer by sharing the pool: what a faster path would not save, and a wider pool would.
+    `limited`: by rate of a path and shared pool, the cycles that transfers would have taken at that rate, of
+    those that took longer by sharing the pool: what a faster path would not save, and a wider pool would.
     """
 
     by_name: dict[str, float]

@@ -34,7 +34,7 @@ IDEALS: dict[str, Ideal] = {
     "issue": Ideal(lambda path: path == "core.scalar.issue_cycles"),
     "contention": Ideal(lambda path: path in POOLS, ample=True),
     "launch": Ideal(lambda path: path.startswith("launch.")),
-    "latency": Ideal(lambda path: path.endswith(".latency_cycles")),
+    "latency": Ideal(lambda path: path.endswith("latency_cycles")),
 }
 """Flags and barriers, instruction issue, sharing of HBM and L2, launch, and latencies of units and paths."""
 

@@ -32,6 +32,8 @@ class Algorithm:
     parameters: frozenset[str] = frozenset()
     textbook_only: frozenset[str] = frozenset()
     """those of them that the variants with a measured structure leave no choice of"""
+    stand_ins: frozenset[str] = frozenset()
+    """variants that stand for kernels whose structure no source states"""
     on_ascend: Callable[[Problem, Target], str] | None = None
     """the default on Ascend, where that depends on the sizes"""
 

@@ -76,6 +76,7 @@ class Quantity(Model, Generic[T]):
     source: str = Field(min_length=1)
     evidence: Evidence
     note: str | None = None
+    theory: T | None = Field(None, description="what the design cannot exceed")
     documented: T | None = Field(None, description="what the documents say of a number that was fitted")
     documented_by: str | None = Field(None, min_length=1, description="the source of `documented`")
     fitted: Fit | None = Field(None, description="the fit of a number that was fitted to measurements")

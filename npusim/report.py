@@ -262,6 +262,8 @@ def _evidence(
     shares = {kind.value: 0.0 for kind in Evidence}
     doubtful: list[tuple[str, float, str]] = []
     for name, time in by_field.items():
+        if name == "memory.hbm_gb_per_s" and "memory.hbm_efficiency" in known:
+            name = "memory.hbm_efficiency"  # the weaker of the two that make up the rate
         if name not in known:
             continue  # what rounding to the time grid left over
         share = min(1.0, time / task_us) if task_us else 0.0

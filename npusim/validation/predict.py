@@ -86,15 +86,15 @@ def _on_cores(found: Case, registry: Registry) -> Case:
     most = max(program.phases, key=lambda phase: phase.streams)
     if most.streams <= found.row.cores:
         return found
-    groups = -(-found.row.cores // most.per_block)
+    groups = -(-found.row.cores // most.per_group)
     return replace(found, settings=found.settings.model_copy(update={"cores": groups}))
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Times by clock, busy times by column of a row, and what the task time is made of by profile field, all
-    in microseconds. `limited`: see `npusim.critical.CriticalPath`; `worked`: by column, the cycles of a unit's
-    own costs by field, as microseconds of the mean core."""
+    in microseconds. `limited`: see `npusim.critical.CriticalPath`; `worked`: by column, the cycles of a
+    unit's own costs by field, as microseconds of the mean core."""
 
     times: Mapping[str, float]
     busy: Mapping[str, float]

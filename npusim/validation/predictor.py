@@ -13,8 +13,8 @@ from typing import Self
 from npusim.errors import NpusimError
 from npusim.graph import Kernel
 from npusim.machine import Machine, override
-from npusim.predict import Case, Prediction, Registry, predict
 from npusim.settings import MachineSettings
+from npusim.validation.predict import Case, Prediction, Registry, predict
 
 Progress = Callable[[int, int], None]
 """called with how many predictions are made, of how many"""

@@ -1,0 +1,1 @@
+"""Measured rows predicted, and how far off."""

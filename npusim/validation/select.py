@@ -1,0 +1,90 @@
+"""Which rows are predicted on which profile, and what cannot be: nothing is dropped silently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from npusim.errors import NpusimError, Unsupported
+from npusim.machine import Machine
+from npusim.measurements.rows import Measurement, Reading
+from npusim.profiles import load_machine
+from npusim.settings import MachineSettings
+from npusim.validation.predict import Case, Registry, case
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that is not predicted, and why."""
+
+    place: str
+    kernel: str
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"row": self.place, "kernel": self.kernel, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows that are predicted, and the others. `unnamed`: places of rows whose device the source does not
+    name, and another stands for."""
+
+    cases: list[Case]
+    refused: list[Refused]
+    unnamed: frozenset[str] = frozenset()
+
+
+def select_rows(
+    reading: Reading,
+    registry: Registry,
+    profile: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Selection:
+    """Each row on the profile of its device; with `profile` those of that device on it.
+
+    A row that names no device is taken to be of `profile`.
+    """
+    own = load_machine(profile) if profile else None
+    names = _names(own) if own else frozenset()
+    cases: list[Case] = []
+    refused = [Refused(one.place, one.operator, one.reason) for one in reading.unmapped]
+    unnamed: set[str] = set()
+    for number, row in enumerate(reading.rows, 1):
+        try:
+            settings = _settings(row, reading, profile, names)
+            cases.append(case(row, registry, settings))
+        except NpusimError as error:
+            refused.append(Refused(row.place, row.kernel, str(error)))
+        else:
+            if row.device in reading.devices:
+                unnamed.add(row.place)
+        if progress:
+            progress(number, len(reading.rows))
+    return Selection(cases, refused, frozenset(unnamed))
+
+
+def _names(machine: Machine) -> frozenset[str]:
+    """What a row may call the device that a profile describes: its names, and those of what it extends."""
+    names: set[str] = set()
+    while True:
+        names |= {machine.name.casefold(), *(soc.casefold() for soc in machine.soc)}
+        if machine.extends is None or machine.soc:
+            return frozenset(names)
+        machine = load_machine(machine.extends)
+
+
+def _settings(
+    row: Measurement, reading: Reading, profile: str | None, names: Iterable[str]
+) -> MachineSettings:
+    """The profile for a row. Unsupported where there is none."""
+    stands = reading.devices.get(row.device)
+    device = stands.profile if stands else row.device
+    if profile is None:
+        if not device:
+            raise Unsupported("names no device; give --profile")
+        machine = load_machine(device)
+        return MachineSettings(profile=machine.name, cores=stands.cores if stands else None)
+    if device and device.casefold() not in names:
+        raise Unsupported(f"measured on {row.device}, which --profile {profile} does not describe")
+    return MachineSettings(profile=profile, cores=stands.cores if stands else None)
