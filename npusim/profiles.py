@@ -227,6 +227,19 @@ def _is_number(node: object) -> bool:
     return isinstance(node, Mapping) and ("value" in node or "evidence" in node)
 
 
+def stated(name_or_path: str | os.PathLike[str]) -> frozenset[str]:
+    """Paths of the numbers that a profile's own file states, without those it takes over by `extends`."""
+
+    def paths(node: object, path: str) -> Iterator[str]:
+        if _is_number(node):
+            yield path
+        elif isinstance(node, Mapping):
+            for name, child in node.items():
+                yield from paths(child, f"{path}.{name}" if path else str(name))
+
+    return frozenset(paths(_layers(find(os.fspath(name_or_path)))[0].data, ""))
+
+
 def _origin(layers: list[_Layer], place: tuple[str, ...]) -> str:
     """The file that wrote what stands at `place`; the file itself for what no file wrote."""
     for layer in layers:

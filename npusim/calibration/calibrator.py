@@ -1,11 +1,13 @@
 """Fitting numbers of profiles to measured rows: bounded, robust least squares on logarithms of ratios.
 
 Residuals are log(predicted / measured) / noise of each row's time and, more loosely, of the busy times that
-its profiler gave, and (value - documented) / spread of each number that documents state. Numbers that neither
-rows nor documents hold stay where they were. Derivatives are read off the critical paths of the same
-simulations (`npusim.calibration.slopes`). scipy.optimize.least_squares does the rest (Branch, Coleman and Li,
-"A subspace, interior, and conjugate gradient method for large-scale bound-constrained minimization problems",
-SIAM J. Sci. Comput. 1999).
+its profiler gave, and (value - documented) / spread of each number that documents state. Derivatives are
+read off the critical paths of the same simulations (`npusim.calibration.slopes`). scipy's least_squares does
+the rest (Branch, Coleman and Li, "A subspace, interior, and conjugate gradient method for large-scale
+bound-constrained minimization problems", SIAM J. Sci. Comput. 1999).
+
+A first fit moves all numbers. Then those that rows do not determine are put back, the least certain first
+(backward elimination), and a second fit moves the others alone: what the data cannot tell stays put.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from npusim.validation.predict import Case, Prediction
 from npusim.validation.predictor import Predictor
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Progress = Callable[[int, int, int], None]
 """called with the evaluation, and how many of its rows are predicted, of how many"""
 
@@ -38,26 +41,25 @@ BUSY_COLUMNS = ("cube_us", "vector_us", "mte1_us", "mte2_us", "mte3_us", "fixpip
 """those that say something of the model's numbers; a library's scalar work is not modelled"""
 LOOSE = 100.0
 """spread of a number that nothing holds, in its own size: it keeps the equations solvable, no more"""
-UNDETERMINED = 0.5
-"""a number that is not known better than by this share of itself is not determined"""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Residuals and their derivatives at one point; `times`: predicted microseconds, by row."""
+    """Residuals and their derivatives at one point. `times`: predicted microseconds by row; `owners`: the row
+    of each residual, -1 of a prior; `log_slopes` [row, parameter]: d log(time) / d x."""
 
     x: Floats
     times: Floats
     residuals: Floats
     jacobian: Floats
+    owners: npt.NDArray[np.int64]
     log_slopes: Floats
-    """[row, parameter]: d log(time) / d x"""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What is known of one parameter. `error`: one standard error; `held_by`: 'rows', 'documents' or
-    'nothing'."""
+    """What is known of one parameter. `error`: one standard error; `held_by`: 'rows', or where they did not
+    move it 'documents' or 'nothing'."""
 
     parameter: Parameter
     value: float
@@ -73,7 +75,8 @@ class Calibrator:
     """Fits parameters to rows. Learned values end in _.
 
     `noise`: standard deviation of log(measured); `loss`: of scipy, soft_l1 keeps single rows from deciding;
-    `evaluations`: how often all rows are predicted at most; `tolerance`: least relative gain of one.
+    `evaluations`: how often each of the two fits predicts all rows at most; `tolerance`: the relative gain
+    below which it ends.
     """
 
     def __init__(
@@ -83,8 +86,8 @@ class Calibrator:
         noise: float = NOISE,
         busy_noise: float = BUSY_NOISE,
         loss: str = "soft_l1",
-        evaluations: int = 8,
-        tolerance: float = 1e-3,
+        evaluations: int = 6,
+        tolerance: float = 3e-3,
     ) -> None:
         self.parameters = list(parameters)
         self.noise, self.busy_noise, self.loss = noise, busy_noise, loss
@@ -103,17 +106,11 @@ class Calibrator:
         self.before_ = self._at(start)
         if not self.before_.log_slopes.any():
             raise InputError("calibrate: no row depends on any of these fields; choose others with --fields")
-        found = least_squares(
-            lambda x: self._at(x).residuals,
-            start,
-            jac=lambda x: self._at(x).jacobian,
-            bounds=([one.lower for one in self.parameters], [one.upper for one in self.parameters]),
-            x_scale="jac", loss=self.loss, max_nfev=self.evaluations, ftol=self.tolerance,
-        )  # fmt: skip
-        # the best point seen: the last trial may have been a step too far
-        self.after_ = min(self._seen.values(), key=lambda one: self._cost(one.residuals))
-        self.converged_ = bool(found.status > 0)
-        self.evaluations_ = len(self._seen)
+        touched: Bools = np.abs(self.before_.log_slopes).max(axis=0) > 0
+        first = self._fit(start, touched)
+        free = self._determined(first, touched)
+        self.free_ = free
+        self.after_ = self._fit(np.where(free, first.x, start), free)
         self.covariance_ = self.covariance(np.ones(len(self.after_.residuals), dtype=bool))
         self.learned_ = [self._learned(place) for place in range(len(self.parameters))]
         return self
@@ -122,70 +119,124 @@ class Calibrator:
 
     @property
     def values_(self) -> dict[str, float]:
-        """Fitted values by parameter."""
+        """Values by parameter."""
         return {one.parameter.name: one.value for one in self.learned_}
-
-    def numbers(self, profile: str, x: Floats | None = None) -> dict[str, float]:
-        """The numbers of a profile at `x`, the fitted point if not given."""
-        at = self.after_.x if x is None else x
-        found: dict[str, float] = {}
-        for parameter, value in zip(self.parameters, at, strict=True):
-            found |= parameter.values(profile, float(value))
-        return found
 
     @property
     def correlations_(self) -> list[tuple[str, str, float]]:
         """Pairs of determined parameters that rows hardly tell apart, |r| above 0.9, the closest first."""
+        own = np.flatnonzero(self.free_)
         errors = np.sqrt(np.diag(self.covariance_))
         pairs = [
-            (a.parameter.name, b.parameter.name, float(self.covariance_[i, j] / errors[i] / errors[j]))
-            for i, a in enumerate(self.learned_)
-            for j, b in enumerate(self.learned_[:i])
-            if a.determined and b.determined
+            (
+                self.parameters[i].name,
+                self.parameters[j].name,
+                float(self.covariance_[i, j] / errors[i] / errors[j]),
+            )
+            for i in own
+            for j in own
+            if j < i and errors[i] and errors[j]
         ]
         return sorted((pair for pair in pairs if abs(pair[2]) > 0.9), key=lambda pair: -abs(pair[2]))
 
     @property
     def errors_before_(self) -> Floats:
         """Signed, relative to measured, by row."""
-        return self.before_.times / self._measured - 1
+        return self.before_.times / self.measured - 1
 
     @property
     def errors_after_(self) -> Floats:
-        return self.after_.times / self._measured - 1
-
-    def covariance(self, kept: npt.NDArray[np.bool_]) -> Floats:
-        """Covariance of the parameters from the residuals `kept`, weighted as the loss weights them, and
-        scaled up where rows scatter more than the noise."""
-        weight = np.sqrt(self._weights(self.after_.residuals)) * kept
-        jacobian = self.after_.jacobian * weight[:, None]
-        spare = max(1, int(kept.sum()) - len(self.parameters))
-        scatter = max(1.0, float(((self.after_.residuals * weight) ** 2).sum()) / spare)
-        return np.asarray(np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14) * scatter)
-
-    def _learned(self, place: int) -> Learned:
-        parameter, value = self.parameters[place], float(self.after_.x[place])
-        error = math.sqrt(max(0.0, float(self.covariance_[place, place])))
-        scale = max(abs(value), 0.05 * (parameter.upper - parameter.lower))
-        if parameter.prior and error > 0.8 * parameter.prior[1]:
-            held = "documents"
-        else:
-            held = "rows" if error < UNDETERMINED * scale else "nothing"
-        return Learned(parameter, value, error, held)
-
-    # --- residuals ------------------------------------------------------------------------------
+        return self.after_.times / self.measured - 1
 
     @property
-    def _measured(self) -> Floats:
+    def measured(self) -> Floats:
+        """Microseconds by row."""
         return np.array([one.row.time_us for one in self.cases_])
 
-    def _cost(self, residuals: Floats) -> float:
-        robust = self.loss == "soft_l1"
-        return float((2 * (np.sqrt(1 + residuals**2) - 1)).sum() if robust else residuals @ residuals)
+    def machine(self, one: Case) -> Machine:
+        """The machine of a case, before the fit."""
+        return self._machines[one.settings]
 
-    def _weights(self, residuals: Floats) -> Floats:
-        """What the loss makes of the square of each residual."""
-        return 1 / np.sqrt(1 + residuals**2) if self.loss == "soft_l1" else np.ones_like(residuals)
+    def numbers(self, profile: str, x: Floats | None = None) -> dict[str, float]:
+        """The numbers of a profile at `x`, the fitted point if not given."""
+        found: dict[str, float] = {}
+        at = self.after_.x if x is None else x
+        for parameter, value in zip(self.parameters, at, strict=True):
+            found |= parameter.values(profile, float(value))
+        return found
+
+    def weighted(self, at: Evaluation, kept: Bools) -> tuple[Floats, Floats]:
+        """Residuals and Jacobian of the free parameters as the loss weights them; those not kept are zero."""
+        robust = self.loss == "soft_l1"
+        weight = (np.sqrt(1 / np.sqrt(1 + at.residuals**2)) if robust else np.ones_like(at.residuals)) * kept
+        return at.residuals * weight, at.jacobian * weight[:, None]
+
+    def covariance(self, kept: Bools) -> Floats:
+        """Covariance of all parameters from the residuals `kept`: zero of those that did not move. It is
+        scaled up where rows scatter more than the noise."""
+        return self._covariance(self.after_, self.free_, kept)
+
+    def _covariance(self, at: Evaluation, free: Bools, kept: Bools) -> Floats:
+        residuals, jacobian = self.weighted(at, kept)
+        jacobian = jacobian[:, free]
+        spare = max(1, int(kept.sum()) - int(free.sum()))
+        scatter = max(1.0, float(residuals @ residuals) / spare)
+        whole = np.zeros((len(free), len(free)))
+        whole[np.ix_(free, free)] = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14) * scatter
+        return whole
+
+    def _learned(self, place: int) -> Learned:
+        parameter = self.parameters[place]
+        error = math.sqrt(max(0.0, float(self.covariance_[place, place])))
+        held = "rows" if self.free_[place] else "documents" if parameter.prior else "nothing"
+        return Learned(parameter, float(self.after_.x[place]), error, held)
+
+    def _determined(self, at: Evaluation, free: Bools) -> Bools:
+        """The parameters that rows determine, found by giving up the least certain one by one."""
+        free = free.copy()
+        kept = np.ones(len(at.residuals), dtype=bool)
+        while free.any():
+            errors = np.sqrt(np.diag(self._covariance(at, free, kept)))
+            doubt = np.array(
+                [
+                    one.doubt(float(value), float(error)) if own else 0.0
+                    for one, value, error, own in zip(self.parameters, at.x, errors, free, strict=True)
+                ]
+            )
+            worst = int(np.argmax(doubt))
+            if doubt[worst] <= 1:
+                break
+            free[worst] = False
+        return free
+
+    # --- the fit --------------------------------------------------------------------------------
+
+    def _fit(self, start: Floats, free: Bools) -> Evaluation:
+        """The best point seen on the way from `start`, which moves the free parameters only."""
+        best = self._at(start)
+        if not free.any():
+            return best
+
+        def point(x: Floats) -> Evaluation:
+            nonlocal best
+            found = self._at(np.where(free, _spread(x, free), start))
+            if self._cost(found) < self._cost(best):
+                best = found
+            return found
+
+        own = [one for one, moves in zip(self.parameters, free, strict=True) if moves]
+        least_squares(
+            lambda x: point(x).residuals,
+            start[free],
+            jac=lambda x: point(x).jacobian[:, free],
+            bounds=([one.lower for one in own], [one.upper for one in own]),
+            x_scale="jac", loss=self.loss, max_nfev=self.evaluations, ftol=self.tolerance,
+        )  # fmt: skip
+        return best
+
+    def _cost(self, at: Evaluation) -> float:
+        squares = at.residuals**2
+        return float((2 * (np.sqrt(1 + squares) - 1) if self.loss == "soft_l1" else squares).sum())
 
     def _at(self, x: Floats) -> Evaluation:
         key = tuple(float(value) for value in x)
@@ -195,37 +246,51 @@ class Calibrator:
 
     def predictions(self, x: Floats, cases: Sequence[Case]) -> list[tuple[Prediction, Machine]]:
         """What is predicted for some cases at `x`, and on which machine."""
-        number = len(self._seen) + 1
-        report = self._progress
+        number, report = len(self._seen) + 1, self._progress
         told = (lambda done, of: report(number, done, of)) if report else None
-        numbers = [self.numbers(self._machines[one.settings].name, x) for one in cases]
+        machines = [self._machines.setdefault(one.settings, one.settings.machine()) for one in cases]
+        numbers = [self.numbers(machine.name, x) for machine in machines]
         answers = self._predictor(list(zip(cases, numbers, strict=True)), told)
         found = []
-        for one, values, answer in zip(cases, numbers, answers, strict=True):
+        for one, machine, values, answer in zip(cases, machines, numbers, answers, strict=True):
             if isinstance(answer, str):
                 raise InputError(f"{one.row.place}: cannot be predicted while fitting: {answer}")
-            found.append((answer, override(self._machines[one.settings], values)))
+            found.append((answer, override(machine, values)))
         return found
 
     def _evaluate(self, x: Floats) -> Evaluation:
         residuals: list[float] = []
         rows: list[list[float]] = []
+        owners: list[int] = []
         times, log_slopes = [], []
-        for one, (found, machine) in zip(self.cases_, self.predictions(x, self.cases_), strict=True):
-            name, time = machine.name, found.on(one.row.clock)
+        for number, (one, made) in enumerate(zip(self.cases_, self.predictions(x, self.cases_), strict=True)):
+            found, machine = made
+            time = found.on(one.row.clock)
             by_path = slopes(found, machine, one.row.clock)
             times.append(time)
-            log_slopes.append([p.slope(name, by_path) / time for p in self.parameters])
+            log_slopes.append([p.slope(machine.name, by_path) / time for p in self.parameters])
             residuals.append(math.log(time / one.row.time_us) / self.noise)
             rows.append([value / self.noise for value in log_slopes[-1]])
             for column in BUSY_COLUMNS:
                 busy, seen = one.row.busy.get(column), found.busy.get(column)
                 if busy and seen:
                     by_path = busy_slopes(found, machine, column)
+                    scale = seen * self.busy_noise
                     residuals.append(math.log(seen / busy) / self.busy_noise)
-                    rows.append([p.slope(name, by_path) / seen / self.busy_noise for p in self.parameters])
+                    rows.append([p.slope(machine.name, by_path) / scale for p in self.parameters])
+            owners += [number] * (len(residuals) - len(owners))
         for place, parameter in enumerate(self.parameters):
             mean, spread = parameter.prior or (parameter.start, LOOSE * max(parameter.start, 1e-3))
             residuals.append((float(x[place]) - mean) / spread)
             rows.append([1 / spread if p is parameter else 0.0 for p in self.parameters])
-        return Evaluation(x, np.array(times), np.array(residuals), np.array(rows), np.array(log_slopes))
+            owners.append(-1)
+        return Evaluation(
+            x, np.array(times), np.array(residuals), np.array(rows), np.array(owners), np.array(log_slopes)
+        )
+
+
+def _spread(x: Floats, free: Bools) -> Floats:
+    """`x` of the free parameters at their places among all."""
+    whole = np.zeros(len(free))
+    whole[free] = x
+    return whole

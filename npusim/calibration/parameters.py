@@ -50,6 +50,14 @@ SPREADS: tuple[tuple[str, float], ...] = (
 OTHER_SPREAD = 0.25
 
 
+UNDETERMINED = 0.35
+"""a number that is not known better than by this share of itself is not determined"""
+LEAST_SHARE = 0.05
+"""of the room it has, which counts instead of itself for a number near zero"""
+HELD = 0.7
+"""where as much of a prior's spread is left, the rows say little beyond the documents"""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One unknown. `members`: (profile, path) of the numbers it sets, each `unit` times as large as it is.
@@ -69,6 +77,11 @@ class Parameter:
     @property
     def factor(self) -> bool:
         return any(unit != 1.0 for _, _, unit in self.members)
+
+    def doubt(self, value: float, error: float) -> float:
+        """How far a standard error lies above what is called determined: beyond 1 it is not."""
+        known = error / (UNDETERMINED * max(abs(value), LEAST_SHARE * (self.upper - self.lower)))
+        return max(known, error / (HELD * self.prior[1])) if self.prior else known
 
     def values(self, profile: str, x: float) -> dict[str, float]:
         """What it sets in a profile at `x`."""

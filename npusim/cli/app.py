@@ -18,9 +18,14 @@ LATER = {
     "run": "Time a kernel on a machine and compute its result: time, bound, breakdown, error.",
     "compare": "Time and compute several algorithms or profiles side by side; speed-ups against the first.",
     "layer": "Time a decoder layer and a model, kernel by kernel: what an inverse costs, and another saves.",
+    "calibrate": "Fit numbers of a profile to measured rows, and say what the rows determine and what not.",
     "show": "Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile.",
 }
 """commands that are imported when they are asked for, and what they do"""
+
+
+OWN_FILES = ("layer", "calibrate")
+"""those of them that have a file of their own"""
 
 
 class Commands(TyperGroup):
@@ -29,7 +34,7 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name in LATER:
-            module = import_module("npusim.cli.layer" if name == "layer" else "npusim.cli.commands")
+            module = import_module(f"npusim.cli.{name if name in OWN_FILES else 'commands'}")
             command = typer.main.get_group(module.app).commands[name]
         return name, command, rest
 

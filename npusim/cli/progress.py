@@ -34,3 +34,35 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self.enabled:
             self.bar.stop()
+
+
+class Rows:
+    """A bar over the rows that are predicted, again and again while numbers are fitted; nothing where nobody
+    looks."""
+
+    def __init__(self, enabled: bool) -> None:
+        from rich import progress
+
+        console = Console(stderr=True)
+        self.enabled = enabled and console.is_terminal and sys.stdout.isatty()
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> Any:
+        if not self.enabled:
+            return None
+        self.bar.start()
+        task = self.bar.add_task("predicting", total=None)
+        return lambda evaluation, done, of: self.bar.update(
+            task, description=f"evaluation {evaluation}", completed=done, total=of
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self.enabled:
+            self.bar.stop()

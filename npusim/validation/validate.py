@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -217,19 +217,17 @@ def validate(selection: Selection, predictor: Predictor, progress: Progress | No
             continue
         if one.settings not in machines:
             machines[one.settings] = one.settings.machine()
-        apart = _apart(one, answer, predictor.kernels, one.row.place in selection.unnamed)
+        apart = apart_of(one, predictor.kernels, one.row.place in selection.unnamed)
         rows.append(Row(one, answer, machines[one.settings], apart))
     return Validation(rows, refused)
 
 
-def _apart(one: Case, found: Prediction, registry: Registry, unnamed: bool) -> str:
-    if _launch_only(found.by_field):
+def apart_of(one: Case, registry: Registry, unnamed: bool) -> str:
+    """What sets a row apart (a key of APART), or ''. `unnamed`: its source does not name the device."""
+    if not any(phase.nodes for phase in one.build(registry).phases):
         return LAUNCH_ONLY
     algorithm = registry[one.row.kernel].algorithm(one.row.algorithm)
-    if one.row.variant is None or one.row.variant in algorithm.stand_ins:
+    told = one.row.variant is not None or len(algorithm.variants) == 1
+    if not told or one.row.variant in algorithm.stand_ins:
         return UNSTATED_STRUCTURE
     return UNSTATED_DEVICE if unnamed else ""
-
-
-def _launch_only(by_field: Mapping[str, float]) -> bool:
-    return not any(us > 1e-6 for field, us in by_field.items() if not field.startswith("launch."))

@@ -1,0 +1,1 @@
+"""Numbers of profiles fitted to measured rows."""

@@ -1,0 +1,68 @@
+"""What a fit writes: which numbers go into which profile, and with what provenance."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npusim.calibration.calibrator import Calibrator, Learned
+from npusim.calibration.held_out import TELLING
+from npusim.profiles import stated
+from npusim.refit import Fitted, refit
+
+DIGITS = 4
+"""significant digits of a value that is written: more than any fit determines"""
+
+
+def texts(
+    fitted: Calibrator, targets: Mapping[str, Path], citation: str, date: datetime.date
+) -> dict[Path, str]:
+    """The text of each new profile, by its file. `targets`: the file for each profile that was fitted."""
+    numbers = {profile: _numbers(fitted, profile) for profile in targets}
+    made = {}
+    for profile, target in targets.items():
+        own = numbers[profile]
+        if _in_place(target):  # what it takes over from another profile is written there
+            own = {path: one for path, one in own.items() if path in stated(profile)}
+        if own:
+            made[target] = refit(profile, own, citation, date, target)
+    return made
+
+
+def _in_place(target: Path) -> bool:
+    """The target is one of the built-in profiles."""
+    from importlib.resources import files
+
+    return target.resolve().parent == Path(str(files("hw_profiles"))).resolve()
+
+
+def _numbers(fitted: Calibrator, profile: str) -> dict[str, Fitted]:
+    """The numbers of a profile that rows determined."""
+    found: dict[str, Fitted] = {}
+    for place, learned in enumerate(fitted.learned_):
+        if learned.determined:
+            rows = bearing(fitted, place)
+            for path, value in learned.parameter.values(profile, learned.value).items():
+                error = learned.error * value / learned.value if learned.value else learned.error
+                found[path] = Fitted(_rounded(value), rows, _rounded(error))
+    return found
+
+
+def bearing(fitted: Calibrator, place: int) -> tuple[int, ...]:
+    """Lines of the measurements whose time depends on parameter number `place`; all where hardly one does."""
+    share = np.abs(fitted.after_.log_slopes[:, place] * fitted.after_.x[place])
+    lines = [int(one.row.place.rpartition(":")[2]) for one in fitted.cases_]
+    telling = [line for line, carried in zip(lines, share, strict=True) if carried > TELLING]
+    return tuple(telling or lines)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def undetermined(fitted: Calibrator) -> Sequence[Learned]:
+    """Parameters that the rows do not determine, and that stay as they were."""
+    return [one for one in fitted.learned_ if not one.determined]

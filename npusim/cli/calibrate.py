@@ -1,0 +1,198 @@
+"""The command calibrate: numbers of profiles fitted to measured rows, and what the fit is worth."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from npusim.cli import calibration_tables as tables
+from npusim.cli.app import LATER
+from npusim.cli.commands import name_list
+from npusim.cli.options import Json, plain, print_json
+from npusim.cli.progress import Rows
+from npusim.errors import InputError
+from npusim.profiles import load_machine
+
+if TYPE_CHECKING:
+    from npusim.calibration.calibrator import Calibrator
+    from npusim.machine import Machine
+    from npusim.measurements.rows import Reading
+    from npusim.validation.predict import Case, Registry
+    from npusim.validation.select import Refused
+
+REGISTRY = "algorithms:REGISTRY"
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `calibrate` the name of a command."""
+
+
+@app.command(help=LATER["calibrate"])
+def calibrate(
+    profile: Annotated[
+        str, typer.Option(help="Profile to fit, or several a,b,.. together.", metavar="NAMES")
+    ],
+    measurements: Annotated[
+        str | None,
+        typer.Option(
+            help=plain(
+                "Measured rows: a CSV, op_summary or msopprof, a file or folder [default: the shipped rows]."
+            ),
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            show_default=False,
+            help="The new profile, .yaml; of several profiles a folder. Without it nothing is written.",
+        ),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            show_default=False,
+            help=plain("Numbers to fit: groups, paths or patterns a,b,.. [default: all groups]."),
+        ),
+    ] = None,
+    hold_out: Annotated[
+        str, typer.Option(help=plain("Predict without: kernel, device, source, or none."), metavar="NAMES")
+    ] = "kernel",
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Say which measurement would tell most.", metavar="")
+    ] = False,
+    operators: Annotated[
+        str | None,
+        typer.Option(
+            help="Which kernel an operator of a profiler is (.yaml).", metavar="FILE", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing profiles.", metavar="")] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help=plain("Worker processes [default: one per processor]."), show_default=False),
+    ] = 0,
+    evaluations: Annotated[
+        int, typer.Option(min=1, help="How often each of the two fits predicts all rows at most.")
+    ] = 6,
+    as_json: Json = False,
+) -> None:
+    from npusim.calibration import held_out as left
+    from npusim.calibration.calibrator import Calibrator
+    from npusim.calibration.outcome import texts
+    from npusim.calibration.parameters import select
+    from npusim.measurements.read import read, read_shipped
+    from npusim.refit import write_profile
+    from npusim.validation.predictor import Predictor
+
+    names = name_list("--profile", profile)
+    machines = [load_machine(name) for name in names]
+    kinds = _kinds(hold_out)
+    targets = _targets(names, machines, output, force)
+    parameters = select(machines, name_list("--fields", fields) if fields is not None else ())
+    reading = read(measurements, operators) if measurements else read_shipped()
+    console = Console(highlight=False, markup=False)
+    if not as_json:
+        tables.settings(console, machines, measurements, output, len(parameters))
+    with Predictor(REGISTRY, jobs or os.cpu_count() or 1) as predictor, Rows(not as_json) as told:
+        cases, refused = _rows(reading, names, machines, predictor.kernels)
+        if not cases:
+            raise InputError(f"calibrate: no row that {profile} can be fitted to{_first(refused)}")
+        fitted = Calibrator(parameters, evaluations=evaluations).fit(cases, predictor, told)
+        groups = {kind: left.held_out(fitted, kind) for kind in kinds}
+        ideas = _ideas(fitted, names, predictor.kernels) if suggest else []
+    date = datetime.date.today()
+    written = texts(fitted, targets, _citation(measurements, cases), date) if targets else {}
+    for target, text in written.items():
+        write_profile(target, text, force)
+    if as_json:
+        print_json(tables.as_json(fitted, refused, groups, ideas, [str(target) for target in written]))
+    else:
+        tables.show(console, fitted, refused, groups, ideas)
+        tables.written(console, written, targets)
+
+
+def _kinds(hold_out: str) -> list[str]:
+    from npusim.calibration.held_out import GROUPS
+    from npusim.errors import did_you_mean
+
+    kinds = name_list("--hold-out", hold_out)
+    for kind in kinds:
+        if kind not in GROUPS and kind != "none":
+            raise InputError(f"--hold-out: no {kind!r}; {did_you_mean(kind, [*GROUPS, 'none'])}")
+    return [kind for kind in kinds if kind != "none"]
+
+
+def _targets(
+    names: Sequence[str], machines: Sequence[Machine], output: str | None, force: bool
+) -> dict[str, Path]:
+    """The file for each profile, by its name. InputError for one that may not be written."""
+    from npusim.refit import check_output
+
+    if output is None:
+        return {}
+    if len(names) == 1:
+        targets = {machines[0].name: Path(output)}
+    else:
+        folder = Path(output)
+        if not folder.is_dir():
+            raise InputError(
+                f"--output: {output} is no folder, and {len(names)} profiles need one; create it"
+            )
+        targets = {machine.name: folder / f"{machine.name}.yaml" for machine in machines}
+    for target in targets.values():
+        check_output(target, force)
+    return targets
+
+
+def _rows(
+    reading: Reading, names: Sequence[str], machines: Sequence[Machine], registry: Registry
+) -> tuple[list[Case], list[Refused]]:
+    """The rows that tell something of the profiles, each once; and the others, with the reason."""
+    from npusim.validation.select import Refused, select_rows
+    from npusim.validation.validate import LAUNCH_ONLY, UNSTATED_STRUCTURE, apart_of
+
+    own = {machine.name for machine in machines}
+    found = select_rows(reading, registry, names[0] if len(names) == 1 else None)
+    cases, refused = [], list(found.refused)
+    for one in found.cases:
+        apart = apart_of(one, registry, unnamed=False)
+        if apart in (LAUNCH_ONLY, UNSTATED_STRUCTURE):
+            refused.append(Refused(one.row.place, one.row.kernel, f"not fitted to: {apart}"))
+        elif one.settings.machine().name not in own:
+            other = one.settings.profile
+            refused.append(Refused(one.row.place, one.row.kernel, f"of {other}, which is not fitted"))
+        else:
+            cases.append(one)
+    return cases, refused
+
+
+def _first(refused: Sequence[Refused]) -> str:
+    return f"; {refused[0].place}: {refused[0].reason}" if refused else ""
+
+
+def _citation(measurements: str | None, cases: Sequence[Case]) -> str:
+    """What the new numbers were fitted to."""
+    sources = list(dict.fromkeys(one.row.source for one in cases if one.row.source))
+    where = Path(measurements).name if measurements else "hw_profiles/measurements/ascend.csv"
+    return f"{where}, rows by line; {len(cases)} timings" + (f" from {'; '.join(sources)}" if sources else "")
+
+
+def _ideas(fitted: Calibrator, names: Sequence[str], registry: Registry) -> list[Any]:
+    from npusim.calibration.candidates import candidates
+    from npusim.calibration.suggest import suggest
+
+    return suggest(fitted, candidates(names, registry))

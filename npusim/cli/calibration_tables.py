@@ -1,0 +1,222 @@
+"""What people see of a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from npusim.calibration.findings import findings
+from npusim.cli.render import field, table, us
+
+if TYPE_CHECKING:
+    from npusim.calibration.calibrator import Calibrator, Learned
+    from npusim.calibration.held_out import HeldOut
+    from npusim.calibration.suggest import Suggestion
+    from npusim.machine import Machine
+    from npusim.validation.predict import Case
+    from npusim.validation.select import Refused
+
+
+def settings(
+    console: Console, machines: Sequence[Machine], measurements: str | None, output: str | None, count: int
+) -> None:
+    """What was asked, as it was understood."""
+    field(console, "profiles", ", ".join(machine.name for machine in machines))
+    field(console, "rows", measurements or "the shipped rows (hw_profiles/measurements/ascend.csv)")
+    field(console, "numbers", f"{count} that may move; those that the rows do not determine stay")
+    field(console, "output", output or "nothing is written; -o names a file")
+    console.print()
+
+
+def signed(share: float) -> str:
+    return f"{100 * share:+.1f} %"
+
+
+def short(one: Case) -> str:
+    """A row in a few words: its kernel, structure and sizes."""
+    row = one.row
+    sizes = [row.chunk, row.matrices] if row.heads is None else [row.chunk, row.batch, row.seq_len, row.heads]
+    sizes += [row.m, row.n, row.k, row.tile_m, row.tile_n]
+    names = [name for name in (row.kernel, row.algorithm, row.variant) if name]
+    return " ".join([*names, "x".join(str(size) for size in sizes if size is not None)]).strip()
+
+
+def show(
+    console: Console,
+    fitted: Calibrator,
+    refused: Sequence[Refused],
+    groups: Mapping[str, Sequence[HeldOut]],
+    ideas: Sequence[Suggestion],
+) -> None:
+    """All that was found."""
+    _rows(console, fitted)
+    _numbers(console, fitted)
+    _doubts(console, fitted)
+    for kind, found in groups.items():
+        _held_out(console, kind, found)
+    if ideas:
+        _ideas(console, ideas)
+    if refused:
+        made = table("Not fitted to", "row", "kernel", "reason")
+        for one in refused:
+            made.add_row(one.place, one.kernel, one.reason)
+        console.print(made)
+    _summary(console, fitted)
+
+
+def _rows(console: Console, fitted: Calibrator) -> None:
+    made = table("Rows", "row", "device", "kernel", "measured us", "before", "after", right=(3, 4, 5))
+    for one, before, after in zip(fitted.cases_, fitted.errors_before_, fitted.errors_after_, strict=True):
+        line = one.row.place.rpartition(":")[2]
+        made.add_row(
+            line, one.row.device or fitted.machine(one).name, short(one), us(one.row.time_us),
+            signed(before), signed(after),
+        )  # fmt: skip
+    console.print(made)
+
+
+def _numbers(console: Console, fitted: Calibrator) -> None:
+    made = table(
+        "Numbers that the rows determine",
+        "number",
+        "before",
+        "documented",
+        "fitted",
+        "+-",
+        right=(1, 2, 3, 4),
+    )
+    for one in fitted.learned_:
+        if one.determined:
+            prior = one.parameter.prior
+            made.add_row(
+                one.parameter.name, f"{one.parameter.start:.4g}", f"{prior[0]:.4g}" if prior else "-",
+                f"{one.value:.4g}", f"{one.error:.2g}",
+            )  # fmt: skip
+    console.print(made)
+
+
+def _doubts(console: Console, fitted: Calibrator) -> None:
+    made = table(
+        "Numbers that the rows do not determine: they stay", "number", "value", "held by", right=(1,)
+    )
+    for one in fitted.learned_:
+        if not one.determined:
+            made.add_row(one.parameter.name, f"{one.value:.4g}", one.held_by)
+    console.print(made)
+    if pairs := fitted.correlations_:
+        made = table("Numbers that the rows hardly tell apart", "one", "the other", "correlation", right=(2,))
+        for a, b, r in pairs:
+            made.add_row(a, b, f"{r:+.2f}")
+        console.print(made)
+    if found := findings(fitted):
+        made = table("What the fit points at", "about", "what")
+        for finding in found:
+            made.add_row(finding.about, finding.text)
+        console.print(made)
+
+
+def _held_out(console: Console, kind: str, found: Sequence[HeldOut]) -> None:
+    made = table(
+        f"Predicted without their {kind}'s rows", kind, "rows", "MAPE", "worst", "lost without them",
+        right=(1, 2, 3),
+    )  # fmt: skip
+    for one in found:
+        worst = max(one.errors, key=abs)
+        made.add_row(
+            one.group, str(one.rows), f"{one.mape:.1%}", signed(worst), "; ".join(one.unknown) or "-"
+        )
+    console.print(made)
+    known = [error for one in found if one.determined for error in one.errors]
+    if known:
+        console.print(
+            f"of those that stay determined: MAPE {np.mean(np.abs(known)):.1%} ({len(known)} rows)\n"
+        )
+
+
+def _ideas(console: Console, ideas: Sequence[Suggestion]) -> None:
+    made = table("What to measure next", "measurement", "profile", "uncertainty", "settles most", right=(2,))
+    for idea in ideas[:8]:
+        name = idea.case.settings.profile
+        made.add_row(short(idea.case), name, f"-{idea.gain:.1%}", "; ".join(idea.settles) or "-")
+    console.print(made)
+
+
+def _summary(console: Console, fitted: Calibrator) -> None:
+    before, after = (np.abs(e) for e in (fitted.errors_before_, fitted.errors_after_))
+    console.print(
+        f"MAPE {before.mean():.1%} -> {after.mean():.1%}, worst {before.max():.0%} -> {after.max():.0%} "
+        f"over {len(after)} rows; {sum(one.determined for one in fitted.learned_)} numbers fitted"
+    )
+
+
+def written(console: Console, texts: Mapping[Path, str], targets: Mapping[str, Path]) -> None:
+    """Which files were written."""
+    for path in texts:
+        console.print(f"written: {path}", soft_wrap=True)
+    for path in targets.values():
+        if path not in texts:
+            console.print(f"not written: {path}: no number of it was determined", soft_wrap=True)
+
+
+def as_json(
+    fitted: Calibrator,
+    refused: Sequence[Refused],
+    groups: Mapping[str, Sequence[HeldOut]],
+    ideas: Sequence[Suggestion],
+    paths: Sequence[str],
+) -> dict[str, Any]:
+    """The JSON of `npusim calibrate`."""
+    before, after = fitted.errors_before_, fitted.errors_after_
+    return {
+        "rows": [
+            {
+                "row": one.row.place, "kernel": one.row.kernel, "device": one.row.device,
+                "measured_us": one.row.time_us, "error_before": float(a), "error_after": float(b),
+            }
+            for one, a, b in zip(fitted.cases_, before, after, strict=True)
+        ],
+        "mape_before": float(np.abs(before).mean()),
+        "mape_after": float(np.abs(after).mean()),
+        "max_error_after": float(np.abs(after).max()),
+        "numbers": [_number_json(one) for one in fitted.learned_],
+        "undetermined": [one.parameter.name for one in fitted.learned_ if not one.determined],
+        "correlations": [{"a": a, "b": b, "correlation": r} for a, b, r in fitted.correlations_],
+        "findings": [{"about": one.about, "text": one.text} for one in findings(fitted)],
+        "held_out": {
+            kind: [
+                {
+                    "group": one.group, "rows": one.rows, "mape": one.mape,
+                    "max_error": float(max(one.errors, key=abs)), "not_determined": list(one.unknown),
+                }
+                for one in found
+            ]
+            for kind, found in groups.items()
+        },
+        "suggestions": [
+            {
+                "measurement": short(one.case), "profile": one.case.settings.profile, "gain": one.gain,
+                "settles": list(one.settles),
+            }
+            for one in ideas
+        ],
+        "unsupported": [one.to_json() for one in refused],
+        "written": list(paths),
+    }  # fmt: skip
+
+
+def _number_json(one: Learned) -> dict[str, Any]:
+    parameter = one.parameter
+    return {
+        "number": parameter.name,
+        "sets": sorted({f"{profile}: {path}" for profile, path, _ in parameter.members}),
+        "before": parameter.start,
+        "documented": parameter.prior[0] if parameter.prior else None,
+        "value": one.value,
+        "standard_error": one.error if one.determined else None,
+        "held_by": one.held_by,
+        "common_factor": parameter.factor,
+    }
