@@ -109,17 +109,13 @@ def _replayed(point: Checkpoint, ahead: int) -> tuple[Encoded, Ints]:
 
 def _from_number(run: PhaseRun, low: Ints, wanted: Mask, group: int | None) -> tuple[Encoded, Ints]:
     """The last state in which no wanted operation is taken yet."""
-    chosen, ahead = _start(run, group), 0
-    for point in _points(run, group):
-        room = low[wanted] - point.views().group(at.SEQ_NEXT)[wanted]
-        if (room < 0).any():
-            continue
-        chosen, ahead = point, 0
-        if point.period:
-            each = point.period.operations[wanted]
+    for point in (point for point in reversed(run.checkpoints) if point.group == group):
+        room = low[wanted] - point.taken[wanted]
+        if (room >= 0).all():
+            each = point.period.operations[wanted] if point.period else np.zeros_like(room)
             most = (room[each > 0] // each[each > 0]).min(initial=point.periods + 1)
-            ahead = int(most) if each.any() else 0
-    return _replayed(chosen, ahead)
+            return _replayed(point, int(most) if each.any() else 0)
+    return _replayed(_start(run, group), 0)
 
 
 def by_number(run: PhaseRun, low: Ints, high: Ints, group: int | None) -> Steps:
@@ -133,8 +129,9 @@ def by_number(run: PhaseRun, low: Ints, high: Ints, group: int | None) -> Steps:
         return steps_of(run.encoded, rows.words[:0])
     encoded, state = _from_number(run, low, low < high, group)
     memory = Memory(0.0)
+    budget = max(CHUNK, expected // 4)
     while int(state[at.ROWS]) < expected:
-        why = step(encoded, state, rows, memory, np.inf, CHUNK)
+        why = step(encoded, state, rows, memory, np.inf, budget)
         if why == WIDEN:
             encoded, state = encoded.widened(state)
         assert why != FINISHED or int(state[at.ROWS]) == expected, (

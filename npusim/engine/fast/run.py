@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -69,6 +70,18 @@ class Checkpoint:
     def views(self) -> Views:
         """To look at it."""
         return self.encoded.views(self.packed if self.group is None else self.state())
+
+    @cached_property
+    def taken(self) -> Ints:
+        """[group] how many operations were taken until then."""
+        return self.views().group(at.SEQ_NEXT).copy()
+
+    def begin(self, group: int, number: int) -> int:
+        """The last operation of a group up to `number` from which on it can run again; -1 where none can."""
+        first, each = int(self.taken[group]), int(self.period.operations[group]) if self.period else 0
+        if first > number:
+            return -1
+        return first + min((number - first) // each, self.periods + 1) * each if each else first
 
 
 @dataclass(eq=False)
