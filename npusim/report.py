@@ -10,12 +10,12 @@ import numpy as np
 
 from npusim import cost
 from npusim.check import peak_bytes
-from npusim.critical import CriticalPath
 from npusim.graph import Operation
 from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Evidence, Machine, quantities
 from npusim.problem import Target
 from npusim.program import PhaseProgram
+from npusim.spent import CriticalPath
 from npusim.totals import Timed, Totals
 from npusim.usage import LaneUsage
 

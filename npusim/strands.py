@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
     from npusim.engine.fast.run import PhaseRun
 
-FIRST_PIECE, LARGEST_PIECE = 1 << 10, 1 << 15
-"""operations that are loaded at once: each time twice as many"""
-KEPT = 4
-"""pieces that are kept"""
+LARGEST_LOAD = 1 << 17
+"""operations that are loaded at once, at most"""
+KEPT = 8
+"""pieces that are kept of those loaded before"""
 SLACK = 1e-12
 """of the makespan: moments closer together than this are one"""
 
@@ -44,114 +45,119 @@ class Columns(NamedTuple):
     issue_cause: Ints
 
 
-class Ran(NamedTuple):
-    """An operation that ran, number `seq` of its strand; `on_lane`, `in_core`: the number of the one before
-    it on its unit and of its core, -1 where its piece has none."""
-
-    seq: int
-    instance: int
-    start: float
-    end: float
-    done: float
-    bound: int
-    cause: int
-    issued: float
-    issue_bound: int
-    issue_cause: int
-    on_lane: int
-    in_core: int
-
-
 @dataclass(frozen=True)
 class Region:
-    """Operations [first, end) of a strand that were jumped over: everything repeats every `each` of them."""
+    """Operations [first, end) of a strand that are alike, as they were jumped over: everything repeats every
+    `each` of them."""
 
     first: int
     end: int
     each: int
 
 
+@dataclass(frozen=True, eq=False)
 class Piece:
-    """Operations of a strand, from number `low` on."""
+    """Operations of a strand by their `numbers`, in program order. `lane`, `core` [operation]: where each
+    runs."""
 
-    def __init__(self, low: int, columns: Columns, lanes: Ints, cores: Ints) -> None:
-        self.low, self.high, self.columns = low, low + len(columns.instance), columns
-        self.lane, self.core = lanes[columns.instance], cores[columns.instance]
-        numbers = np.arange(self.low, self.high)
-        before = _previous(self.lane, low), _previous(self.core, low)
-        self._rows = [column.tolist() for column in (numbers, *columns, *before)]
+    numbers: Ints
+    columns: Columns
+    lane: Ints
+    core: Ints
 
-    def __getitem__(self, seq: int) -> Ran:
-        place = seq - self.low
-        return Ran(*[column[place] for column in self._rows])
+    @property
+    def low(self) -> int:
+        return int(self.numbers[0])
+
+    def rows(self, numbers: Ints) -> Ints:
+        """Where operations stand in it; -1: not at all."""
+        found = np.minimum(np.searchsorted(self.numbers, numbers), len(self.numbers) - 1)
+        return np.where(self.numbers[found] == numbers, found, -1)
+
+    def only(self, number: int) -> Piece:
+        """One of its operations."""
+        own = slice(number - self.low, number - self.low + 1)
+        columns = Columns._make(column[own] for column in self.columns)
+        return Piece(self.numbers[own], columns, self.lane[own], self.core[own])
+
+    @staticmethod
+    def chained(parts: list[Piece]) -> Piece:
+        columns = Columns._make(map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
+        numbers, lane, core = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("numbers", "lane", "core")
+        )
+        return Piece(numbers, columns, lane, core)
 
 
 class Strand:
-    """The operations of a stream of a phase. `load(low, high)`: those numbered so."""
+    """The operations of a stream of a phase. `load(low, high)`: those numbered so. `begin(number)`: the last
+    operation up to that one from which on they can be made; from any between on they cost as much."""
 
     def __init__(
-        self, phase: PhaseProgram, size: int, load: Callable[[int, int], Columns], regions: tuple[Region, ...]
+        self,
+        phase: PhaseProgram,
+        size: int,
+        load: Callable[[int, int], Columns],
+        begin: Callable[[int], int],
+        regions: tuple[Region, ...] = (),
     ) -> None:
         self.phase, self.size, self.regions = phase, size, regions
-        self._load = load
+        self._load, self._begin = load, begin
         self._lanes = np.array([i.lane for i in phase.instances])
         self._cores = np.array([phase.lanes[lane].core for lane in self._lanes])
         self._pieces: list[Piece] = []
-        self._next = FIRST_PIECE
-
-    def __getitem__(self, seq: int) -> Ran:
-        return self._piece(seq)[seq]
-
-    def before_on_lane(self, ran: Ran) -> int:
-        """The operation before it on its unit, or -1."""
-        lane = self._lanes[ran.instance]
-        return ran.on_lane if ran.on_lane >= 0 else self.last(ran.seq, lambda piece: piece.lane == lane)
-
-    def before_in_core(self, ran: Ran) -> int:
-        """The operation before it of its core, or -1."""
-        core = self._cores[ran.instance]
-        return ran.in_core if ran.in_core >= 0 else self.last(ran.seq, lambda piece: piece.core == core)
 
     def last(self, below: int, wanted: Callable[[Piece], npt.NDArray[np.bool_]], least: int = 0) -> int:
         """The last operation in [least, below) that is `wanted`, or -1. Where the last period of those jumped
         over has none, the others have none."""
         top = below
         while below > least:
-            piece = self._piece(below - 1)
+            piece = self.piece(below - 1)
             found = np.flatnonzero(wanted(piece)[: below - piece.low])
             if len(found):
-                seq = piece.low + int(found[-1])
-                return seq if seq >= least else -1
+                number = piece.low + int(found[-1])
+                return number if number >= least else -1
             below = self._searched(piece.low, top)
         return -1
 
-    def region(self, seq: int) -> Region | None:
+    def region(self, number: int) -> Region | None:
         """The region in which an operation lies."""
-        return next((region for region in self.regions if region.first <= seq < region.end), None)
+        return next((region for region in self.regions if region.first <= number < region.end), None)
 
     def _searched(self, low: int, top: int) -> int:
         """Below what to search on where [low, top) has been: of a region one period is enough."""
         region = self.region(low)
         return region.first if region and min(top, region.end) - low >= region.each else low
 
-    def _piece(self, seq: int) -> Piece:
+    def piece(self, number: int) -> Piece:
+        """A piece with an operation, and with others before it: all in one region, or none in any."""
         for piece in self._pieces:
-            if piece.low <= seq < piece.high:
+            if piece.low <= number <= piece.numbers[-1]:
                 return piece
-        low = max(0, seq + 1 - self._next)
-        piece = Piece(low, self._load(low, seq + 1), self._lanes, self._cores)
-        self._pieces = [piece, *self._pieces[: KEPT - 1]]
-        self._next = min(2 * self._next, LARGEST_PIECE)
-        return piece
+        low = max(self._low(number), number + 1 - LARGEST_LOAD)
+        loaded = self._load(low, number + 1)
+        cuts = {cut for region in self.regions for cut in (region.first, region.end) if low < cut <= number}
+        edges = [low, *sorted(cuts), number + 1]
+        found = [self._part(loaded, low, *edge) for edge in pairwise(edges)]
+        self._pieces = [*reversed(found), *self._pieces[:KEPT]]
+        return found[-1]
 
+    def _part(self, loaded: Columns, low: int, first: int, end: int) -> Piece:
+        """Of operations that are loaded from `low` on those numbered [first, end)."""
+        columns = Columns._make(column[first - low : end - low] for column in loaded)
+        instance = columns.instance
+        return Piece(np.arange(first, end), columns, self._lanes[instance], self._cores[instance])
 
-def _previous(key: Ints, low: int) -> Ints:
-    """For each operation the number of the one before it with the same key, or -1."""
-    order = np.argsort(key, kind="stable")
-    same = np.diff(key[order]) == 0
-    previous = np.full(len(key), -1, dtype=np.int64)
-    previous[order[1:][same]] = low + order[:-1][same]
-    return previous
+    def _low(self, number: int) -> int:
+        """From where on to load what leads up to an operation: in a region two periods, as they are enough to
+        see the path repeat itself; with what was simulated before a region the end of the one before that."""
+        region = self.region(number)
+        if region and number >= region.first + 2 * region.each:
+            return number + 1 - (number + 1 - region.first) % region.each - 2 * region.each
+        first = region.first if region else number
+        begin = self._begin(max(0, first - 1))
+        before = max((r for r in self.regions if r.end <= first), key=lambda r: r.end, default=None)
+        return begin if before is None or begin > before.end + before.each else self._low(before.end - 1)
 
 
 class Strands(Protocol):
@@ -187,7 +193,7 @@ class TimelineStrands:
             numbers = {"cause": place(t.cause[own]), "issue_cause": place(t.issue_cause[own])}
             return Columns(**{name: getattr(t, name)[own] for name in Columns._fields} | numbers)
 
-        return Strand(self.program.phases[phase], len(rows), load, ())
+        return Strand(self.program.phases[phase], len(rows), load, lambda number: 0)
 
     def ends(self, phase: int) -> Floats:
         t = self.timeline
@@ -204,7 +210,7 @@ class PlaybackStrands:
         self.playback, self.program, self.makespan = playback, playback.program, playback.makespan
 
     def strand(self, phase: int, stream: int) -> Strand:
-        sizes = self.playback.operations_of(phase)
+        run, sizes = self.playback.runs[phase], self.playback.operations_of(phase)
 
         def load(low: int, high: int) -> Columns:
             lows = np.zeros_like(sizes)
@@ -217,8 +223,12 @@ class PlaybackStrands:
                 s.instance, s.start, s.end, s.done, s.bound, s.cause, s.issued, s.issue_bound, s.issue_cause
             )  # fmt: skip
 
-        regions = _regions(self.playback.runs[phase], stream)
-        return Strand(self.program.phases[phase], int(sizes[stream]), load, regions)
+        def begin(number: int) -> int:
+            return max([0, *(point.begin(stream, number) for point in points)])
+
+        points = [point for point in run.checkpoints if point.group in (stream, None)]
+        regions = _regions(run, stream)
+        return Strand(self.program.phases[phase], int(sizes[stream]), load, begin, regions)
 
     def ends(self, phase: int) -> Floats:
         run = self.playback.runs[phase]
@@ -227,14 +237,15 @@ class PlaybackStrands:
 
 
 def _regions(run: PhaseRun, stream: int) -> tuple[Region, ...]:
-    """What was jumped over of a stream; without those at its end that were not over yet."""
+    """What was jumped over of a stream, and the period before it, which is like those; without those at the
+    end that were not over yet."""
     regions = []
     for point in run.checkpoints:
         if point.period is None or stream not in point.period.live:
             continue
         v, each = point.period.ends()[1], int(point.period.operations[stream])
-        first = int(v.group(at.SEQ_NEXT)[stream])
         end = int(v.fronts()[stream].min()) + point.periods * each
+        first = int(point.taken[stream])
         if first < end:
             regions.append(Region(first, end, each))
     return tuple(regions)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from npusim.critical import CriticalPath, critical_path
+from npusim.critical import critical_path
 from npusim.engine.fast import layout as at
 from npusim.program import Program
+from npusim.spent import CriticalPath
 from npusim.strands import PlaybackStrands, Strands, TimelineStrands
 from npusim.timeline import Floats, Ints, Timeline
 from npusim.usage import LaneUsage, lane_usage, played_usage

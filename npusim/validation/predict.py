@@ -93,7 +93,7 @@ def _on_cores(found: Case, registry: Registry) -> Case:
 @dataclass(frozen=True)
 class Prediction:
     """Times by clock, busy times by column of a row, and what the task time is made of by profile field, all
-    in microseconds. `limited`: see `npusim.critical.CriticalPath`; `worked`: by column, the cycles of a
+    in microseconds. `limited`: see `npusim.spent.CriticalPath`; `worked`: by column, the cycles of a
     unit's own costs by field, as microseconds of the mean core."""
 
     times: Mapping[str, float]
