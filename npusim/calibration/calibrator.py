@@ -39,7 +39,7 @@ BUSY_NOISE = 0.2
 """the same of busy times, whose meaning profilers do not state: some count waits"""
 BUSY_COLUMNS = ("cube_us", "vector_us", "mte1_us", "mte2_us", "mte3_us", "fixpipe_us")
 """those that say something of the model's numbers; a library's scalar work is not modelled"""
-LOOSE = 100.0
+LOOSE = 10.0
 """spread of a number that nothing holds, in its own size: it keeps the equations solvable, no more"""
 
 
@@ -74,9 +74,9 @@ class Learned:
 class Calibrator:
     """Fits parameters to rows. Learned values end in _.
 
-    `noise`: standard deviation of log(measured); `loss`: of scipy, soft_l1 keeps single rows from deciding;
-    `evaluations`: how often each of the two fits predicts all rows at most; `tolerance`: the relative gain
-    below which it ends.
+    `noise`, `busy_noise`: standard deviations of log(measured); `robust`: rows that are far off count less,
+    so that no single one decides; `evaluations`: how often each of the two fits predicts all rows at most;
+    `tolerance`: the relative gain below which it ends.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Calibrator:
         *,
         noise: float = NOISE,
         busy_noise: float = BUSY_NOISE,
-        loss: str = "soft_l1",
+        robust: bool = True,
         evaluations: int = 6,
         tolerance: float = 3e-3,
     ) -> None:
         self.parameters = list(parameters)
-        self.noise, self.busy_noise, self.loss = noise, busy_noise, loss
+        self.noise, self.busy_noise, self.robust = noise, busy_noise, robust
         self.evaluations, self.tolerance = evaluations, tolerance
 
     def fit(self, cases: Sequence[Case], predictor: Predictor, progress: Progress | None = None) -> Self:
@@ -166,9 +166,9 @@ class Calibrator:
         return found
 
     def weighted(self, at: Evaluation, kept: Bools) -> tuple[Floats, Floats]:
-        """Residuals and Jacobian of the free parameters as the loss weights them; those not kept are zero."""
-        robust = self.loss == "soft_l1"
-        weight = (np.sqrt(1 / np.sqrt(1 + at.residuals**2)) if robust else np.ones_like(at.residuals)) * kept
+        """Residuals and Jacobian, those of rows far off weighted down; those not kept are zero."""
+        soft = (at.owners >= 0) & self.robust
+        weight = np.where(soft, (1 + at.residuals**2) ** -0.25, 1.0) * kept
         return at.residuals * weight, at.jacobian * weight[:, None]
 
     def covariance(self, kept: Bools) -> Floats:
@@ -178,11 +178,10 @@ class Calibrator:
 
     def _covariance(self, at: Evaluation, free: Bools, kept: Bools) -> Floats:
         residuals, jacobian = self.weighted(at, kept)
-        jacobian = jacobian[:, free]
         spare = max(1, int(kept.sum()) - int(free.sum()))
         scatter = max(1.0, float(residuals @ residuals) / spare)
         whole = np.zeros((len(free), len(free)))
-        whole[np.ix_(free, free)] = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14) * scatter
+        whole[np.ix_(free, free)] = inverse(jacobian[:, free]) * scatter
         return whole
 
     def _learned(self, place: int) -> Learned:
@@ -226,17 +225,27 @@ class Calibrator:
 
         own = [one for one, moves in zip(self.parameters, free, strict=True) if moves]
         least_squares(
-            lambda x: point(x).residuals,
+            lambda x: self._softened(point(x))[0],
             start[free],
-            jac=lambda x: point(x).jacobian[:, free],
+            jac=lambda x: self._softened(point(x))[1][:, free],
             bounds=([one.lower for one in own], [one.upper for one in own]),
-            x_scale="jac", loss=self.loss, max_nfev=self.evaluations, ftol=self.tolerance,
+            x_scale="jac", max_nfev=self.evaluations, ftol=self.tolerance,
         )  # fmt: skip
         return best
 
+    def _softened(self, at: Evaluation) -> tuple[Floats, Floats]:
+        """Residuals and Jacobian whose squares sum to the loss: 2 (sqrt(1 + r^2) - 1) of a row's r (soft L1),
+        r^2 of a prior's, which no robustness may push aside."""
+        soft = (at.owners >= 0) & self.robust
+        root = np.sqrt(1 + at.residuals**2)
+        # 2 (root - 1), written so that small r do not cancel
+        softened = np.where(soft, at.residuals * np.sqrt(2 / (1 + root)), at.residuals)
+        slope = np.where(soft, np.sqrt((1 + root) / 2) / root, 1.0)
+        return softened, at.jacobian * slope[:, None]
+
     def _cost(self, at: Evaluation) -> float:
-        squares = at.residuals**2
-        return float((2 * (np.sqrt(1 + squares) - 1) if self.loss == "soft_l1" else squares).sum())
+        residuals, _ = self._softened(at)
+        return float(residuals @ residuals)
 
     def _at(self, x: Floats) -> Evaluation:
         key = tuple(float(value) for value in x)
@@ -287,6 +296,14 @@ class Calibrator:
         return Evaluation(
             x, np.array(times), np.array(residuals), np.array(rows), np.array(owners), np.array(log_slopes)
         )
+
+
+def inverse(jacobian: Floats) -> Floats:
+    """(J' J)^-1 of parameters of any sizes."""
+    sizes = np.linalg.norm(jacobian, axis=0)
+    scale = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    scaled = jacobian * scale
+    return np.asarray(np.linalg.pinv(scaled.T @ scaled, rcond=1e-12, hermitian=True) * np.outer(scale, scale))
 
 
 def _spread(x: Floats, free: Bools) -> Floats:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.calibration.calibrator import Calibrator, Floats
+from npusim.calibration.calibrator import Calibrator, Floats, inverse
 from npusim.calibration.slopes import slopes
 from npusim.validation.predict import Case
 
@@ -52,4 +52,4 @@ def _prior_covariance(fitted: Calibrator) -> Floats:
     """What is known of all parameters, those too that did not move: from rows, documents, or nothing."""
     kept = np.ones(len(fitted.after_.residuals), dtype=bool)
     _, jacobian = fitted.weighted(fitted.after_, kept)
-    return np.asarray(np.linalg.inv(jacobian.T @ jacobian + 1e-12 * np.eye(jacobian.shape[1])))
+    return inverse(jacobian)
