@@ -11,7 +11,7 @@ from npusim.kernels import KernelEntry
 from npusim.machine import Machine
 from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, NumericsSettings
-from npusim.study import Prepared, Result, check_wishes, find_data, prepare
+from npusim.study import EXPECTED_KEYS, Prepared, Result, check_wishes, find_data, prepare
 
 ERRORS = ("relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "nonfinite")
 """the measures of error that a row shows"""
@@ -44,12 +44,14 @@ class Row:
         report = self.result.report if self.result else None
         numerics = self.result.numerics if self.result else None
         errors = numerics.errors.to_json() if numerics else {}
+        known = self.result.expected if self.result else None
         return {
             "algorithm": self.algorithm,
             "variant": self.result.kernel.variant if self.result else None,
             "profile": self.profile,
             "options": dict(self.result.kernel.settings) if self.result else None,
             "time_us": self.time_us,
+            **(known.to_json() if known else dict.fromkeys(EXPECTED_KEYS)),
             "speedup": self.speedup,
             "speedups": dict(self.speedups),
             "bound": report.bound if report else None,

@@ -28,6 +28,7 @@ from npusim.report import Outline, outline
 from npusim.reuse import share_within
 from npusim.settings import EngineSettings
 from npusim.simulate import simulate
+from npusim.validation.expected import Expected, expected
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class CallTime:
 
     call: Call
     found: Outline
+    expected: Expected
 
     @property
     def hbm_bytes(self) -> float | None:
@@ -80,6 +82,7 @@ class LayerTime:
                 "share": row.found.task_us / self.time_us, "bound": row.found.bound,
                 "dominant_unit": row.found.dominant_unit, "hbm_bytes": row.hbm_bytes,
                 "l2_bytes": row.l2_bytes, "timed_at": list(row.call.lengths) or None,
+                **row.expected.to_json(),
             }
             for row in self.rows
         ]  # fmt: skip
@@ -103,6 +106,28 @@ class StackTime:
     @property
     def total_us(self) -> float:
         return sum(layer.count * layer.time_us for layer in self.layers)
+
+    @property
+    def expected_error(self) -> float | None:
+        """The error to expect of the total if those of the kernels all point one way; None if one is not
+        known."""
+        rows = [(layer.count * row.found.task_us, row) for layer in self.layers for row in layer.rows]
+        errors = [row.expected.error for _, row in rows]
+        if None in errors:
+            return None
+        off = sum(us * error for (us, _), error in zip(rows, errors, strict=True) if error is not None)
+        return off / self.total_us
+
+    @property
+    def measured_share(self) -> float:
+        """The share of the time that kernels take which lie inside what was measured."""
+        inside = (
+            layer.count * row.found.task_us
+            for layer in self.layers
+            for row in layer.rows
+            if row.expected.error is not None and not row.expected.extrapolated
+        )
+        return sum(inside) / self.total_us
 
 
 class Timer:
@@ -142,7 +167,8 @@ class Timer:
                 if tensor.role == "input" and tensor.name in call.values
             }
             found = self._along(call) if call.lengths else self._outline(call, kernel, held)
-            rows.append(CallTime(call, found))
+            known = expected(kernel.name, kernel.algorithm, kernel.variant, call.problem, self.machine)
+            rows.append(CallTime(call, found, known))
         return rows
 
     def _along(self, call: Call) -> Outline:

@@ -72,7 +72,6 @@ class Report:
             "bound": self.bound,
             "dominant_unit": self.dominant_unit,
             "cores": self.cores,
-            "expected_error": None,
             "evidence": self.evidence,
             "units": {
                 name: {

@@ -25,6 +25,7 @@ from npusim.simulate import EngineRun, simulate
 from npusim.tensors import TensorSource
 from npusim.trace import write_trace
 from npusim.triangles import TriangleSource
+from npusim.validation.expected import Expected, expected
 from npusim.whatif import WhatIf, imagine
 from npusim.where import netting
 
@@ -33,13 +34,14 @@ Announce = Callable[[Problem, Kernel], None]
 
 
 TIMING_KEYS = (
-    "time_us", "times", "cycles", "bound", "dominant_unit", "cores", "expected_error", "evidence", "units",
+    "time_us", "times", "cycles", "bound", "dominant_unit", "cores", "evidence", "units",
     "waiting", "breakdown", "critical_path", "mechanisms", "work", "roofline", "bytes", "peak_bytes",
     "assumed",
 )  # fmt: skip
 """what a Report puts into the JSON; null where the kernel was not timed"""
 
 
+EXPECTED_KEYS = ("expected_error", "expected_from", "extrapolated")
 SOURCES: dict[str, Source] = {
     "triangles": TriangleSource(),
     "sequences": SequenceSource(),
@@ -101,9 +103,21 @@ class Result:
     numerics: Numerics | None
     what_if: WhatIf | None = None
 
+    @property
+    def expected(self) -> Expected | None:
+        """How wrong the time is to be expected to be; None where nothing was timed."""
+        kernel = self.kernel
+        return (
+            expected(kernel.name, kernel.algorithm, kernel.variant, self.problem, self.machine)
+            if self.report
+            else None
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The JSON of `npusim run`."""
         timing = self.report.to_json() if self.report else dict.fromkeys(TIMING_KEYS)
+        known = self.expected
+        timing |= known.to_json() if known else dict.fromkeys(EXPECTED_KEYS)
         return {
             "kernel": self.kernel.name,
             "algorithm": self.kernel.algorithm,

@@ -170,6 +170,8 @@ def _json(model: Model, profile: str, decode: bool, times: dict[str, StackTime])
         "time_us": delta.time_us,
         "breakdown": first["breakdown"],
         "inverse_share": delta.inverse_share,
+        "expected_error": base.expected_error,
+        "measured_share": base.measured_share,
         "prefill_us": None if decode else base.total_us,
         "decode_us": base.total_us if decode else None,
         "layers": [layer.to_json() for layer in base.layers],
@@ -196,6 +198,13 @@ def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None
     for layer in base.layers:
         console.print(_kernels(layer, wide=console.width >= WIDE))
     console.print(_parts(base, decode))
+    off = "unknown" if base.expected_error is None else f"at most {base.expected_error:.0%}"
+    inside = percent(base.measured_share)
+    console.print(
+        f"expected error of the total: {off}, if all kernels' point one way; {inside} of the time is taken by "
+        "kernels inside what was measured, the rest is extrapolated",
+        style="dim",
+    )
     for row in (row for layer in base.layers for row in layer.rows if row.call.lengths):
         lengths = ", ".join(map(str, row.call.lengths))
         console.print(f"~ {row.call.label}: on the parabola through {lengths} tokens", style="dim")

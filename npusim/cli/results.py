@@ -20,6 +20,7 @@ from npusim.machine import Machine
 from npusim.report import Report, UnitUsage
 from npusim.simulate import EngineRun
 from npusim.study import Numerics, Result
+from npusim.validation.expected import Expected
 from npusim.whatif import WhatIf
 
 
@@ -149,6 +150,7 @@ def summary(console: Console, found: Result) -> None:
             f"{report.cycles:,.0f} cycles",
         )
         made.add_row("event time", f"{us(report.event_us)} us", _event(report, found.machine))
+        made.add_row("expected error", *_expected(found.expected))
         top = report.units[report.dominant_unit]
         made.add_row("bound", report.bound, _bound(report, top))
         if found.what_if:
@@ -165,6 +167,16 @@ def summary(console: Console, found: Result) -> None:
     if exact:
         made.add_row("series", exact, "N*S of C: the rest is an approximation")
     console.print(made)
+
+
+def _expected(known: Expected | None) -> tuple[str, str]:
+    """By how much the time may be off, from what that is known, and where it is extrapolated."""
+    if known is None or known.error is None:
+        return "unknown", known.basis if known else ""
+    size = f"{100 * known.error:.0f} %"
+    if known.extrapolated:
+        return f"{size}, extrapolated", f"as of {known.basis}; outside: {'; '.join(known.extrapolated)}"
+    return size, f"as of {known.basis}"
 
 
 def _largest(imagined: WhatIf, report: Report) -> tuple[str, str]:

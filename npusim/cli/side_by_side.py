@@ -76,6 +76,9 @@ def _chosen(done: list[Row]) -> list[str]:
         kernel = row.result.kernel
         exact = exactness(kernel, row.result.problem.chunk)
         parts = [f"variant {kernel.variant}", *named(kernel.settings), *([exact] if exact else [])]
+        if (known := row.result.expected) and known.error is not None:
+            outside = ", extrapolated" if known.extrapolated else ""
+            parts.append(f"time off by about {known.error:.0%}{outside}")
         places.setdefault(row.algorithm, {}).setdefault(", ".join(parts), []).append(row.profile)
     return [
         (f"{name} on {', '.join(where)}: " if len(texts) > 1 else f"{name}: ") + text

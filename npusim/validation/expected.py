@@ -1,0 +1,130 @@
+"""How good predictions have been, by kernel and device, and what that lets one expect of another one.
+
+`hw_profiles/measurements/accuracy.csv` holds the errors over the shipped rows; a test compares it with what
+the model predicts today (`npusim.validation.accuracy`). Its rows of scope `held out` are the errors over
+kernels and devices whose rows a calibration did not see, which `npusim calibrate` reports.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+from npusim.machine import Machine
+from npusim.problem import Problem
+from npusim.profiles import PACKAGE
+
+FILE = "accuracy.csv"
+GROUP, WHOLE, HELD_OUT_KERNEL, HELD_OUT_DEVICE = "group", "whole", "held out kernel", "held out device"
+BORROWED = 3
+"""rows of the mean accuracy that a group's own counts with: a single row that fits well proves little"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Errors over some rows. `variants`, `dtypes`: of the rows, separated by spaces; `chunk_min`,
+    `chunk_max`: 0 where they have no chunk."""
+
+    scope: str
+    kernel: str = ""
+    algorithm: str = ""
+    device: str = ""
+    variants: str = ""
+    dtypes: str = ""
+    chunk_min: int = 0
+    chunk_max: int = 0
+    rows: int = 0
+    mape: float = 0.0
+    worst: float = 0.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The error to expect of a prediction (a share of the time; None where nothing is known), from what, and
+    in which respects it lies outside what was measured."""
+
+    error: float | None
+    basis: str
+    extrapolated: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "expected_error": self.error,
+            "expected_from": self.basis,
+            "extrapolated": list(self.extrapolated),
+        }
+
+
+@lru_cache
+def recorded() -> tuple[Entry, ...]:
+    """The entries of the package."""
+    file = resources.files(PACKAGE) / "measurements" / FILE
+    rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
+    return tuple(
+        Entry(
+            row["scope"], row["kernel"], row["algorithm"], row["device"], row["variants"], row["dtypes"],
+            int(row["chunk_min"]), int(row["chunk_max"]), int(row["rows"]), float(row["mape"]),
+            float(row["worst"]),
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+def measured_rows(device: str) -> dict[str, int]:
+    """How many measured rows stand behind the profile of a device, by kernel."""
+    found: dict[str, int] = {}
+    for one in recorded():
+        if one.scope == GROUP and one.device == device:
+            found[one.kernel] = found.get(one.kernel, 0) + one.rows
+    return found
+
+
+def expected(kernel: str, algorithm: str, variant: str, problem: Problem, machine: Machine) -> Expected:
+    """The error to expect, from the rows of the same kernel, algorithm and device if there are any."""
+    known = recorded()
+    of_kernel = [one for one in known if one.scope == GROUP and one.kernel == kernel]
+    alike = [one for one in of_kernel if one.algorithm in ("", algorithm)]
+    here = next((one for one in alike if one.device == machine.name), None)
+    if here is not None:
+        beyond = _beyond(here, variant, problem)
+        name = f"{here.kernel} {here.algorithm}".strip()
+        if not beyond:
+            whole = _scope(WHOLE)
+            error = (here.rows * here.mape + BORROWED * whole) / (here.rows + BORROWED)
+            return Expected(error, f"{here.rows} measured rows of {name} on {here.device}", ())
+        return Expected(_scope(HELD_OUT_KERNEL), "kernels left out of the calibration", beyond)
+    devices = {one.device for one in known if one.scope == GROUP}
+    reasons = []
+    if not of_kernel:
+        reasons.append(f"kernel {kernel} was not measured")
+    elif not alike:
+        reasons.append(f"{kernel} {algorithm} was not measured")
+    if machine.name not in devices:
+        reasons.append(f"profile {machine.name} is of no device that was measured")
+    elif alike:
+        reasons.append(f"{kernel} was not measured on {machine.name}")
+    if machine.family != "ascend":
+        return Expected(None, "no machine of this family was measured", tuple(reasons))
+    unseen = HELD_OUT_KERNEL if machine.name in devices else HELD_OUT_DEVICE
+    what = "kernels" if unseen == HELD_OUT_KERNEL else "devices"
+    return Expected(_scope(unseen), f"{what} left out of the calibration", tuple(reasons))
+
+
+def _beyond(one: Entry, variant: str, problem: Problem) -> tuple[str, ...]:
+    """In which respects a problem lies outside the rows of its kernel, algorithm and device."""
+    reasons = []
+    if variant not in one.variants.split():
+        reasons.append(f"structure {variant} (measured: {one.variants.replace(' ', ', ')})")
+    if problem.dtype not in one.dtypes.split():
+        reasons.append(f"dtype {problem.dtype} (measured: {one.dtypes.replace(' ', ', ')})")
+    if one.chunk_max and not one.chunk_min <= problem.chunk <= one.chunk_max:
+        most = f" to {one.chunk_max}" if one.chunk_max > one.chunk_min else ""
+        reasons.append(f"chunk {problem.chunk} (measured: {one.chunk_min}{most})")
+    return tuple(reasons)
+
+
+def _scope(scope: str) -> float:
+    return next(one.mape for one in recorded() if one.scope == scope)
