@@ -101,7 +101,7 @@ class Calibrator:
         self.cases_ = list(cases)
         self._machines = {one.settings: one.settings.machine() for one in self.cases_}
         self._predictor, self._progress = predictor, progress
-        self._seen: dict[tuple[float, ...], Evaluation] = {}
+        self.seen_: dict[tuple[float, ...], Evaluation] = {}
         start = np.array([one.start for one in self.parameters])
         self.before_ = self._at(start)
         if not self.before_.log_slopes.any():
@@ -249,13 +249,13 @@ class Calibrator:
 
     def _at(self, x: Floats) -> Evaluation:
         key = tuple(float(value) for value in x)
-        if key not in self._seen:
-            self._seen[key] = self._evaluate(np.array(key))
-        return self._seen[key]
+        if key not in self.seen_:
+            self.seen_[key] = self._evaluate(np.array(key))
+        return self.seen_[key]
 
     def predictions(self, x: Floats, cases: Sequence[Case]) -> list[tuple[Prediction, Machine]]:
         """What is predicted for some cases at `x`, and on which machine."""
-        number, report = len(self._seen) + 1, self._progress
+        number, report = len(self.seen_) + 1, self._progress
         told = (lambda done, of: report(number, done, of)) if report else None
         machines = [self._machines.setdefault(one.settings, one.settings.machine()) for one in cases]
         numbers = [self.numbers(machine.name, x) for machine in machines]

@@ -201,8 +201,8 @@ def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None
     off = "unknown" if base.expected_error is None else f"at most {base.expected_error:.0%}"
     inside = percent(base.measured_share)
     console.print(
-        f"expected error of the total: {off}, if all kernels' point one way; {inside} of the time is taken by "
-        "kernels inside what was measured, the rest is extrapolated",
+        f"expected error of the total: {off}, if all kernels' point one way; {inside} of the time is taken "
+        "by kernels inside what was measured, the rest is extrapolated",
         style="dim",
     )
     for row in (row for layer in base.layers for row in layer.rows if row.call.lengths):

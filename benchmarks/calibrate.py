@@ -1,0 +1,77 @@
+"""How long a full calibration on all shipped rows takes, and the validation of 300 rows.
+
+    python benchmarks/calibrate.py
+
+One JSON line: wall times in seconds on two worker processes, of the calibration its evaluations, and the time of
+one bare prediction of all rows in this process, as the unit that both are made of.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+from npusim.calibration.calibrator import Calibrator
+from npusim.calibration.held_out import held_out
+from npusim.calibration.parameters import select
+from npusim.measurements.read import read_shipped
+from npusim.profiles import load_machine
+from npusim.validation.predictor import Predictor
+from npusim.validation.select import select_rows
+from npusim.validation.validate import LAUNCH_ONLY, UNSTATED_STRUCTURE, apart_of, validate
+
+REGISTRY = "algorithms:REGISTRY"
+JOBS = 2
+ROWS = 300
+PROFILES = (
+    "ascend-910b2", "ascend-910b1", "ascend-910b4", "ascend-910c-9391", "ascend-950pr-9599",
+    "ascend-950pr-9589", "ascend-950dt-9592",
+)  # fmt: skip
+
+
+def calibration() -> dict[str, float]:
+    """The numbers of all profiles with measured rows, fitted together, and kernels left out in turn."""
+    began = time.perf_counter()
+    with Predictor(REGISTRY, JOBS) as predictor:
+        found = select_rows(read_shipped(), predictor.kernels)
+        apart = (LAUNCH_ONLY, UNSTATED_STRUCTURE)
+        cases = [one for one in found.cases if apart_of(one, predictor.kernels, False) not in apart]
+        fitted = Calibrator(select([load_machine(name) for name in PROFILES])).fit(cases, predictor)
+        held_out(fitted, "kernel")
+    return {
+        "calibration_s": round(time.perf_counter() - began, 1),
+        "rows": len(cases),
+        "evaluations": len(fitted.seen_),
+        "mape": round(float(abs(fitted.errors_after_).mean()), 4),
+    }
+
+
+def validation() -> dict[str, float]:
+    """Rows of other lengths than the shipped ones, so that none is predicted twice."""
+    reading = read_shipped()
+    rows = [
+        row.model_copy(
+            update={"place": f"{row.place}.{number}", "seq_len": row.seq_len and row.seq_len + 128 * number}
+        )
+        for number in range(5)
+        for row in reading.rows
+    ][:ROWS]
+    began = time.perf_counter()
+    with Predictor(REGISTRY, JOBS) as predictor:
+        found = validate(select_rows(replace(reading, rows=rows), predictor.kernels), predictor)
+    return {"validation_s": round(time.perf_counter() - began, 1), "validated": len(found.rows)}
+
+
+def bare() -> dict[str, float]:
+    """All shipped rows once, in this process, everything compiled and imported."""
+    with Predictor(REGISTRY) as predictor:
+        cases = select_rows(read_shipped(), predictor.kernels).cases
+        predictor([(one, {}) for one in cases[:3]])
+        began = time.perf_counter()
+        predictor([(one, {"core.scalar.issue_cycles": 2.5}) for one in cases])
+    return {"all_rows_once_s": round(time.perf_counter() - began, 1)}
+
+
+if __name__ == "__main__":
+    print(json.dumps({**bare(), **validation(), **calibration()}))
