@@ -2,8 +2,8 @@
 
     python benchmarks/calibrate.py
 
-One JSON line: wall times in seconds on two worker processes, of the calibration its evaluations, and the time of
-one bare prediction of all rows in this process, as the unit that both are made of.
+One JSON line: wall times in seconds on two worker processes, and beside them that of one bare prediction of
+all rows in this process: the bound that both are made of.
 """
 
 from __future__ import annotations

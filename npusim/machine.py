@@ -381,8 +381,8 @@ def documented_only(machine: Machine) -> Machine:
             return _documented(number)
         if path in STRUCTURE:
             return None
-        if path.startswith("core.cube.k0."):
-            return {}
+        if path.startswith("core.cube.k0.") or isinstance(number, Share):
+            return {}  # without a share, all of the nominal rate
         if not isinstance(number, Cost):
             raise ProfileError(
                 f"{machine.name}: {path} is {number.evidence}, and without it there is no machine; "

@@ -1,4 +1,4 @@
-"""The errors over the shipped rows are what the package says they are, and an expected error follows from them."""
+"""Errors over the shipped rows are what the package says they are, and expected errors follow from them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,248 @@
+"""Numbers fitted to timings: a hidden machine is found again, and what rows cannot tell stays put."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from npusim.calibration.calibrator import Calibrator
+from npusim.calibration.findings import findings
+from npusim.calibration.held_out import held_out
+from npusim.calibration.parameters import select
+from npusim.calibration.slopes import slopes
+from npusim.calibration.suggest import suggest
+from npusim.errors import InputError
+from npusim.machine import override, quantities
+from npusim.measurements.rows import Measurement
+from npusim.profiles import diff, load_machine
+from npusim.settings import MachineSettings
+from npusim.validation.predict import Case, case, predict
+from npusim.validation.predictor import Predictor
+
+REGISTRY = "algorithms:REGISTRY"
+PROFILE = "ascend-910b2"
+HIDDEN = {
+    "core.flags.default_cycles": 31.0,
+    "core.flags.cross_core_cycles": 640.0,
+    "memory.hbm_efficiency": 0.62,
+    "paths.gm_ub.min_cycles": 33.0,
+    "paths.l0c_gm.partial_line_cycles": 40.0,
+}
+"""what the hidden machine differs in"""
+UNTOUCHED = "core.barriers.all_cores_cycles"
+"""of kernels of one phase no row depends on it"""
+GDN = {"chunk": 128, "heads": 16, "key_heads": 16, "head_dim": 128, "variant": "published", "dtype": "fp16"}
+SHAPES: list[dict[str, object]] = [
+    *({"kernel": "gdn-kkt", "batch": 3, "seq_len": n, **GDN} for n in (512, 1024, 1536)),
+    *({"kernel": "gdn-state", "batch": 3, "seq_len": n, **GDN} for n in (512, 1024, 1536)),
+    *({"kernel": "gdn-wy", "batch": 4, "seq_len": n, **GDN} for n in (512, 1024, 2048)),
+    *(
+        {"kernel": "copy-gm-ub", "variant": "plain", "m": m, "n": 12288, "tile_m": rows, "tile_n": 64}
+        for m, rows in ((192, 1), (384, 1), (768, 1), (3072, 64), (6144, 64), (12288, 64))
+    ),
+]
+
+
+def cases(profile: str = PROFILE) -> list[Case]:
+    """The rows, without their times."""
+    with Predictor(REGISTRY) as predictor:
+        return [
+            case(
+                Measurement.at(f"m.csv:{line}", time_us=1, clock="event", device=profile, **shape),
+                predictor.kernels,
+                MachineSettings(profile=profile),
+            )
+            for line, shape in enumerate(SHAPES, 2)
+        ]
+
+
+def measured(on: Mapping[str, float], noise: float, seed: int = 0) -> list[Case]:
+    """The rows as they would be measured on the profile with some numbers changed."""
+    chance = np.random.default_rng(seed)
+    found = []
+    with Predictor(REGISTRY) as predictor:
+        for one, answer in zip(cases(), predictor([(one, on) for one in cases()]), strict=True):
+            assert not isinstance(answer, str)
+            time = answer.on("event") * float(np.exp(noise * chance.standard_normal()))
+            found.append(timed(one, time))
+    return found
+
+
+def timed(one: Case, time_us: float) -> Case:
+    return replace(one, row=one.row.model_copy(update={"time_us": time_us}))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Calibrator:
+    """A fit to timings of the hidden machine with 3 % noise."""
+    parameters = select([load_machine(PROFILE)], [*HIDDEN, UNTOUCHED])
+    with Predictor(REGISTRY) as predictor:
+        return Calibrator(parameters, noise=0.03).fit(measured(HIDDEN, 0.03), predictor)
+
+
+def test_a_hidden_machine_is_found_again_where_rows_tell(fitted):
+    for one in fitted.learned_:
+        if one.parameter.name in HIDDEN:
+            assert one.determined, one
+            hidden = HIDDEN[one.parameter.name]
+            assert one.value == pytest.approx(hidden, rel=0.05), f"{one} was {hidden}"
+    assert np.abs(fitted.errors_after_).mean() < 0.03 < np.abs(fitted.errors_before_).mean()
+
+
+def test_what_no_row_depends_on_stays_and_is_named(fitted):
+    [one] = [one for one in fitted.learned_ if one.parameter.name == UNTOUCHED]
+    assert (one.value, one.held_by) == (one.parameter.start, "nothing")
+
+
+def test_without_noise_the_hidden_machine_is_found_exactly():
+    hidden = {"core.flags.default_cycles": 31.0, "core.flags.cross_core_cycles": 640.0}
+    parameters = select([load_machine(PROFILE)], hidden)
+    with Predictor(REGISTRY) as predictor:
+        found = Calibrator(parameters, tolerance=1e-8).fit(measured(hidden, 0), predictor)
+    for name, value in found.values_.items():
+        assert value == pytest.approx(hidden[name], rel=1e-3)
+
+
+def test_standard_errors_cover_what_other_noise_gives():
+    """Ten draws of noise: the fitted values scatter about the truth as their standard errors say."""
+    hidden = {"core.flags.cross_core_cycles": 640.0}
+    parameters = select([load_machine(PROFILE)], hidden)
+    off = []
+    with Predictor(REGISTRY) as predictor:
+        for seed in range(10):
+            found = Calibrator(parameters, noise=0.03, robust=False).fit(
+                measured(hidden, 0.03, seed), predictor
+            )
+            [one] = found.learned_
+            off.append((one.value - 640) / one.error)
+    assert 0.3 < float(np.sqrt(np.mean(np.square(off)))) < 2
+
+
+@pytest.mark.parametrize("place", range(0, len(SHAPES), 4))
+def test_slopes_read_off_a_run_are_those_of_two_runs(place):
+    one = cases()[place]
+    with Predictor(REGISTRY) as predictor:
+        kernel = one.build(predictor.kernels)
+    machine = one.settings.machine()
+    found = predict(one, kernel, machine)
+    by_path = slopes(found, machine, "event")
+    for path in (*HIDDEN, "paths.gm_l1.bytes_per_cycle", "core.cube.latency_cycles"):
+        value = float(quantities(machine)[path].value)
+        step = 0.002 * value
+        near = [
+            predict(one, kernel, override(machine, {path: value + sign * step})).on("event")
+            for sign in (-1, 1)
+        ]
+        two_runs = (near[1] - near[0]) / (2 * step)
+        size = found.on("event") / value
+        assert by_path.get(path, 0.0) == pytest.approx(two_runs, abs=0.03 * size, rel=0.1), path
+
+
+def test_kernels_left_out_are_predicted_by_the_others(fitted):
+    groups = {one.group: one for one in held_out(fitted, "kernel")}
+    assert set(groups) == {"gdn-kkt", "gdn-state", "gdn-wy", "copy-gm-ub"}
+    assert sum(one.rows for one in groups.values()) == len(SHAPES)
+    # only it stores rows apart, only it hands over between cores in series, only they fill the memory
+    assert any("partial_line" in name for name in groups["gdn-wy"].unknown)
+    assert any("gm_ub.min" in name for name in groups["copy-gm-ub"].unknown)
+    assert groups["gdn-kkt"].determined and groups["gdn-kkt"].mape < 0.15
+
+
+def test_a_measurement_is_suggested_that_tells_what_is_not_known():
+    """Rows of the copy alone say nothing of cross-core flags: a stage that hands over is asked for."""
+    rows = measured(HIDDEN, 0.0)
+    copies = [one for one in rows if one.row.kernel == "copy-gm-ub"]
+    others = [one for one in rows if one.row.kernel != "copy-gm-ub"]
+    parameters = select([load_machine(PROFILE)], ["core.flags.cross_core_cycles", "paths.gm_ub.min_cycles"])
+    with Predictor(REGISTRY) as predictor:
+        found = Calibrator(parameters).fit(copies, predictor)
+        best = suggest(found, [*others, *copies])[0]
+    assert best.case.row.kernel == "gdn-state"
+    assert best.settles == ("core.flags.cross_core_cycles",)
+
+
+def test_values_above_theory_and_errors_without_a_number_are_pointed_out(fitted):
+    slow = [timed(one, one.row.time_us * (3 if one.row.kernel == "gdn-wy" else 1)) for one in fitted.cases_]
+    parameters = select([load_machine(PROFILE)], ["core.flags.default_cycles"])
+    with Predictor(REGISTRY) as predictor:
+        found = findings(Calibrator(parameters).fit(slow, predictor))
+    assert any("gdn-wy on" in one.about and "mechanism" in one.text for one in found)
+
+
+def test_a_number_that_profiles_share_is_one_parameter():
+    names = ["ascend-910b2", "ascend-910b1", "ascend-910b4"]
+    [one] = select([load_machine(name) for name in names], ["paths.l0c_gm.partial_line_cycles"])
+    assert {profile for profile, _, _ in one.members} == set(names)
+    rates = select([load_machine(name) for name in names], ["memory.l2_gb_per_s"])
+    assert len(rates) == 3  # each chip has its own
+    assert all(one.prior for one in rates)
+
+
+def test_unknown_fields_and_nothing_to_fit_are_errors():
+    with pytest.raises(InputError, match=r"--fields: 'flgs' is no group, number .* did you mean 'flags'"):
+        select([load_machine(PROFILE)], ["flgs"])
+    parameters = select([load_machine(PROFILE)], ["core.barriers.all_cores_cycles"])
+    with Predictor(REGISTRY) as predictor, pytest.raises(InputError, match="no row depends on any"):
+        Calibrator(parameters).fit(cases()[:1], predictor)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of six rows of the hidden machine."""
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    columns = ("device", "kernel", "variant", "dtype", "chunk", "batch", "seq_len", "heads", "key_heads",
+               "head_dim", "time_us", "clock", "source")  # fmt: skip
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer.writeheader()
+        for one in measured(HIDDEN, 0.0)[:6]:
+            writer.writerow(one.row.model_dump() | {"source": "a test"})
+    return path
+
+
+COMMAND = ("calibrate", "--profile", PROFILE, "--fields", "flags", "--jobs", 1, "--hold-out", "none")
+
+
+def test_the_command_writes_a_profile_that_predicts_the_rows(cli, rows, tmp_path):
+    new = tmp_path / "new.yaml"
+    called = cli(*COMMAND, "--measurements", rows, "-o", new)
+    assert called.code == 0, called.err
+    assert "Numbers that the rows determine" in called.out and f"written: {new}" in called.out
+    changed = {one.path for one in diff(load_machine(PROFILE), load_machine(new))}
+    assert changed <= {"core.flags.default_cycles", "core.flags.cross_core_cycles"} and changed
+    number = quantities(load_machine(new))["core.flags.cross_core_cycles"]
+    assert number.evidence == "fitted" and number.fitted and number.fitted.rows
+    text = new.read_text()
+    assert "# Times inside a core are kept in cycles" in text and "rows.csv" in text
+
+
+def test_an_existing_file_is_replaced_only_by_force(cli, rows, tmp_path):
+    new = tmp_path / "new.yaml"
+    new.write_text("mine")
+    called = cli(*COMMAND, "--measurements", rows, "-o", new)
+    assert called.code == 2 and "--force" in called.err and called.err.count("\n") == 1
+    assert new.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--measurements", "missing.csv"), "missing.csv"),
+        (("--fields", "nonsense"), "--fields: 'nonsense'"),
+        (("--hold-out", "moon"), "--hold-out: no 'moon'"),
+        (("-o", "new.txt"), ".yaml"),
+        (("--profile", "ascend-910x"), "ascend-910x"),
+        (("--profile", "ascend-910b1,ascend-910b2", "-o", "nowhere"), "nowhere is no folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(cli, arguments, said):
+    called = cli("calibrate", *(() if "--profile" in arguments else ("--profile", PROFILE)), *arguments)
+    assert called.code == 2 and said in called.err and called.err.count("\n") == 1
