@@ -27,6 +27,7 @@ from algorithms import (
     grouped_matmul,
     masked_neumann,
     matmul,
+    micro,
     moe_combine,
     moe_router,
     mxr,
@@ -206,6 +207,12 @@ ENTRIES = (
         "a kernel that does nothing, on all cores: --no-numerics",
         {empty.ALGORITHM.name: empty.ALGORITHM},
         sizes=(),
+    ),
+    KernelEntry(
+        "micro",
+        "micro-benchmarks, one number of a profile each, --m trips on each core: --no-numerics",
+        micro.ALGORITHMS,
+        sizes=("m",),
     ),
 )
 REGISTRY: dict[str, KernelEntry] = {entry.name: entry for entry in ENTRIES}

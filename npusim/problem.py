@@ -145,7 +145,7 @@ class Problem(Settings):
     rotary: PositiveInt | None = Field(
         None, le=10**6, description="rotated part of each head [default: a quarter of head-dim]"
     )
-    m: PositiveInt = Field(1024, le=10**9, description="rows; of matmul those of the result")
+    m: PositiveInt = Field(1024, le=10**9, description="rows; of matmul those of the result, of micro trips")
     n: PositiveInt = Field(
         1024, le=10**9, description="columns; of matmul those of the result, of causal-conv1d channels"
     )
