@@ -177,12 +177,16 @@ class Calibrator:
         return self._covariance(self.after_, self.free_, kept)
 
     def _covariance(self, at: Evaluation, free: Bools, kept: Bools) -> Floats:
-        residuals, jacobian = self.weighted(at, kept)
-        spare = max(1, int(kept.sum()) - int(free.sum()))
-        scatter = max(1.0, float(residuals @ residuals) / spare)
+        _, jacobian = self.weighted(at, kept)
         whole = np.zeros((len(free), len(free)))
-        whole[np.ix_(free, free)] = inverse(jacobian[:, free]) * scatter
+        whole[np.ix_(free, free)] = inverse(jacobian[:, free]) * self._scatter(at, free, kept) ** 2
         return whole
+
+    def _scatter(self, at: Evaluation, free: Bools, kept: Bools) -> float:
+        """How many times the noise the rows scatter, at least 1."""
+        residuals, _ = self.weighted(at, kept & (at.owners >= 0))
+        spare = max(1, int((kept & (at.owners >= 0)).sum()) - int(free.sum()))
+        return math.sqrt(max(1.0, float(residuals @ residuals) / spare))
 
     def _learned(self, place: int) -> Learned:
         parameter = self.parameters[place]
@@ -196,9 +200,10 @@ class Calibrator:
         kept = np.ones(len(at.residuals), dtype=bool)
         while free.any():
             errors = np.sqrt(np.diag(self._covariance(at, free, kept)))
+            scatter = self._scatter(at, free, kept)
             doubt = np.array(
                 [
-                    one.doubt(float(value), float(error)) if own else 0.0
+                    one.doubt(float(value), float(error), scatter) if own else 0.0
                     for one, value, error, own in zip(self.parameters, at.x, errors, free, strict=True)
                 ]
             )

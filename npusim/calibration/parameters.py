@@ -78,10 +78,14 @@ class Parameter:
     def factor(self) -> bool:
         return any(unit != 1.0 for _, _, unit in self.members)
 
-    def doubt(self, value: float, error: float) -> float:
-        """How far a standard error lies above what is called determined: beyond 1 it is not."""
-        known = error / (UNDETERMINED * max(abs(value), LEAST_SHARE * (self.upper - self.lower)))
-        return max(known, error / (HELD * self.prior[1])) if self.prior else known
+    def doubt(self, value: float, error: float, scatter: float) -> float:
+        """How far a standard error lies above what is called determined: beyond 1 it is not.
+
+        `scatter`: by how much it was made larger because rows scatter more than they should.
+        """
+        if self.prior:
+            return error / (scatter * HELD * self.prior[1])
+        return error / (UNDETERMINED * max(abs(value), LEAST_SHARE * (self.upper - self.lower)))
 
     def values(self, profile: str, x: float) -> dict[str, float]:
         """What it sets in a profile at `x`."""
