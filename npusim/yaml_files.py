@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from npusim.errors import ProfileError
@@ -17,7 +19,7 @@ def parse(text: str, name: str) -> Any:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        return _reader().load(text)
+        return copy.deepcopy(_loaded(text))
     except DuplicateKeyError as error:
         key = re.search(r'duplicate key "([^"]*)"', str(error.problem))
         found = key.group(1) if key else "?"
@@ -28,6 +30,12 @@ def parse(text: str, name: str) -> Any:
     except (YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ProfileError(f"{name}: not valid YAML: {reason}") from None
+
+
+@lru_cache(maxsize=64)
+def _loaded(text: str) -> Any:
+    """Kept, as profiles are loaded again and again and ruamel.yaml takes a quarter of a second for one."""
+    return _reader().load(text)
 
 
 def _reader() -> Any:
