@@ -82,9 +82,9 @@ def calibrate(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing profiles.", metavar="")] = False,
     jobs: Annotated[
-        int,
+        int | None,
         typer.Option(min=1, help=plain("Worker processes [default: one per processor]."), show_default=False),
-    ] = 0,
+    ] = None,
     evaluations: Annotated[
         int, typer.Option(min=1, help="How often each of the two fits predicts all rows at most.")
     ] = 6,
