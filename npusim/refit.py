@@ -124,7 +124,7 @@ def _number(
     new: Quantity[Any], old: Quantity[Any] | None, fitted: Fitted, source: str, date: datetime.date
 ) -> Quantity[Any]:
     """A fitted number with its provenance, and what the profile says of it so far."""
-    fit = {"rows": _ranges(fitted.rows), "date": date, "standard_error": fitted.standard_error}
+    fit = {"rows": ranges(fitted.rows), "date": date, "standard_error": fitted.standard_error}
     data = {"value": new.value, "source": source, "evidence": Evidence.fitted, "fitted": fit}
     if old is not None:
         known = old.evidence in (Evidence.documented, Evidence.measured)
@@ -133,7 +133,7 @@ def _number(
     return type(new).model_validate(data)
 
 
-def _ranges(rows: Iterable[int]) -> str:
+def ranges(rows: Iterable[int]) -> str:
     """Row numbers as people list them: '14-17, 26'."""
     spans: list[list[int]] = []
     for row in sorted(set(rows)):

@@ -21,7 +21,7 @@ ONLY_IN = {
     "numba": ("npusim/engine/fast/jit.py",),
     "llvmlite": ("npusim/engine/fast/native.py",),
     "dash": ("dashboard/",),
-    "plotly": ("dashboard/",),
+    "plotly": ("dashboard/", "npusim/validation/figures.py", "npusim/validation/page.py"),
 }
 
 

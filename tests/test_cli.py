@@ -20,7 +20,7 @@ from npusim.profiles import load_machine, profile_names
 
 SMALL = ("tri-inverse", "--profile", "toy", "--chunk", 16, "--matrices", 6)
 COMMANDS = (
-    (), ("list",), ("run",), ("compare",), ("show",), ("profile",), ("profile", "check"),
+    (), ("list",), ("run",), ("compare",), ("show",), ("validate",), ("profile",), ("profile", "check"),
     ("profile", "show"), ("profile", "diff"), ("profile", "schema"),
 )  # fmt: skip
 

@@ -18,13 +18,14 @@ LATER = {
     "run": "Time a kernel on a machine and compute its result: time, bound, breakdown, error.",
     "compare": "Time and compute several algorithms or profiles side by side; speed-ups against the first.",
     "layer": "Time a decoder layer and a model, kernel by kernel: what an inverse costs, and another saves.",
+    "validate": "Hold predictions against measured times: errors by row, kernel and device, and the ranking.",
     "calibrate": "Fit numbers of a profile to measured rows, and say what the rows determine and what not.",
     "show": "Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile.",
 }
 """commands that are imported when they are asked for, and what they do"""
 
 
-OWN_FILES = ("layer", "calibrate")
+OWN_FILES = ("layer", "validate", "calibrate")
 """those of them that have a file of their own"""
 
 

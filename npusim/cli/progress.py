@@ -38,12 +38,13 @@ class Progress:
 
 class Rows:
     """A bar over the rows that are predicted, again and again while numbers are fitted; nothing where nobody
-    looks."""
+    looks. It is told what stands for the braces of `text`, then how many rows are done, of how many."""
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, enabled: bool, text: str = "evaluation {}") -> None:
         from rich import progress
 
         console = Console(stderr=True)
+        self.text = text
         self.enabled = enabled and console.is_terminal and sys.stdout.isatty()
         self.bar = progress.Progress(
             progress.TextColumn("{task.description}"),
@@ -59,9 +60,12 @@ class Rows:
             return None
         self.bar.start()
         task = self.bar.add_task("predicting", total=None)
-        return lambda evaluation, done, of: self.bar.update(
-            task, description=f"evaluation {evaluation}", completed=done, total=of
-        )
+
+        def tell(*told: int) -> None:
+            *what, done, of = told
+            self.bar.update(task, description=self.text.format(*what), completed=done, total=of)
+
+        return tell
 
     def __exit__(self, *_: object) -> None:
         if self.enabled:

@@ -94,13 +94,14 @@ def _on_cores(found: Case, registry: Registry) -> Case:
 class Prediction:
     """Times by clock, busy times by column of a row, and what the task time is made of by profile field, all
     in microseconds. `limited`: see `npusim.spent.CriticalPath`; `worked`: by column, the cycles of a
-    unit's own costs by field, as microseconds of the mean core."""
+    unit's own costs by field, as microseconds of the mean core; `units`: the unit that a column speaks of."""
 
     times: Mapping[str, float]
     busy: Mapping[str, float]
     by_field: Mapping[str, float]
     limited: Mapping[tuple[str, str], float]
     worked: Mapping[str, Mapping[str, float]]
+    units: Mapping[str, str]
 
     def on(self, clock: str) -> float:
         """The time on a row's clock; on the device's where the row does not say which."""
@@ -125,6 +126,7 @@ def predict(one: Case, kernel: Kernel, machine: Machine) -> Prediction:
         {name: cycles / scale for name, cycles in path.by_field.items()} | launch,
         {key: cycles / scale for key, cycles in path.limited.items()},
         {column: worked for column in BUSY if (worked := _worked(totals, column))},
+        {column: unit_of(column, program) for column in BUSY},
     )
 
 

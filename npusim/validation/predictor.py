@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from importlib import import_module
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Self
 
-from npusim.errors import NpusimError
+from npusim.engine.fast.run import load
+from npusim.errors import InputError, NpusimError
 from npusim.graph import Kernel
 from npusim.machine import Machine, override
 from npusim.settings import MachineSettings
@@ -23,6 +29,8 @@ Values = Mapping[str, float]
 Asked = tuple[Case, Values]
 Answer = Prediction | str
 """a prediction, or why there is none"""
+Key = tuple[Case, tuple[tuple[str, float], ...]]
+"""what was asked, as it is remembered"""
 
 
 class Predictor:
@@ -35,7 +43,8 @@ class Predictor:
     def __init__(self, registry: str, jobs: int = 1) -> None:
         self.registry, self.jobs = registry, jobs
         self._pool: ProcessPoolExecutor | None = None
-        self._known: dict[tuple[Case, tuple[tuple[str, float], ...]], Answer] = {}
+        self._workers: set[BaseProcess] = set()
+        self._known: dict[Key, Answer] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +53,8 @@ class Predictor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pool:
+            for worker in self._workers if kind else ():  # what they compute is of no use any more
+                worker.terminate()
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
@@ -61,19 +72,49 @@ class Predictor:
                 progress(len(keys) - len(new) + number, len(keys))
         return [self._known[key] for key in keys]
 
-    def _answers(
-        self, keys: Sequence[tuple[Case, tuple[tuple[str, float], ...]]]
-    ) -> Iterable[tuple[tuple[Case, tuple[tuple[str, float], ...]], Answer]]:
+    def _answers(self, keys: Sequence[Key]) -> Iterable[tuple[Key, Answer]]:
         if self.jobs == 1 or len(keys) < 2:
             yield from ((key, _answer(self.registry, *key)) for key in keys)
             return
+        load()  # compiled here once, not by every worker
+        with _uninterrupted():  # workers start here, and inherit it
+            futures = self._submitted(keys)
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker process ended before its time, for want of memory perhaps; try --jobs 1"
+            ) from None
+
+    def _submitted(self, keys: Sequence[Key]) -> dict[Future[Answer], Key]:
         if self._pool is None:
             # a fresh interpreter: threads of this one (a progress bar's) do not survive a fork
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.jobs, mp_context=spawn)
+            self._pool = ProcessPoolExecutor(self.jobs, mp_context=spawn, initializer=_interruptible)
+        before = set(multiprocessing.active_children())
         futures = {self._pool.submit(_answer, self.registry, *key): key for key in keys}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        self._workers |= set(multiprocessing.active_children()) - before
+        return futures
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignores Ctrl-C, which processes that start meanwhile do, too: one that is about to import would answer
+    it with a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interruptible() -> None:
+    """In a worker: Ctrl-C, which its terminal sends to all processes, ends it at once and silently."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @lru_cache

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Machine
+from npusim.measurements.rows import SIZES
 from npusim.validation.predict import Case, Prediction, Registry
 from npusim.validation.predictor import Predictor, Progress
 from npusim.validation.select import Refused, Selection
@@ -28,6 +29,16 @@ APART = {
 """rows that are predicted and counted by themselves: they say little of the model"""
 NOISE = 0.07
 """times that differ by less are not ordered: as much lies between rows of identical work"""
+BEFORE_CORES = ("launch.base_us", "launch.mixed_us")
+"""what of a prediction the clock `core` does not count"""
+
+
+class Culprit(NamedTuple):
+    """What dominates a difference, the reason for the claim, and the reason in a word."""
+
+    unit: str
+    why: str
+    short: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Row:
         return {name: (us, self.found.busy.get(name)) for name, us in self.case.row.busy.items()}
 
     @cached_property
-    def culprit(self) -> tuple[str, str]:
+    def culprit(self) -> Culprit:
         """The unit or mechanism that dominates the difference, and why it is taken to.
 
         Where the profiler gave busy times, the unit whose busy time is off by most, if that is a good part of
@@ -70,20 +81,25 @@ class Row:
             worst = max(off, key=lambda name: abs(off[name]))
             us, seen = self.busy[worst]
             if abs(off[worst]) > 0.3 * abs(difference) and seen is not None:
-                return worst.removesuffix("_us"), f"busy {seen:,.4g} us, measured {us:,.4g}"
-        carried = by_mechanism(self.found.by_field) | work_by_unit(self.found.by_field, self.machine)
+                why = f"busy {microseconds(seen)} us, measured {microseconds(us)}"
+                return Culprit(self.found.units[worst], why, f"busy {seen / us - 1:+.0%}" if us else why)
+        core = self.case.row.clock == "core"
+        fields = {name: us for name, us in self.found.by_field.items() if not (core and name in BEFORE_CORES)}
+        carried = by_mechanism(fields) | work_by_unit(fields, self.machine)
         name = max(carried, key=lambda one: carried[one])
-        return name, f"carries {carried[name] / self.predicted_us:.0%} of the prediction"
+        share = f"{carried[name] / self.predicted_us:.0%}"
+        return Culprit(name, f"carries {share} of the prediction", share)
 
     def to_json(self) -> dict[str, Any]:
         row = self.case.row
         return {
             "row": row.place, "kernel": row.kernel, "algorithm": row.algorithm, "variant": row.variant,
-            "device": row.device, "profile": self.machine.name, "clock": row.clock,
+            "sizes": {name: size for name in SIZES if (size := getattr(row, name)) is not None},
+            "dtype": row.dtype, "device": row.device, "profile": self.machine.name, "clock": row.clock,
             "apart": self.apart or None, "measured_us": row.time_us, "predicted_us": self.predicted_us,
             "error": self.error,
             "busy": {n: {"measured_us": a, "predicted_us": b} for n, (a, b) in self.busy.items()},
-            "dominated_by": dict(zip(("unit", "why"), self.culprit, strict=True)),
+            "dominated_by": {"unit": self.culprit.unit, "why": self.culprit.why},
         }  # fmt: skip
 
 
@@ -160,7 +176,7 @@ class Validation:
             if _comparable(a, b)
         ]
         told = [seen for seen in ratios if abs(math.log(seen[0])) > NOISE]
-        right = sum((measured > 1) == (predicted > 1) for measured, predicted in told)
+        right = sum((measured - 1) * (predicted - 1) > 0 for measured, predicted in told)
         off = [abs(predicted / measured - 1) for measured, predicted in ratios]
         return Ranking(len(told), right / len(told) if told else None, float(np.median(off)) if off else None)
 
@@ -180,6 +196,11 @@ class Validation:
             "apart": {name: one.to_json() for name, one in self.apart.items()},
             "unsupported": [one.to_json() for one in self.refused],
         }
+
+
+def microseconds(time: float) -> str:
+    """As people read it: four digits at least, no exponent."""
+    return f"{time:,.1f}" if time >= 1000 else f"{time:.4g}"
 
 
 def kernel_name(row: Row) -> str:
@@ -224,7 +245,7 @@ def validate(selection: Selection, predictor: Predictor, progress: Progress | No
 
 def apart_of(one: Case, registry: Registry, unnamed: bool) -> str:
     """What sets a row apart (a key of APART), or ''. `unnamed`: its source does not name the device."""
-    if not any(phase.nodes for phase in one.build(registry).phases):
+    if not one.build(registry).tensors:
         return LAUNCH_ONLY
     algorithm = registry[one.row.kernel].algorithm(one.row.algorithm)
     told = one.row.variant is not None or len(algorithm.variants) == 1

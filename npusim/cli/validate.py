@@ -1,0 +1,122 @@
+"""The command validate: predictions held against measured rows."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from npusim.cli import validation_tables as tables
+from npusim.cli.app import LATER
+from npusim.cli.options import Json, plain, print_json
+from npusim.cli.progress import Rows
+from npusim.errors import InputError
+from npusim.files import check_targets, replacing
+from npusim.profiles import load_machine
+
+if TYPE_CHECKING:
+    from npusim.validation.validate import Validation
+
+REGISTRY = "algorithms:REGISTRY"
+SHIPPED = "the shipped rows (hw_profiles/measurements/ascend.csv)"
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `validate` the name of a command."""
+
+
+@app.command(help=LATER["validate"])
+def validate(
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help=plain("Predict the rows of its device on it [default: all, each on its device's profile]."),
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    measurements: Annotated[
+        str | None,
+        typer.Option(
+            help=plain(
+                "Measured rows: a CSV, op_summary or msopprof, a file or folder [default: the shipped rows]."
+            ),
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
+    operators: Annotated[
+        str | None,
+        typer.Option(
+            help="Which kernel an operator of a profiler is (.yaml).", metavar="FILE", show_default=False
+        ),
+    ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(help="Write a report that opens without a network.", metavar="FILE", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing report.", metavar="")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help=plain("Worker processes [default: one per processor]."), show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    from npusim.measurements.read import read, read_shipped
+    from npusim.validation.predictor import Predictor
+    from npusim.validation.select import select_rows
+    from npusim.validation.validate import validate as held
+
+    _check(profile, measurements, operators, html, force)
+    machine = None if profile is None else load_machine(profile)
+    reading = read_shipped() if measurements is None else read(measurements, operators)
+    workers = jobs or os.cpu_count() or 1
+    console = Console(highlight=False, markup=False)
+    if not as_json:
+        tables.settings(console, reading, measurements or SHIPPED, machine, html, workers)
+    with Predictor(REGISTRY, workers) as predictor:
+        with Rows(not as_json, "building kernels") as told:
+            selection = select_rows(reading, predictor.kernels, profile, told)
+        with Rows(not as_json, "predicting rows") as told:
+            found = held(selection, predictor, told)
+    if html is not None:
+        _write(html, found, measurements or SHIPPED)
+    if as_json:
+        asked = {"measurements": measurements, "operators": operators, "html": html}
+        print_json(found.to_json(profile) | {"settings": {"profile": profile, **asked}})
+    else:
+        tables.show(console, found)
+        if html is not None:
+            console.print(f"written: {html}", soft_wrap=True)
+
+
+def _check(
+    profile: str | None, measurements: str | None, operators: str | None, html: str | None, force: bool
+) -> None:
+    """InputError for options that say nothing together, and for a report that may not be written."""
+    if operators is not None and measurements is None:
+        raise InputError("--operators: the shipped rows name their kernels; give --measurements, or drop it")
+    if html is None:
+        if force:
+            raise InputError("--force: no report is written; give --html, or drop it")
+        return
+    read: dict[str, Any] = {
+        "--profile": profile, "--measurements": measurements, "--operators": operators,
+    }  # fmt: skip
+    check_targets(read, {"--html": html})
+    if Path(html).exists() and not force:
+        raise InputError(f"--html: {html} exists; name another, or replace it with --force")
+
+
+def _write(path: str, found: Validation, measurements: str) -> None:
+    from npusim.validation.html import report
+
+    text = report(found, measurements, datetime.date.today())
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
