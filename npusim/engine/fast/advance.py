@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from npusim.engine.fast.jit import FLOAT, FLOATS, INT, INTS, exported, fixed, inline, lowest_bit
+from npusim.engine.fast.jit import (
+    FLOAT,
+    FLOATS,
+    INT,
+    INTS,
+    exported,
+    fixed,
+    floats,
+    inline,
+    lowest_bit,
+    short,
+)
 from npusim.engine.fast.layout import *
 from npusim.engine.fast.period import same
 from npusim.engine.fast.pools import enter, first_landing, leave, pop, push, share
 from npusim.engine.fast.steps import core_at, lane_at, step_at, waits_for
-from npusim.engine.fast.units import GOES_ON, NO_ROOM, PASSING, begin, ends, finish, issue, resolved
+from npusim.engine.fast.units import GOES_ON, NO_ROOM, PASSING, begin, ends, finish, issue, resolved, wake
 from npusim.program import SAME_TIME
 
 
@@ -26,16 +37,18 @@ def run(I, F, D, E, rows, times, low, high, g, lane):
                 return
             if waits_for(I, x, WAITING) and not resolved(I, F, D, E, g, x, op, WAITING, lane):
                 return
-            begin(I, F, D, g, a, x)
-            if D[op + FLOW_END] > D[op + FLOW_AT]:
+            begin(I, F, a, x)
+            if short(D, op, FLOW_END) > short(D, op, FLOW_AT):
                 I[a + L_FLIGHT] = DUE
                 push(I, F, D, F[x + START], g * D[LANES] + lane)
+                wake(I, D, g, a)
                 return
             F[x + END] = max(F[x + TAIL], F[x + START] + E[op + OCCUPANCY])
             I[a + L_FLIGHT] = ENDED
         elif I[a + L_FLIGHT] != ENDED:
             return
         if waits_for(I, x, ENDING) and not ends(I, F, D, g, x, lane):
+            wake(I, D, g, a)  # its start is known
             return
         finish(I, F, D, E, rows, times, low, high, g, a, x, op)
 
@@ -100,7 +113,7 @@ def depart(I, F, D, E, number, time):
     a = D[LANE] + number * LANE_SIZE
     x = step_at(I, D, a, I[a + L_FINISHED])
     op = I[x + OP_AT]
-    first, last = D[op + FLOW_AT], D[op + FLOW_END]
+    first, last = short(D, op, FLOW_AT), short(D, op, FLOW_END)
     I[a + L_FLIGHT] = last - first
     for f in range(first, last):
         k = D[D[FLOWS] + f]
@@ -171,11 +184,12 @@ def sample(I, F, D, E, M, N, first, last):
     return PASSED_EDGE
 
 
-@exported(INTS, FLOATS, INTS, FLOATS, INTS, FLOATS, INTS, INTS, INTS, FLOATS, FLOAT, INT)
-def advance(I, F, words, word_times, rows, times, low, high, M, N, until, budget):
+@exported(INTS, INTS, INTS, INTS, INTS, INTS, FLOATS, FLOAT, INT)
+def advance(I, words, rows, asked_from, asked_to, M, N, until, budget):
     """Run until the phase is over, `budget` more steps were taken, the clock passes `until`, or Python is
     needed: for wider rings, for a snapshot, or because the state is that of the snapshot again."""
-    D, E = fixed(words), fixed(word_times)
+    D, low, high = fixed(words), fixed(asked_from), fixed(asked_to)
+    F, E, times = floats(I), floats(D), floats(rows)
     most = I[WALKED] + budget
     g = next_group(I, D, 0)
     scanning = g >= 0

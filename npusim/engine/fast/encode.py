@@ -1,4 +1,4 @@
-"""A phase of a program as words: loops as code, uses of buffers as lists, shared transfers as classes.
+"""A phase of a program as words: uses of buffers as lists, shared transfers as classes, loops as code.
 
 A buffer's versions take the places of a ring; each place has entries for its writers, for the last reader on
 each lane that reads it, and, where several cores write one version, for what the first of them waited for.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,11 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.fast import layout as at
+from npusim.engine.fast.loops import Loops
+from npusim.engine.fast.settled import Settled, settle
 from npusim.engine.fast.views import Floats, Ints, Mask, Views
 from npusim.errors import Unsupported
-from npusim.program import Flat, PhaseProgram, Program, Role, Trips, Use
+from npusim.program import Flat, PhaseProgram, Program, Role, Use
 
 READING = (Use.read, Use.stream)
+LINE = 8
+"""words of a line of the processor's cache"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +49,13 @@ class Encoded:
 
     def fresh(self, begin: Floats) -> Ints:
         """The state before the first step; `begin` [group], cycles."""
-        state = np.zeros(self[at.STATE_END], dtype=np.int64)
+        state = _no_words(self[at.STATE_END])
         v = self.views(state)
         working = {self.phase.lanes[lane].core for lane in self.lanes}
         idle = [int(c not in working) for c in range(self[at.CORES])]
         v.group(at.AGENTS)[:] = sum(1 << (self[at.LANES] + c) for c in working)
         v.core(at.C_CLOSED)[:] = np.tile(idle, self[at.GROUPS])
+        v.core(at.C_NEXT)[:] = at.NONE
         v.core(at.C_BLOCK_CODE)[:] = at.NO_BOUND
         v.versions()[:, v.entry_places() + at.REF] = at.NONE
         v.group_times(at.CLOSED_AT)[:] = begin
@@ -70,8 +76,10 @@ class Encoded:
     def unpacked(self, packed: Ints, group: int | None) -> Ints:
         """The state again; of one group, with no work for the others."""
         if group is None:
-            return packed.copy()
-        state: Ints = np.zeros(self[at.STATE_END], dtype=np.int64)
+            state = _no_words(len(packed))
+            state[:] = packed
+            return state
+        state = _no_words(self[at.STATE_END])
         v = self.views(state)
         v.core(at.C_CLOSED)[:] = 1
         v.eta_times(at.ETA_TIME)[:] = np.inf
@@ -94,16 +102,18 @@ class Encoded:
         """The same with rings of twice the size."""
         words = self.words.copy()
         words[at.RING] *= 2
+        words[at.RING_MASK] = words[at.RING] - 1
         _place_state(words)
         wide = Encoded(self.program, self.index, words, self.lanes)
-        fresh = np.zeros(wide[at.STATE_END], dtype=np.int64)
+        fresh = _no_words(wide[at.STATE_END])
         old, new = self.views(state), wide.views(fresh)
         new.copy_from(old)
         return wide, fresh
 
 
-def encode(program: Program, index: int) -> Encoded:
-    """The words of phase `index`. Raises Unsupported for more units in a core group than a word has bits."""
+def encode(program: Program, index: int, settling: bool = False) -> Encoded:
+    """The words of phase `index`. `settling`: find loops that settle, which pays where all of their trips are
+    simulated. Raises Unsupported for more units in a core group than a word has bits."""
     phase = program.phases[index]
     flat = phase.flat
     used = np.unique(flat.lane)
@@ -114,14 +124,18 @@ def encode(program: Program, index: int) -> Encoded:
         )
     lane = np.searchsorted(used, flat.lane)
     core_of = np.array([one.core for one in phase.lanes], dtype=np.int64)
-    loops, uses, flows = _Loops(phase), _Uses(phase), _Flows(program, phase)
+    ring = 2 * power_of_two(program.queue_depth + 24)
+    near = (core_of[used] == core_of[flat.lane][:, None]) @ (1 << np.arange(len(used)))
+    near = np.where(flat.role == Role.unit, near, 0)
+    uses, flows = _Uses(phase), _Flows(program, phase)
+    loops = Loops(phase, partial(uses.settled, lane, near, ring) if settling else None)
     flags = phase.flags[np.ix_(used, used)]
     w = _Words()
     for size, value in {
         at.GROUPS: phase.streams, at.LANES: len(used), at.CORES: len(phase.cores),
         at.LOOPS: len(loops.records), at.INSTANCES: len(lane),
-        at.RING: 2 * power_of_two(program.queue_depth + 24),
-        at.STEP_WORDS: at.FIRST_EDGE + uses.most_edges, at.DEPTH: program.queue_depth,
+        at.RING: ring, at.RING_MASK: ring - 1,
+        at.STEP_WORDS: whole_lines(at.FIRST_EDGE + uses.most_edges), at.DEPTH: program.queue_depth,
         at.ALONE: int(flows.alone), at.CODE_END: len(loops.kind), at.BUFFERS: len(phase.slots),
         at.ENTRIES: len(uses.entries), at.VERSION_WORDS: uses.words,
         at.CLASSES: len(flows.classes), at.PARTS: len(flows.parts), at.POOLS: len(flows.capacity),
@@ -136,18 +150,33 @@ def encode(program: Program, index: int) -> Encoded:
     # a barrier waits for nothing of a lane without work
     drained, drain_end = _only(np.isin(flat.drain_lane, used), flat.drain_end)
     shared, flow_end = _only(np.full(len(flat.flow), not flows.alone), flat.flow_end)
-    w.records(at.USE, uses.records)
-    # what a lane adds to the time of a producer, by kind of edge and lane of the producer
-    w.table(at.FLAG, np.stack([0 * flags.T, flags.T, flags.T], axis=1).ravel())
+    w.table(at.USE, *_paired(*zip(*uses.records, strict=True)))
+    # what a lane adds to the time of a producer, by lane of the producer and kind of edge
+    added = np.zeros((len(used), len(used), 1 << at.KIND_BITS))
+    added[:, :, [at.REUSE, at.READ]] = flags.T[:, :, None]
+    w.table(at.FLAG, added.ravel())
     use_end = w.header[at.USE] + at.USE_SIZE * flat.use_end
-    near = (core_of[used] == core_of[flat.lane][:, None]) @ (1 << np.arange(len(used)))
+    producer_end = _settled_tables(w, loops)
+    settles = np.arange(len(lane) + len(loops.again)) >= len(lane)
+    each = np.concatenate([np.arange(len(lane)), np.array(loops.again, dtype=np.int64)])
     w.table(
-        at.INSTANCE, np.arange(len(lane)), lane, core_of[flat.lane], flat.role != Role.unit, flat.occupancy,
-        flat.latency, flat.instructions * program.issue_cycles, flat.holds, use_end[:-1], use_end[1:],
-        drain_end[:-1], drain_end[1:], flow_end[:-1], flow_end[1:], np.where(flat.role == Role.unit, near, 0),
-        w.header[at.FLAG] + 3 * len(used) * lane,
+        at.INSTANCE, flat.occupancy[each], flat.latency[each], flat.instructions[each] * program.issue_cycles,
+        near[each],
+        *_paired(
+            each, lane[each], core_of[flat.lane][each], flat.role[each] != Role.unit, flat.holds[each],
+            w.header[at.FLAG] + (len(used) << at.KIND_BITS) * lane[each], *_list(flow_end, each),
+            *(np.where(settles, 0, end) for end in _list(use_end, each)),
+            np.append(0 * lane, producer_end[:-1]), np.append(0 * lane, producer_end[1:]),
+            *_list(drain_end, each),
+        ),
     )  # fmt: skip
-    w.table(at.CODE, [*loops.kind, 0], [*loops.targets(int(w.header[at.INSTANCE])), 0], [*loops.to, 0], more)
+    w.table(
+        at.CODE,
+        [*loops.kind, at.END_OF_CODE],
+        [*loops.targets(int(w.header[at.INSTANCE])), 0],
+        [*loops.to, 0],
+        more,
+    )
     w.table(at.DRAINS, np.searchsorted(used, flat.drain_lane[drained]))
     w.table(at.FLOWS, flows.first[flat.flow[shared]])
     w.table(at.LANE_CORE, core_of[used])
@@ -163,13 +192,50 @@ def encode(program: Program, index: int) -> Encoded:
     return Encoded(program, index, words, used)
 
 
+def _settled_tables(w: _Words, loops: Loops) -> Ints:
+    """Producers of the instances of settled loops, and what these leave; where the list of each starts."""
+    w.table(at.PRODUCER, *_paired(*_columns(loops.producers, 4)))
+    place, lane, value = _columns(loops.left, 3)
+    w.table(at.LEFT_BY, *_paired(np.where(lane < 0, lane, lane * at.LANE_SIZE), place), value)
+    ends: Ints = int(w.header[at.PRODUCER]) + at.PRODUCER_SIZE * np.array(loops.producer_end, dtype=np.int64)
+    return ends
+
+
+def _list(ends: Ints, which: Ints) -> tuple[Ints, Ints]:
+    """Where the lists of some instances start and end."""
+    return ends[:-1][which], ends[1:][which]
+
+
 def _only(keep: Mask, ends: Ints) -> tuple[Mask, Ints]:
     """What is kept of lists one after another, and where each of them ends then."""
     return keep, np.concatenate(([0], np.cumsum(keep)))[ends]
 
 
+def _columns(rows: Sequence[Sequence[int]], many: int) -> Ints:
+    """[column, row]"""
+    return np.array(rows, dtype=np.int64).reshape(-1, many).T
+
+
+def _paired(*columns: npt.ArrayLike) -> list[Ints]:
+    """Numbers of 32 bits, two to a word: the first of a pair is the lower half."""
+    fields = [np.asarray(column, dtype=np.int64) for column in columns]
+    return [(low & 0xFFFFFFFF) | (high << 32) for low, high in zip(fields[::2], fields[1::2], strict=True)]
+
+
 def power_of_two(least: int) -> int:
     return 1 << max(0, least - 1).bit_length()
+
+
+def whole_lines(words: int) -> int:
+    """So many words, rounded up to whole lines of the processor's cache."""
+    return -(-words // LINE) * LINE
+
+
+def _no_words(size: int) -> Ints:
+    """Words that are zero, the first of them at the start of a line of the cache."""
+    room = np.zeros(size + LINE, dtype=np.int64)
+    start = -(room.ctypes.data // room.itemsize) % LINE
+    return room[start : start + size]
 
 
 def _of_a_group(words: Ints) -> dict[int, int]:
@@ -198,7 +264,7 @@ def _place_state(words: Ints) -> None:
     }  # fmt: skip
     end = at.GLOBALS
     for table in range(at.GROUP, at.STATE_END):
-        words[table] = end
+        words[table] = end = whole_lines(end)
         end += sizes[table]
     words[at.STATE_END] = end
 
@@ -234,73 +300,6 @@ def _word(field: npt.NDArray[Any]) -> Ints:
     return field.astype(np.int64)
 
 
-class _Loops:
-    """The loop tree as code."""
-
-    def __init__(self, phase: PhaseProgram) -> None:
-        self.kind: list[int] = []
-        self.arg: list[int] = []
-        self.to: list[int] = []
-        self.records: list[tuple[int, ...]] = []
-        self.tables: list[Ints] = []
-        self.size = 0
-        self._nodes(phase.body)
-
-    def _nodes(self, nodes: tuple[int | Trips, ...]) -> None:
-        for node in nodes:
-            if isinstance(node, Trips):
-                self._loop(node)
-            else:
-                self._emit(at.OP, node)
-
-    def _emit(self, kind: int, arg: int) -> int:
-        self.kind.append(kind)
-        self.arg.append(arg)
-        self.to.append(0)
-        return len(self.kind) - 1
-
-    def _append(self, values: Ints) -> int:
-        """Where in the table `values` start."""
-        self.tables.append(values)
-        self.size += len(values)
-        return self.size - len(values)
-
-    def _loop(self, node: Trips) -> None:
-        by = 2 if node.per_item else int(len(node.count) > 1)
-        walks = node.first_item is not None
-        first = self._append(node.first_item) if node.first_item is not None else 0
-        number = len(self.records)
-        self.records.append((self._append(node.count), by, int(walks), node.item_step * walks, first))
-        enter = self._emit(at.ENTER, number)
-        self._nodes(node.body)
-        leave = self._emit(at.LEAVE, number)
-        self.to[enter], self.to[leave] = leave + 1, enter + 1
-
-    def targets(self, instances: int) -> list[int]:
-        """What each place in the code is about: a loop, or where the record of the instance is."""
-        pairs = zip(self.kind, self.arg, strict=True)
-        return [instances + arg * at.INSTANCE_SIZE if kind == at.OP else arg for kind, arg in pairs]
-
-    def more(self, core_of: list[int]) -> list[int]:
-        """For each place in the code a bit per core that has operations from there on, back edges
-        included."""
-        own = [
-            1 << core_of[arg] if kind == at.OP else 0 for kind, arg in zip(self.kind, self.arg, strict=True)
-        ]
-        more = [0]
-        for bits in reversed(own):
-            more.append(more[-1] | bits)
-        more.reverse()
-        for place, kind in enumerate(self.kind):
-            if kind == at.ENTER:
-                inside = 0
-                for bits in own[place : self.to[place]]:
-                    inside |= bits
-                for within in range(place, self.to[place]):
-                    more[within] |= inside
-        return more
-
-
 class _Uses:
     """Uses of buffers, with the place of what each leaves in the version it uses."""
 
@@ -310,19 +309,29 @@ class _Uses:
         columns = flat.use_buffer, flat.use_kind, flat.use_back, flat.lane[instance]
         uses = list(zip(*(column.tolist() for column in columns), strict=True))
         lanes: list[list[int]] = [[] for _ in phase.slots]
+        self.writing: list[set[int]] = [set() for _ in phase.slots]
         joins = [0] * len(phase.slots)
         for buffer, kind, _, lane in uses:
-            if kind in READING and lane not in lanes[buffer]:
+            if kind not in READING:
+                self.writing[buffer].add(lane)
+            elif lane not in lanes[buffer]:
                 lanes[buffer].append(lane)
             joins[buffer] += kind == Use.join
+        self.reading = lanes
         self.readers = [len(own) for own in lanes]
         self.writers = [1 + n for n in joins]
         self.guards = [(r + w) * (n > 0) for r, w, n in zip(self.readers, self.writers, joins, strict=True)]
         self._place(phase.slots)
         self.records = [self._record(lanes, *use) for use in uses]
-        edges = [self._edges(buffer, kind) for buffer, kind, _, _ in uses]
+        self.ends = flat.use_end.tolist()
+        edges = [self._edges(buffer, kind, lane) for buffer, kind, _, lane in uses]
         most = np.bincount(instance, edges, len(flat.lane)) + np.diff(flat.drain_end)
         self.most_edges = int(most.max(initial=0))
+
+    def settled(self, lane: Ints, near: Ints, ring: int, body: Sequence[int]) -> Settled | None:
+        """The loop over `body` from the trip on in which it has settled."""
+        lists = {n: self.records[self.ends[n] : self.ends[n + 1]] for n in body}
+        return settle(body, lists, lane.tolist(), near.tolist(), ring)
 
     def _record(
         self, lanes: list[list[int]], buffer: int, kind: int, back: int, lane: int
@@ -338,12 +347,15 @@ class _Uses:
             readers_at, guards_at if self.guards[buffer] else 0,
         )  # fmt: skip
 
-    def _edges(self, buffer: int, kind: int) -> int:
-        """A bound on the producers that a use has to wait for."""
-        readers, writers = self.readers[buffer], self.writers[buffer]
+    def _edges(self, buffer: int, kind: int, lane: int) -> int:
+        """A bound on the producers that a use has to wait for: those on other lanes, and where it writes into
+        a version earlier writers of it."""
+        readers = len({*self.reading[buffer]} - {lane})
+        most = self.writers[buffer]
+        writers = most if self.writing[buffer] - {lane} else 0
         return {
             Use.read: writers, Use.stream: 2 * writers, Use.write: max(readers, writers),
-            Use.into: readers + 2 * writers, Use.join: readers + writers,
+            Use.into: readers + most, Use.join: readers + writers,
         }[Use(kind)]  # fmt: skip
 
     def _place(self, slots: tuple[int, ...]) -> None:

@@ -60,14 +60,33 @@ def _read_fixed(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return word
 
 
+def _itself(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+
 @intrinsic
 def fixed(context: Any, pointer: Any) -> Any:
-    """A pointer to what does not change."""
+    """The same pointer, to what does not change."""
+    return Fixed(pointer.dtype)(pointer), _itself
 
-    def itself(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return args[0]
 
-    return Fixed(pointer.dtype)(pointer), itself
+@intrinsic
+def floats(context: Any, pointer: Any) -> Any:
+    """The same pointer, to the same words as times: handed over apart it would take a register of its own."""
+    return type(pointer)(FLOAT)(pointer), _itself
+
+
+@intrinsic
+def short(context: Any, pointer: Any, record: Any, place: Any) -> Any:
+    """A number of 32 bits, of those that share the words of a record that does not change."""
+
+    def load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start = builder.bitcast(builder.gep(args[0], [args[1]]), cgutils.int32_t.as_pointer())
+        number = builder.load(builder.gep(start, [args[2]]))
+        number.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return builder.sext(number, cgutils.intp_t)
+
+    return INT(pointer, INT, INT), load
 
 
 @intrinsic

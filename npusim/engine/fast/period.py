@@ -7,7 +7,7 @@ memory of whole numbers (`M`) and times (`N`), in a fixed order, and read from i
 
 from __future__ import annotations
 
-from npusim.engine.fast.jit import FLOATS, INT, INTS, exported, fixed, inline, shared
+from npusim.engine.fast.jit import FLOATS, INT, INTS, exported, fixed, floats, inline, shared
 from npusim.engine.fast.layout import *
 from npusim.engine.fast.pools import flight_at, landing_at
 from npusim.engine.fast.steps import core_at, edges, lane_at, step_at, waits_for
@@ -67,7 +67,7 @@ def oldest(I, F, D, E, g):
 @inline
 def core_alike(I, F, D, M, N, saving, g, number_of, base, old):
     core = core_at(D, g, number_of)
-    waiting = I[core + C_TAIL] - I[core + C_HEAD]
+    waiting = int(I[core + C_NEXT] != NONE) + I[core + C_TAIL] - I[core + C_HEAD]
     if not number(M, saving, I[core + C_CLOSED] + 2 * I[core + C_HOLDING] + 8 * waiting):
         return False
     if I[core + C_CLOSED]:
@@ -75,6 +75,8 @@ def core_alike(I, F, D, M, N, saving, g, number_of, base, old):
     if not moment(M, N, saving, F[core + C_NOW] - base):
         return False
     if I[core + C_HOLDING] and not moment(M, N, saving, max(F[core + C_HELD], old) - base):
+        return False
+    if I[core + C_NEXT] != NONE and not number(M, saving, I[core + C_NEXT]):
         return False
     pending = 4 * D[RING]
     for n in range(I[core + C_HEAD], I[core + C_TAIL]):
@@ -108,7 +110,7 @@ def step_alike(I, F, D, M, N, saving, g, lane, n, base, old):
         return False
     for j in range(edges(I, x)):
         edge = I[x + FIRST_EDGE + j]
-        if not waits_for(I, x, (edge >> KIND_BITS) & SIDE_MASK):
+        if not waits_for(I, x, (edge >> SIDE_AT) & SIDE_MASK):
             continue
         y = edge >> EDGE_BITS
         what = edge - (y << EDGE_BITS)
@@ -144,7 +146,7 @@ def entry_alike(I, F, D, M, N, saving, g, e, base, old):
     ref = I[e + REF]
     if ref == NONE:
         return number(M, saving, -1)
-    of, y = ref & LANE_MASK, ref >> LANE_BITS
+    of, y = (ref & OF_MASK) >> KIND_BITS, ref >> EDGE_BITS
     age = I[D[GROUP] + g * GROUP_SIZE + SEQ_NEXT] - I[e + REF_SEQ]
     start, end, done = F[e + REF_START], F[e + REF_END], F[e + REF_DONE]
     if y != OLD:
@@ -239,7 +241,8 @@ def same(I, F, D, E, M, N, saving, first, last):
     return D[ALONE] == 1 or transfers_alike(I, F, D, M, N, saving, base)
 
 
-@exported(INTS, FLOATS, INTS, FLOATS, INTS, FLOATS, INT, INT, INT)
-def alike(state, times, words, word_times, numbers, moments, saving, first, last):
+@exported(INTS, INTS, INTS, FLOATS, INT, INT, INT)
+def alike(state, words, numbers, moments, saving, first, last):
     """`same`, for arrays."""
-    return same(state, times, fixed(words), fixed(word_times), numbers, moments, saving != 0, first, last)
+    D = fixed(words)
+    return same(state, floats(state), D, floats(D), numbers, moments, saving != 0, first, last)

@@ -29,8 +29,8 @@ from npusim.engine.fast.views import Floats, Ints, Views
 from npusim.program import Program
 
 Progress = Callable[[int], None]
-advance = Function("advance", "advance", *[POINTER] * 10, FLOAT, INT)
-alike = Function("period", "alike", *[POINTER] * 6, INT, INT, INT)
+advance = Function("advance", "advance", *[POINTER] * 7, FLOAT, INT)
+alike = Function("period", "alike", *[POINTER] * 4, INT, INT, INT)
 STEPS = 1 << 20
 """operations between two reports of progress"""
 CHECKPOINTS = 32
@@ -164,12 +164,11 @@ class Memory:
         if encoded[at.ALONE]:
             first = int(state[at.SAMPLED])
             last = first + 1
-        own = state.ctypes.data
-        words = encoded.words.ctypes.data
+        own, words = state.ctypes.data, encoded.words.ctypes.data
         while True:
             self.numbers[M_END], self.numbers[N_END] = len(self.numbers), len(self.times)
             memory = self.numbers.ctypes.data, self.times.ctypes.data
-            if alike(own, own, words, words, *memory, True, first, last):
+            if alike(own, words, *memory, True, first, last):
                 return
             self.numbers = np.zeros(2 * len(self.numbers), dtype=np.int64)
             times = np.zeros(2 * len(self.times))
@@ -186,11 +185,12 @@ def run_phase(
     done: int = 0,
 ) -> PhaseRun:
     """Run phase `index`, whose cores are free at `begin`."""
-    encoded = encode(program, index)
+    encoded = encode(program, index, settling=jumping.exact)
     start = np.maximum(begin, program.phases[index].start_cycles)
     run = PhaseRun(encoded, start, encoded, encoded.fresh(start))
     memory = Memory(jumping.tolerance)
     rows = Rows.none(encoded[at.GROUPS])
+    run.state[at.ROWS] = at.NONE
     run.state[at.SNAP] = 0 if jumping.exact else jumping.first
     before: Ints | None = None
     again = False
@@ -238,7 +238,7 @@ def step(encoded: Encoded, state: Ints, rows: Rows, memory: Memory, until: float
     """Go on; why it came back."""
     own, words, written = state.ctypes.data, encoded.words.ctypes.data, rows.words.ctypes.data
     return advance(
-        own, own, words, words, written, written, rows.low.ctypes.data, rows.high.ctypes.data,
+        own, words, written, rows.low.ctypes.data, rows.high.ctypes.data,
         memory.numbers.ctypes.data, memory.times.ctypes.data, until, budget,
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npusim.engine.fast.jit import inline
+from npusim.engine.fast.jit import inline, short
 from npusim.engine.fast.layout import *
 from npusim.engine.fast.steps import (
     FULL,
@@ -25,13 +25,15 @@ BLOCKED, CLOSED, GOES_ON, NO_ROOM, PASSING = -1, -2, -3, -4, -5
 @inline
 def record(I, F, D, E, rows, times, low, high, g, x):
     """Write down a finished step if its number is asked for: in [low, high) of its group."""
+    if I[ROWS] < 0:
+        return
     seq = I[x + NAME] >> LANE_BITS
     if low[g] <= seq < high[g]:
         r = I[ROWS] * ROW_SIZE
         I[ROWS] += 1
         rows[r + R_GROUP] = g
         rows[r + R_SEQ] = seq
-        rows[r + R_INSTANCE] = D[I[x + OP_AT] + OP_NUMBER]
+        rows[r + R_INSTANCE] = short(D, I[x + OP_AT], OP_NUMBER)
         times[r + R_START] = F[x + START]
         times[r + R_END] = F[x + END]
         times[r + R_DONE] = F[x + DONE]
@@ -43,30 +45,40 @@ def record(I, F, D, E, rows, times, low, high, g, x):
 
 
 @inline
+def producer(D, g, edge):
+    """The lane of a producer."""
+    return lane_at(D, g, (edge & OF_MASK) >> KIND_BITS)
+
+
+@inline
 def resolved(I, F, D, E, g, x, op, side, agent):
     """Whether all producers that step `x` waits for before its issue or its start are known by now: then it
     has the latest of their times. Else `agent` waits for the lane of the last that is not: once that is
     known, the others mostly are."""
     field, word = (ISSUED, ISSUE_WHY) if side == BLOCKING else (READY, WHY)
-    latest, reason = LOWEST, why(NO_BOUND, NONE)
-    flags = D[op + FLAGS_AT]
-    for j in range(x + FIRST_EDGE + edges(I, x) - 1, x + FIRST_EDGE - 1, -1):
+    latest, last = LOWEST, 0
+    flags = short(D, op, FLAGS_AT)
+    first = x + FIRST_EDGE
+    j = first + edges(I, x)
+    while j > first:
+        j -= 1
         edge = I[j]
-        if (edge >> KIND_BITS) & SIDE_MASK != side:
+        if edge & (SIDE_MASK << SIDE_AT) != side << SIDE_AT:
             continue
         kind, y = edge & KIND_MASK, edge >> EDGE_BITS
-        of = I[y + NAME] & LANE_MASK
         if not known(I, y, kind):
-            I[lane_at(D, g, of) + L_WAITERS] |= 1 << agent
+            I[producer(D, g, edge) + L_WAITERS] |= 1 << agent
             return False
         if side == BLOCKING and kind == DRAIN:
-            time = F[lane_at(D, g, of) + L_DRAINED]
+            time = F[producer(D, g, edge) + L_DRAINED]
         else:
-            time = F[y + kind] + E[flags + ((edge >> (KIND_BITS + SIDE_BITS)) & FLAG_MASK)]
+            time = F[y + kind] + E[flags + (edge & FLAG_MASK)]
         if time >= latest:  # of equal ones the first
-            latest, reason = time, why(cause_of(D, kind, of), I[y + NAME] >> LANE_BITS)
+            latest, last = time, edge
     if latest > F[x + field]:
-        F[x + field], I[x + word] = latest, reason
+        of = (last & OF_MASK) >> KIND_BITS
+        F[x + field] = latest
+        I[x + word] = why(cause_of(D, last & KIND_MASK, of), I[(last >> EDGE_BITS) + NAME] >> LANE_BITS)
     I[x + EDGES] &= ~(1 << (COUNT_BITS + side))
     return True
 
@@ -75,11 +87,12 @@ def resolved(I, F, D, E, g, x, op, side, agent):
 def ends(I, F, D, g, x, agent):
     """The same for what holds up the end of step `x`."""
     for j in range(x + FIRST_EDGE, x + FIRST_EDGE + edges(I, x)):
-        if (I[j] >> KIND_BITS) & SIDE_MASK != ENDING:
+        edge = I[j]
+        if edge & (SIDE_MASK << SIDE_AT) != ENDING << SIDE_AT:
             continue
-        kind, y = I[j] & KIND_MASK, I[j] >> EDGE_BITS
+        kind, y = edge & KIND_MASK, edge >> EDGE_BITS
         if not known(I, y, kind):
-            I[lane_at(D, g, I[y + NAME] & LANE_MASK) + L_WAITERS] |= 1 << agent
+            I[producer(D, g, edge) + L_WAITERS] |= 1 << agent
             return False
         if kind == STREAM_END:
             F[x + TAIL] = max(F[x + TAIL], F[y + END])
@@ -99,7 +112,7 @@ def wake(I, D, g, a):
 @inline
 def tally(I, F, D, g, x, op):
     """Count a finished step."""
-    y = D[TALLY] + (g * D[INSTANCES] + D[op + OP_NUMBER]) * TALLY_SIZE
+    y = D[TALLY] + (g * D[INSTANCES] + short(D, op, OP_NUMBER)) * TALLY_SIZE
     I[y + T_COUNT] += 1
     F[y + T_OCCUPIED] += F[x + END] - F[x + START]
 
@@ -142,41 +155,56 @@ def unit_time(I, F, a, x):
 
 
 @inline
+def waiting(I, D, core):
+    """The lane of the first step that waits for a core."""
+    lane = I[I[core + C_ORDER] + (I[core + C_HEAD] & (4 * D[RING] - 1))]
+    I[core + C_HEAD] += 1
+    if I[core + C_HEAD] == I[core + C_TAIL]:
+        I[core + C_HEAD] = I[core + C_TAIL] = 0  # the same few words again
+    return lane
+
+
+@inline
 def issue(I, F, D, E, rows, times, low, high, g, number):
     """Issue the next step of a core: the lane that may run it, or what else became of it."""
     core = core_at(D, g, number)
-    agent, pending = D[LANES] + number, 4 * D[RING]
+    agent = D[LANES] + number
     if I[core + C_HOLDING]:
         if I[core + C_HOLDING] == 1:
             return BLOCKED
         I[core + C_HOLDING] = 0
         F[core + C_NOW] = max(F[core + C_NOW], F[core + C_HELD])
-    while I[core + C_HEAD] == I[core + C_TAIL]:
-        I[core + C_HEAD] = I[core + C_TAIL] = 0  # the same few words again
+    lane = I[core + C_NEXT]
+    while lane == NONE:
+        if I[core + C_HEAD] < I[core + C_TAIL]:
+            lane = waiting(I, D, core)
+            break
         group = D[GROUP] + g * GROUP_SIZE
         if not (D[D[CODE] + I[group + PC] * CODE_SIZE + MORE] >> number) & 1:
             I[core + C_CLOSED] = 1
             F[group + CLOSED_AT] = max(F[group + CLOSED_AT], F[core + C_NOW])
             return CLOSED
-        of = walk(I, F, D, E, g)
-        if of == FULL:
+        lane = walk(I, F, D, E, g, number)
+        if lane == FULL:
             return NO_ROOM
         if I[PASSED]:
+            I[core + C_NEXT] = lane
             return PASSING
-    lane = I[I[core + C_ORDER] + (I[core + C_HEAD] & (pending - 1))]
     a = lane_at(D, g, lane)
     n = I[a + L_ISSUED]
     x = step_at(I, D, a, n)
     op = I[x + OP_AT]
     if waits_for(I, x, BLOCKING) and not resolved(I, F, D, E, g, x, op, BLOCKING, agent):
+        I[core + C_NEXT] = lane
         return BLOCKED
-    unit = D[op + ROLE] == 0
+    unit = short(D, op, ROLE) == 0
     now, reason = F[core + C_NOW], why(NO_BOUND, NONE)
     if F[x + ISSUED] > now:
         now, reason = F[x + ISSUED], I[x + ISSUE_WHY]
     if unit and n >= D[DEPTH]:
         if I[a + L_STARTED] <= n - D[DEPTH]:
             I[a + L_WAITERS] |= 1 << agent
+            I[core + C_NEXT] = lane
             return BLOCKED
         y = step_at(I, D, a, n - D[DEPTH])
         if F[y + START] > now:
@@ -187,14 +215,14 @@ def issue(I, F, D, E, rows, times, low, high, g, number):
         F[core + C_BLOCK] = now
         I[core + C_BLOCK_CODE] = bound_of(reason)
     I[a + L_ISSUED] = n + 1
-    I[core + C_HEAD] += 1
+    I[core + C_NEXT] = NONE
     after = now + (E[op + PACE] if unit else E[op + OCCUPANCY])
     F[core + C_NOW] = after
     scalar_time(I, F, core, now, after)
     if unit:
         F[x + BLOCK] = F[core + C_BLOCK]
         I[x + BLOCK_CODE] = I[core + C_BLOCK_CODE]
-        I[core + C_HOLDING] = D[op + HOLDS]
+        I[core + C_HOLDING] = short(D, op, HOLDS)
         return lane if I[a + L_FINISHED] == n else GOES_ON
     I[x + WHY] = why(BY_ISSUE, NONE)
     F[x + START] = now
@@ -209,7 +237,7 @@ def issue(I, F, D, E, rows, times, low, high, g, number):
 
 
 @inline
-def begin(I, F, D, g, a, x):
+def begin(I, F, a, x):
     """Start the step at the head of a lane."""
     start, reason = F[a + L_FREE], why(NO_BOUND, NONE)
     if F[x + ISSUED] > start:
@@ -220,7 +248,6 @@ def begin(I, F, D, g, a, x):
     F[x + START] = start
     I[x + STAGE] = STARTED
     I[a + L_STARTED] += 1
-    wake(I, D, g, a)
 
 
 @inline
@@ -237,9 +264,9 @@ def finish(I, F, D, E, rows, times, low, high, g, a, x, op):
     tally(I, F, D, g, x, op)
     unit_time(I, F, a, x)
     record(I, F, D, E, rows, times, low, high, g, x)
-    if D[op + HOLDS]:
-        core = core_at(D, g, D[op + OP_CORE])
+    if short(D, op, HOLDS):
+        core = core_at(D, g, short(D, op, OP_CORE))
         F[core + C_HELD] = done
         I[core + C_HOLDING] = 2
-        I[D[GROUP] + g * GROUP_SIZE + AGENTS] |= 1 << (D[LANES] + D[op + OP_CORE])
+        I[D[GROUP] + g * GROUP_SIZE + AGENTS] |= 1 << (D[LANES] + short(D, op, OP_CORE))
     wake(I, D, g, a)

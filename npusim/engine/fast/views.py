@@ -161,10 +161,9 @@ class Views:
             return np.asarray(self.size(at.STEP) + (lane * wide + n % wide) * words)
 
         refs = self.versions()[:, self.entry_places() + at.REF]
-        named = (refs >> at.LANE_BITS) > at.OLD
-        refs[named] = moved(refs[named] >> at.LANE_BITS) << at.LANE_BITS | refs[named] & at.LANE_MASK
+        named, own = (refs >> at.EDGE_BITS) > at.OLD, (1 << at.EDGE_BITS) - 1
+        refs[named] = moved(refs[named] >> at.EDGE_BITS) << at.EDGE_BITS | refs[named] & own
         self.versions()[:, self.entry_places() + at.REF] = refs
-        own = (1 << at.EDGE_BITS) - 1
         for lane in range(self.size(at.GROUPS) * lanes):
             for n in range(int(self.lane(at.L_FINISHED)[lane]), int(walked[lane])):
                 step = self.steps()[lane, n % wide]
