@@ -155,10 +155,16 @@ def on_diagonal(dst: Array, a: Array) -> Array:
     return result
 
 
-def running_sum_instructions(rows: int, cols: int, _: int) -> list[Instruction | HandOver]:
-    """Row by row: add to an accumulator row, copy that out; each needs the one before."""
+def running_sum_instructions(
+    rows: int, cols: int, _: int, waits_for_copies: bool = True
+) -> list[Instruction | HandOver]:
+    """Row by row: add to an accumulator row, copy that out; each needs the one before, or, unless that
+    `waits_for_copies`, only the sums do."""
     return [
         Instruction("copy", 1, cols, count=2, dependent=True),
         *(rows - 1)
-        * [Instruction("add", 1, cols, dependent=True), Instruction("copy", 1, cols, dependent=True)],
+        * [
+            Instruction("add", 1, cols, dependent=True),
+            Instruction("copy", 1, cols, dependent=waits_for_copies),
+        ],
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 
@@ -202,6 +203,13 @@ VECTOR: dict[str, VectorOp] = {
         "down",
         lambda a: a.cumsum(-2),
         expand=running_sum_instructions,
+    ),
+    "running_sum_through": VectorOp(
+        "the same without barriers: a sum waits for the sum before it, not for the copy of it",
+        1,
+        "down",
+        lambda a: a.cumsum(-2),
+        expand=partial(running_sum_instructions, waits_for_copies=False),
     ),
     "scale_rows": VectorOp(
         "rows of a times the elements of column b: these become 32-byte blocks that the rows step over",

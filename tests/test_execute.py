@@ -90,6 +90,7 @@ def softened(function: str) -> Callable[..., np.ndarray]:
         "mul_scalar": lambda a, b: a * b[0, 0],
         "add_scalar": lambda a, b: a + b[0, 0],
         "running_sum": lambda a: np.array([a[: i + 1].sum(0) for i in range(len(a))]),
+        "running_sum_through": lambda a: np.array([a[: i + 1].sum(0) for i in range(len(a))]),
         "vecmat": lambda row, matrix: 1.0 + row @ matrix,
         "unit": lambda s: np.eye(6, 8)[[int(s)]].repeat(6, axis=0),
         "sweep": lambda m: swept(m),
