@@ -7,16 +7,20 @@ is replaced whole, so that no value ever keeps the source of another, and `null`
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import resources
+from importlib.metadata import version
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from npusim import cache
 from npusim.errors import ProfileError, did_you_mean
 from npusim.explain import explain
 from npusim.machine import Fit, Machine, Quantity, quantities
@@ -130,11 +134,30 @@ def shown(file: Traversable) -> str:
 
 def _read(file: Traversable, text: str | None = None) -> Mapping[str, Any]:
     """The mapping that a profile file holds, or will hold once `text` is written to it."""
-    data = parse(text_of(file) if text is None else text, shown(file))
+    if text is None and file in _builtins().values():
+        data = _built_in(text_of(file), shown(file))
+    else:
+        data = parse(text_of(file) if text is None else text, shown(file))
     if not isinstance(data, Mapping):
         what = "is empty" if data is None else f"holds a {type(data).__name__}, not fields"
         raise ProfileError(f"{shown(file)}: {what}; a profile starts with 'name: ...' or 'extends: ...'")
     return data
+
+
+def _built_in(text: str, name: str) -> Any:
+    """What a profile of the package holds. To parse it takes longer than all else: what came of it is kept
+    as JSON, under a digest of the text."""
+    folder = cache.folder()
+    if folder is None:
+        return parse(text, name)
+    digest = sha256(f"{version('ruamel.yaml')}\n{text}".encode()).hexdigest()
+    kept = folder / f"profile-{digest[:32]}.json"
+    try:
+        return json.loads(kept.read_bytes())
+    except (OSError, ValueError):
+        data = parse(text, name)
+        cache.keep(kept, json.dumps(data).encode())
+        return data
 
 
 def read_yaml(file: Traversable) -> Any:

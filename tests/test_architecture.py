@@ -80,6 +80,7 @@ def test_engines_see_programs_and_timelines_not_graphs():
                     "npusim.order",
                     "npusim.timeline",
                     "npusim.errors",
+                    "npusim.cache",
                 )
                 assert any(within(module, k) for k in known), f"{name(path)} imports {module}"
 

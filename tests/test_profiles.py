@@ -83,6 +83,48 @@ def test_every_number_names_its_evidence_and_a_source_of_the_file(name: str) -> 
         assert len(citation) > 20 or name == "toy"
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("NPUSIM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_of_a_profile_is_what_the_file_says(cache: Path, name: str) -> None:
+    parsed = profiles.raw_profile(name)
+    assert list(cache.iterdir())
+    assert repr(profiles.raw_profile(name)) == repr(parsed), "names, texts and kinds of numbers"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "\xff"])
+def test_what_is_kept_of_a_profile_and_is_damaged_is_read_anew(cache: Path, damage: str) -> None:
+    parsed = profiles.raw_profile("toy")
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(damage.encode("latin-1"))
+    assert profiles.raw_profile("toy") == parsed
+    assert kept.read_bytes() == whole
+
+
+def test_a_profile_that_changed_is_read_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_machine("toy")
+    text = profiles.text_of(profiles.find("toy"))
+    monkeypatch.setattr(
+        profiles, "text_of", lambda file: text.replace("clock_ghz: {value: 1", "clock_ghz: {value: 2")
+    )
+    assert load_machine("toy").clock_ghz.value == 2
+
+
+def test_without_room_for_what_is_kept_profiles_are_read_each_time(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NPUSIM_CACHE", str(tmp_path / "file"))
+    assert load_machine("toy") == load_machine("toy")
+    monkeypatch.delenv("NPUSIM_CACHE")
+    monkeypatch.setattr("npusim.cache.folder", lambda: None)
+    assert load_machine("toy").name == "toy"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_profiles_cite_no_path_of_the_authors_machine(name: str) -> None:
     text = (resources.files("hw_profiles") / f"{name}.yaml").read_text("utf-8")

@@ -21,6 +21,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from npusim.cache import folder as cache_folder
+from npusim.cache import keep
 from npusim.errors import InputError
 from npusim.program import SAME_TIME
 
@@ -63,12 +65,7 @@ def _compiled(file: Path, module: str, name: str) -> tuple[str, bytes]:
     """The same, made now, and kept if there is room."""
     _announce()
     symbol, code = getattr(importlib.import_module(f"npusim.engine.fast.{module}"), name)()
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    try:
-        partial.write_bytes(b"\n".join([_digest(symbol.encode() + code), symbol.encode(), code]))
-        partial.replace(file)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    keep(file, b"\n".join([_digest(symbol.encode() + code), symbol.encode(), code]))
     return symbol, code
 
 
@@ -102,18 +99,14 @@ def folder() -> Path:
     digest = hashlib.sha256(known.encode())
     for module in COMPILED:
         digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
-    name = f"engine-{digest.hexdigest()[:16]}"
+    found = cache_folder()
+    if found and _writable(kept := found / f"engine-{digest.hexdigest()[:16]}"):
+        return kept
     if asked := os.environ.get("NPUSIM_CACHE"):
-        if not _writable(found := Path(asked) / name):
-            raise InputError(
-                f"NPUSIM_CACHE: {asked} is no folder that can be written to; name another or unset it"
-            )
-        return found
-    try:
-        found = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npusim" / name
-    except RuntimeError:  # nobody's process: no home
-        return _temporary()
-    return found if _writable(found) else _temporary()
+        raise InputError(
+            f"NPUSIM_CACHE: {asked} is no folder that can be written to; name another or unset it"
+        )
+    return _temporary()
 
 
 def _temporary() -> Path:
