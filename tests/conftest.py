@@ -15,12 +15,6 @@ from npusim.engine.fast.run import load
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def machine_code() -> None:
-    """The fast engine compiled, so that nothing says so in the middle of a test."""
-    load()
-
-
 @dataclass(frozen=True)
 class Called:
     """What one call of the command line gave."""
@@ -48,6 +42,11 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Called(code or 0, out, err)
 
     return call
+
+
+def pytest_sessionstart() -> None:
+    """The fast engine compiled once, before there are workers, and never in the middle of a test."""
+    load()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

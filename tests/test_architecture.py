@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +30,13 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def modules(path: Path) -> Iterator[str]:
+@functools.cache
+def modules(path: Path) -> list[str]:
     """Every module a file imports, wherever in it; `from a import b` gives a.b too, as b may be a module."""
+    return list(_modules(path))
+
+
+def _modules(path: Path) -> Iterator[str]:
     package = list(path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
