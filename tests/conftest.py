@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+# before numpy is loaded: there is a worker for each core, and threads that wait for one take most of the time
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from npusim.cli import main
 from npusim.engine.fast.run import load
