@@ -69,9 +69,11 @@ class Encoded:
         v.eta_times(at.ETA_TIME)[:] = np.inf
         return state
 
-    def packed(self, state: Ints, group: int | None) -> Ints:
-        """A copy of a state, or (of groups that run apart) of what of it is that of one group."""
-        return state.copy() if group is None else np.concatenate([state[part] for part in self._parts(group)])
+    def packed(self, state: Ints, group: int | None, room: Ints | None = None) -> Ints:
+        """A copy of a state, or (of groups that run apart) of what of it is that of one group; over an
+        earlier copy in `room`, if there is one: memory that is new costs several times as much."""
+        parts = [state] if group is None else [state[part] for part in self._parts(group)]
+        return np.concatenate(parts, out=room)
 
     def unpacked(self, packed: Ints, group: int | None) -> Ints:
         """The state again; of one group, with no work for the others."""

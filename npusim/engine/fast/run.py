@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -193,6 +193,7 @@ def run_phase(
     run.state[at.ROWS] = at.NONE
     run.state[at.SNAP] = 0 if jumping.exact else jumping.first
     before: Ints | None = None
+    """the state when one was first alike; later, room for another"""
     again = False
     while True:
         why = step(run.encoded, run.state, rows, memory, np.inf, STEPS)
@@ -201,19 +202,22 @@ def run_phase(
             return run
         if why == WIDEN:
             run.encoded, run.state = run.encoded.widened(state)
+            before = None
             _look_later(run.state, 0 if jumping.exact else int(run.state[at.SAMPLES]) + 1)
         elif why == SNAPSHOT or (why == MATCH and not again):
             # the first period counts causes from before it, so it is the second that is repeated
             again = why == MATCH
             run.compared, run.came_back = True, run.came_back or again
             memory.save(run.encoded, state)
-            before = run.encoded.packed(state, run.alone) if again else None
+            if again:
+                before = run.encoded.packed(state, run.alone, before)
             state[at.COMPARING] = 1
             if why == SNAPSHOT:
                 state[at.SNAP] = 2 * state[at.SAMPLES]
         elif why == MATCH:
             assert before is not None
-            _jump(run, before, jumping, float(memory.times[APART]))
+            if _jump(run, before, jumping, float(memory.times[APART])):
+                before = None
             again = False
         elif why == BUDGET:
             _remember(run)
@@ -248,20 +252,24 @@ def _look_later(state: Ints, sample: int) -> None:
     state[at.COMPARING], state[at.SNAP] = 0, sample
 
 
-def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
-    """The state is that of `before` again: jump over as many periods as follow."""
+def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> bool:
+    """The state is that of `before` again: jump over as many periods as follow, if that saves enough."""
     state = run.state
-    period = Period.between(run.encoded, run.alone, before, run.encoded.packed(state, run.alone))
+    # to look at it, the state of all groups need not be copied
+    seen = state if run.alone is None else run.encoded.packed(state, run.alone)
+    period = Period.between(run.encoded, run.alone, before, seen)
     periods = period.most() if period else 0
     if period is None or periods == 0 or periods * int(period.operations[period.live].sum()) < jumping.least:
         _look_later(state, 2 * int(state[at.SAMPLES]))
-        return
+        return False
+    period = replace(period, after=run.encoded.packed(state, run.alone))
     run.checkpoints.append(Checkpoint(run.encoded, run.alone, before, period, periods))
     period.later(state, periods)
     run.skipped_iterations += periods * int(period.trips[period.live].sum())
     run.skipped_operations += periods * int(period.operations[period.live].sum())
     run.error_cycles += periods * apart
     state[at.SAMPLES], state[at.SNAP], state[at.COMPARING] = 0, jumping.first, 0
+    return True
 
 
 def run_program(program: Program, jumping: Jumping, progress: Progress | None = None) -> list[PhaseRun]:

@@ -140,17 +140,16 @@ class Views:
             self.state[self.size(name) : self.size(name) + b - a] = old.state[a:b]
         self.place_links()
         narrow, wide = old.size(at.RING), self.size(at.RING)
-        for lane, walked in enumerate(self.lane(at.L_WALKED)):
-            n = np.arange(max(0, int(walked) - narrow), int(walked))
-            self.steps()[lane, n % wide] = old.steps()[lane, n % narrow]
-        for core, (head, tail) in enumerate(zip(self.core(at.C_HEAD), self.core(at.C_TAIL), strict=True)):
-            n = np.arange(int(head), int(tail))
-            self.order()[core, n % (4 * wide)] = old.order()[core, n % (4 * narrow)]
+        walked, head = self.lane(at.L_WALKED), self.core(at.C_HEAD)
+        lane, n = _numbers(np.maximum(walked - narrow, 0), walked)
+        self.steps()[lane, n % wide] = old.steps()[lane, n % narrow]
+        core, n = _numbers(head, self.core(at.C_TAIL))
+        self.order()[core, n % (4 * wide)] = old.order()[core, n % (4 * narrow)]
         self._move_names(old)
 
     def _move_names(self, old: Views) -> None:
         """Steps have other places than in `old`: versions and edges that name them follow."""
-        lanes, words, first = self.size(at.LANES), self.size(at.STEP_WORDS), old.size(at.STEP)
+        words, first = self.size(at.STEP_WORDS), old.size(at.STEP)
         narrow, wide = old.size(at.RING), self.size(at.RING)
         walked = self.lane(at.L_WALKED)
 
@@ -164,9 +163,17 @@ class Views:
         named, own = (refs >> at.EDGE_BITS) > at.OLD, (1 << at.EDGE_BITS) - 1
         refs[named] = moved(refs[named] >> at.EDGE_BITS) << at.EDGE_BITS | refs[named] & own
         self.versions()[:, self.entry_places() + at.REF] = refs
-        for lane in range(self.size(at.GROUPS) * lanes):
-            for n in range(int(self.lane(at.L_FINISHED)[lane]), int(walked[lane])):
-                step = self.steps()[lane, n % wide]
-                many = int(step[at.EDGES]) & at.COUNT_MASK
-                edges = step[at.FIRST_EDGE : at.FIRST_EDGE + many]
-                edges[:] = moved(edges >> at.EDGE_BITS) << at.EDGE_BITS | edges & own
+        lane, n = _numbers(self.lane(at.L_FINISHED), walked)
+        steps = self.steps()[lane, n % wide]
+        many = steps[:, at.EDGES] & at.COUNT_MASK
+        edges = steps[:, at.FIRST_EDGE :]
+        named = np.arange(edges.shape[1]) < many[:, None]
+        edges[named] = moved(edges[named] >> at.EDGE_BITS) << at.EDGE_BITS | edges[named] & own
+        self.steps()[lane, n % wide] = steps
+
+
+def _numbers(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """The whole numbers in [low, high) of each record: the record, and the number."""
+    many = high - low
+    record = np.repeat(np.arange(len(many)), many)
+    return record, np.arange(len(record)) + np.repeat(low - (np.cumsum(many) - many), many)
