@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -134,4 +134,9 @@ def _inside(start: Index, size: int, limit: int, extents: Mapping[str, Extent]) 
     for name, factor in start.terms:
         low, high = extents[name] if factor >= 0 else extents[name][::-1]
         least, largest = least + factor * low, largest + factor * high
-    return size >= 1 and bool(np.min(least) >= 0) and bool(np.max(largest) + size <= limit)
+    return size >= 1 and _end(least, np.min) >= 0 and _end(largest, np.max) + size <= limit
+
+
+def _end(values: int | Ints, pick: Callable[[Ints], int]) -> int:
+    """The least or largest of some values; most are one number, of which numpy would make an array."""
+    return values if isinstance(values, int) else int(pick(values))

@@ -49,10 +49,11 @@ from npusim.graph import (
     Tile,
     View,
     item_variable,
+    operations,
     table_variable,
 )
 from npusim.kernels import Algorithm, KernelEntry, Shapes
-from npusim.names import drop_names, needed
+from npusim.names import drop_names, needed, within_one_memory
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Decay, Options, Problem, Target
 from npusim.writer import Operand, Version, Writer, access_of, copy_kind, view_of
@@ -427,9 +428,11 @@ class KernelBuilder(Writer):
         text("the variant of a kernel", self.variant, empty=True)
         phases: list[Phase] = []
         for place, phase in enumerate(self._phases):
-            later = needed(node for after in self._phases[place + 1 :] for node in after.nodes)
-            nodes = drop_names(phase.nodes, later, self.target, self._copied)
-            phases.append(replace(phase, nodes=nodes))
+            if any(within_one_memory(op, self.target) for op in operations(phase.nodes)):
+                later = needed(node for after in self._phases[place + 1 :] for node in after.nodes)
+                nodes = drop_names(phase.nodes, later, self.target, self._copied)
+                phase = replace(phase, nodes=nodes)
+            phases.append(phase)
         return Kernel(
             self.name, self.algorithm, self.variant, self.dtype,
             tuple(self._tensors.values()), tuple(self._tiles.values()), tuple(phases), settings,

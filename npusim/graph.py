@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -171,6 +172,11 @@ class Tile:
             as_index(col),
             self.shape[1] if cols is None else whole("cols", cols),
         )
+
+    @cached_property
+    def all(self) -> View:
+        """Its latest version, whole, to look at: an operation that uses it has a view of its own."""
+        return self.view()
 
 
 @dataclass(frozen=True)
@@ -351,8 +357,8 @@ def tiles_of(op: Operation) -> Iterator[View]:
         if isinstance(end, View):
             yield end
     if op.scratch is not None:
-        yield op.scratch.view()
+        yield op.scratch.all
     if op.sets is not None:
-        yield op.sets.view()
+        yield op.sets.all
     if op.after is not None:
         yield op.after

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,10 @@ class _PhaseLowering:
         if split and phase.over == "vector":
             self.available *= machine.core.vector_cores.value
         self.streams = self._streams(phase.nodes)
+        # of many operations that are alike, the first is costed
+        self.product_cost: Callable[..., Cost] = cache(partial(self._exact, cost.product))
+        self.vector_cost: Callable[..., Cost] = cache(partial(self._exact, cost.vector))
+        self.transfer_cost: Callable[..., Cost] = cache(partial(self._exact, cost.transfer))
         self.repeated: frozenset[Loop] = frozenset()
         """loops around that are past their first trip, where that makes a difference"""
 
@@ -306,13 +311,17 @@ class _PhaseLowering:
         return tuple(self.lane_of[core, unit] for unit in wanted)
 
     def _on(self, core: int, unit: str, op: Operation, found: Cost, **extra: Any) -> Instance:
+        return Instance(op.name, self.lane_of[core, unit], found, **extra)
+
+    def _exact(self, formula: Callable[..., Cost], *sizes: Any, **more: Any) -> Cost:
+        """A cost on the grid of times, and no less than it takes to issue the instructions."""
+        found = formula(self.machine, *sizes, **more)
         paced = found.instructions * self.machine.core.scalar.issue_cycles.value
         if found.instructions > 1 and paced > found.occupancy:
             wait = paced - found.occupancy
             terms = (*found.terms, ("core.scalar.issue_cycles", wait))
             found = replace(found, occupancy=paced, terms=terms)
-        exact = replace(found, occupancy=on_grid(found.occupancy), latency=on_grid(found.latency))
-        return Instance(op.name, self.lane_of[core, unit], exact, **extra)
+        return replace(found, occupancy=on_grid(found.occupancy), latency=on_grid(found.latency))
 
     def _product(self, op: Operation) -> Cost:
         a, b = (src for src in op.srcs if isinstance(src, View))
@@ -324,7 +333,7 @@ class _PhaseLowering:
                 for mask, shape in zip(op.fractals, shapes, strict=True)
             ]
             steps = int((masks[0].astype(np.int64) @ masks[1].astype(np.int64)).sum())
-        return cost.product(self.machine, a.rows, b.cols, a.cols, a.tile.dtype, steps)
+        return self.product_cost(a.rows, b.cols, a.cols, a.tile.dtype, steps)
 
     def _rows(self, rows: int, place: Place, core: int) -> int:
         """The rows of an operand that `core` deals with: vector core i of n has its n-th part."""
@@ -352,7 +361,7 @@ class _PhaseLowering:
             raise Unsupported(f"{self.machine.name}: the vector unit has no fp64; use --no-timing or --dtype")
         reduced = VECTOR[op.function].rule == "to_column"
         cols = op.srcs[0].cols if reduced else dst.cols
-        found = cost.vector(self.machine, op.function, rows, cols, inner, wide)
+        found = self.vector_cost(op.function, rows, cols, inner, wide)
         return self._on(core, "aiv_vec", op, found, holds=VECTOR[op.function].scalar_lockstep)
 
     def _transfer(self, op: Operation, core: int) -> Instance:
@@ -373,12 +382,12 @@ class _PhaseLowering:
         mask = op.fractals[0] if op.fractals else None
         if mask is not None:
             count, edge = int(mask.sum()), cost.FRACTAL
-            found = cost.transfer(self.machine, key, edge, edge * each, instructions=count)
+            found = self.transfer_cost(key, edge, edge * each, instructions=count)
             moved = count * edge * edge
         else:
             apart = next((_row_bytes(end) for end in (src, dst) if not _adjacent(end)), 0.0)
             missed = self._missed(op) if "gm" in key else 0.0
-            found = cost.transfer(self.machine, key, rows, cols * each, apart, missed=missed)
+            found = self.transfer_cost(key, rows, cols * each, apart, missed=missed)
             moved = rows * cols
         flows = tuple(self._flows(op, key.upper().split("_"), moved))
         return self._on(core, path.unit, op, found, flows=flows)

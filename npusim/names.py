@@ -38,6 +38,15 @@ def drop_names(nodes: Nodes, later: set[Tile], target: Target, copied: Callable[
     return tuple(done)
 
 
+def within_one_memory(op: Operation, target: Target) -> bool:
+    """Whether it is a move that may be a name only; where there is none, `drop_names` changes nothing."""
+    if op.kind is not OpKind.move:
+        return False
+    src, dst = op.srcs[0], op.dst
+    assert isinstance(src, View) and isinstance(dst, View)
+    return target.same_memory(src.tile.level, dst.tile.level)
+
+
 def needed(nodes: Iterable[Node]) -> set[Tile]:
     """The tiles that are read, or written in part, before `nodes` write them whole."""
     found: set[Tile] = set()
@@ -54,13 +63,12 @@ def needed(nodes: Iterable[Node]) -> set[Tile]:
 
 def _changes_nothing(op: Operation, target: Target) -> bool:
     """A whole tile goes to a tile of the same kind, in the same memory of the same cores."""
-    if op.kind is not OpKind.move:
+    if not within_one_memory(op, target):
         return False
     src, dst = op.srcs[0], op.dst
     assert isinstance(src, View) and isinstance(dst, View)
     return (
-        target.same_memory(src.tile.level, dst.tile.level)
-        and (src.tile.level != dst.tile.level or src.tile.place in (dst.tile.place, "replicate"))
+        (src.tile.level != dst.tile.level or src.tile.place in (dst.tile.place, "replicate"))
         and (src.tile.dtype, src.tile.scale) == (dst.tile.dtype, dst.tile.scale)
         and src.whole
         and dst.whole

@@ -40,7 +40,7 @@ class Block:
     ragged: bool = False
     children: list[Block | Touch] = field(default_factory=list)
 
-    @property
+    @cached_property
     def above(self) -> list[Block]:
         """The blocks around it and itself, outermost first."""
         return [*(self.parent.above if self.parent else []), self]
@@ -116,18 +116,23 @@ class Touch:
         """The tensor, or the workspace, that it touches."""
         return self.end.tile.name if isinstance(self.end, View) else self.end.tensor.name
 
-    @property
+    @cached_property
     def region(self) -> tuple[object, ...]:
         return self.where, self.spans
 
-    @property
+    @cached_property
     def items(self) -> Block | None:
         """The block of items it stands in."""
         return next((block for block in self.parent.above if isinstance(block.node, Items)), None)
 
     def moves_with(self, variable: str) -> bool:
         """Whether other bytes are touched when a loop variable, or an axis of items, goes on."""
-        return any(_of(name, variable) for span in self.spans for name, _ in span.terms)
+        return variable in self._moved_by
+
+    @cached_property
+    def _moved_by(self) -> frozenset[str]:
+        names = {name for span in self.spans for name, _ in span.terms}
+        return frozenset(names | {name.partition(".")[0] for name in names})
 
     def kept_by_step(self, variable: str) -> float:
         """The share of the region that a step of a variable keeps: windows that overlap along one axis. Where
@@ -317,8 +322,10 @@ def passes(touch: Touch, items: Block) -> tuple[float, float]:
     sizes = [size for _, size in node.axes]
     loops = [block.node for block in touch.parent.above if isinstance(block.node, Loop)]
     tables = [loop for loop in loops if np.ndim(loop.count)]
-    if full > LARGEST and not tables:
-        return full, min(full, math.prod(sizes[place] for place in moving))
+    if not tables:
+        if full > LARGEST:
+            return full, min(full, math.prod(sizes[place] for place in moving))
+        return full, Dealing.of(items).regions(tuple(moving))
     numbers = np.arange(full) * node.group
     key = _keys(np.unravel_index(numbers, tuple(sizes)), moving, sizes)
     weights = np.ones(full)
@@ -385,6 +392,12 @@ class Dealing(NamedTuple):
     def different(self, moving: tuple[int, ...], trips: int) -> int:
         """Different places on the axes `moving` that all cores come to in their first so many trips."""
         return len(np.unique(_keys(self._places(trips)[0], moving, self.sizes)))
+
+    @lru_cache(maxsize=256)  # noqa: B019
+    def regions(self, moving: tuple[int, ...]) -> int:
+        """Different places on the axes `moving` that all full trips come to."""
+        places = np.unravel_index(np.arange(self.full) * self.group, self.sizes)
+        return len(np.unique(_keys(places, moving, self.sizes)))
 
     def _places(self, trips: int) -> tuple[tuple[Ints, ...], Ints]:
         """Coordinates, per axis, of the first items of the first so many trips of all streams, and the

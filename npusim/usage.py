@@ -112,13 +112,14 @@ def _add_tallies(units: _Units, phase: PhaseProgram, run: PhaseRun, begin: float
     counts = v.tallies()[:, :, at.T_COUNT]
     occupied = v.tallies().view(np.float64)[:, :, at.T_OCCUPIED]
     busy, reached = (v.lane_times(f).reshape(groups, -1) for f in (at.L_BUSY, at.L_REACHED))
+    waits, core_waits = v.waits(), v.core_waits()
     for n, lane in enumerate(encoded.lanes):
         own = issued & (lane_of == lane)
         for g in np.flatnonzero(counts[:, own].sum(axis=1)):
             entry = units.enter(phase, int(g), int(lane), begin)
             entry.busy += float(busy[g, n])
             entry.occupied += float(occupied[g, own].sum())
-            causes.charge(entry, int(lane), v.waits()[g, n])
+            causes.charge(entry, int(lane), waits[g, n])
             entry.cursor = float(reached[g, n])
     fields = at.C_BUSY, at.C_OCCUPIED, at.C_REACHED
     busy, working, reached = (v.core_times(f).reshape(groups, -1) for f in fields)
@@ -127,7 +128,7 @@ def _add_tallies(units: _Units, phase: PhaseProgram, run: PhaseRun, begin: float
             entry = units.enter(phase, int(g), lane, begin)
             entry.busy += float(busy[g, core])
             entry.occupied += float(working[g, core])
-            causes.charge(entry, lane, v.core_waits()[g, core])
+            causes.charge(entry, lane, core_waits[g, core])
             entry.cursor = float(reached[g, core])
 
 

@@ -158,7 +158,8 @@ class Writer:
             for end in (node.dst, *node.srcs):
                 if isinstance(end, Access):
                     self._own(end.tensor)
-        self._blocks[-1].append(replace(node, where=caller()))
+        where = caller()
+        self._blocks[-1].append(replace(node, where=where) if where else node)
 
     def _own(self, thing: Tile | Tensor) -> None:
         """GraphError where a tile or tensor is none that this builder declared."""
