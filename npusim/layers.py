@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from npusim import cost
+from npusim.beside import in_two
 from npusim.calls import Call, Layer, Stack
 from npusim.dtypes import dtype
 from npusim.errors import GraphError, NpusimError, Unsupported
@@ -27,7 +28,7 @@ from npusim.program import Program
 from npusim.report import Outline, outline
 from npusim.reuse import share_within
 from npusim.settings import EngineSettings
-from npusim.simulate import simulate
+from npusim.simulate import load_engine, simulate
 from npusim.validation.expected import Expected, expected
 
 
@@ -130,6 +131,19 @@ class StackTime:
         return sum(inside) / self.total_us
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A kernel that is to be timed, with the shares of its inputs that are in L2, where there are any."""
+
+    call: Call
+    held: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def key(self) -> object:
+        """Calls that are alike are timed once."""
+        return self.call.kernel, self.call.problem, self.call.options, self.held
+
+
 class Timer:
     """Times stacks on a machine, each kernel once."""
 
@@ -150,40 +164,41 @@ class Timer:
 
         NpusimError, named by the call, where the machine cannot run one of the kernels.
         """
-        rows = [self._layer(layer) for layer in stack.layers]
+        runs = [[self._runs(*one) for one in self._held(layer)] for layer in stack.layers]
+        self._find([run for layer in runs for call in layer for run in call])
+        rows = [
+            [
+                CallTime(call, self._outline(call, own), self._expected(call))
+                for call, own in zip(layer.calls, calls, strict=True)
+            ]
+            for layer, calls in zip(stack.layers, runs, strict=True)
+        ]
         waits = self._waits(stack, rows) if eager else [0.0] * len(rows)
         counts = [stack.order.count(place) for place in range(len(rows))]
         return StackTime(stack.model, tuple(map(LayerTime, stack.layers, counts, map(tuple, rows), waits)))
 
-    def _layer(self, layer: Layer) -> list[CallTime]:
-        """Every call, as in a layer that follows one of its kind."""
+    def _held(self, layer: Layer) -> list[tuple[Call, dict[str, float]]]:
+        """Every call, with the share of each input that is still in L2, in a layer that follows one of its
+        kind."""
         kernels = [self._kernel(call) for call in layer.calls]
         sizes = [_bytes(kernel) for kernel in kernels]
-        rows = []
-        for place, (call, kernel) in enumerate(zip(layer.calls, kernels, strict=True)):
-            held = {
-                tensor.name: self._held(layer, sizes, place, call.values[tensor.name])
-                for tensor in kernel.tensors
-                if tensor.role == "input" and tensor.name in call.values
-            }
-            found = self._along(call) if call.lengths else self._outline(call, kernel, held)
-            known = expected(kernel.name, kernel.algorithm, kernel.variant, call.problem, self.machine)
-            rows.append(CallTime(call, found, known))
-        return rows
+        return [
+            (
+                call,
+                {
+                    tensor.name: self._share(layer, sizes, place, call.values[tensor.name])
+                    for tensor in kernel.tensors
+                    if tensor.role == "input" and tensor.name in call.values
+                },
+            )
+            for place, (call, kernel) in enumerate(zip(layer.calls, kernels, strict=True))
+        ]
 
-    def _along(self, call: Call) -> Outline:
-        """From shorter sequences: the time on the parabola through them and the bare launch, which is what no
-        token at all would take; the bound is that of the longest."""
-        outlines = []
-        for length in call.lengths:
-            shorter = replace(call, problem=call.problem.model_copy(update={"seq_len": length}), lengths=())
-            outlines.append(self._outline(shorter, self._kernel(shorter), {}))
+    def _expected(self, call: Call) -> Expected:
+        kernel = self._kernel(call)
+        return expected(kernel.name, kernel.algorithm, kernel.variant, call.problem, self.machine)
 
-        points = [cost.launch_us(self.machine, mixed=True), *(one.task_us for one in outlines)]
-        curve = np.polynomial.Polynomial.fit((0, *call.lengths), points, len(outlines))
-        return replace(outlines[-1], task_us=float(curve(call.problem.seq_len)))
-
-    def _held(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:
+    def _share(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:
         """The share of a value that is still in L2, where an earlier call (of the layer before, if need be)
         touched it. Both are taken to go through it in the same order."""
         between = 0.0
@@ -205,18 +220,37 @@ class Timer:
                 raise
         return self._kernels[key]
 
-    def _outline(self, call: Call, kernel: Kernel, held: Mapping[str, float]) -> Outline:
-        shares = tuple((name, share) for name, share in held.items() if share)
-        key = (call.kernel, call.problem, call.options, shares)
-        if key not in self._found:
-            try:
-                program = _lowered(call, kernel, self.machine, dict(shares))
-            except NpusimError as error:
-                error.add(f"(in the layer: {call.label})")
-                raise
-            ran = simulate(program, self.engine, self.progress)
-            self._found[key] = outline(ran.totals(), self.machine)
-        return self._found[key]
+    def _runs(self, call: Call, held: Mapping[str, float]) -> list[_Run]:
+        """What is to be timed for a call: its kernel, or it at shorter lengths."""
+        if not call.lengths:
+            return [_Run(call, tuple((name, share) for name, share in held.items() if share))]
+        problems = [call.problem.model_copy(update={"seq_len": length}) for length in call.lengths]
+        return [_Run(replace(call, problem=problem, lengths=())) for problem in problems]
+
+    def _find(self, runs: list[_Run]) -> None:
+        """Time those that are not known yet."""
+        new = {run.key: run for run in runs if run.key not in self._found}
+        load_engine(self.engine)
+        self._found |= zip(new, in_two(self._timed, list(new.values())), strict=True)
+
+    def _timed(self, run: _Run) -> Outline:
+        kernel = self._kernel(run.call)
+        try:
+            program = _lowered(run.call, kernel, self.machine, dict(run.held))
+        except NpusimError as error:
+            error.add(f"(in the layer: {run.call.label})")
+            raise
+        return outline(simulate(program, self.engine, self.progress).totals(), self.machine)
+
+    def _outline(self, call: Call, runs: list[_Run]) -> Outline:
+        """What a call takes. If it was timed at other lengths: the time on the parabola through them and the
+        bare launch, which is what no token at all would take; the bound is that of the longest."""
+        outlines = [self._found[run.key] for run in runs]
+        if not call.lengths:
+            return outlines[0]
+        points = [cost.launch_us(self.machine, mixed=True), *(one.task_us for one in outlines)]
+        curve = np.polynomial.Polynomial.fit((0, *call.lengths), points, len(outlines))
+        return replace(outlines[-1], task_us=float(curve(call.problem.seq_len)))
 
     def _waits(self, stack: Stack, rows: list[list[CallTime]]) -> list[float]:
         """What the device waits for the host in a layer of each kind, on average over the model's."""

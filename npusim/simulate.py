@@ -172,6 +172,14 @@ class Played(Simulation):
         return played_usage(self.playback)
 
 
+def load_engine(settings: EngineSettings) -> None:
+    """Have the machine code there that the engine needs, so that no run has to wait for it."""
+    if settings.engine == "fast":
+        from npusim.engine.fast.run import load
+
+        load()
+
+
 def simulate(
     program: Program, settings: EngineSettings | None = None, progress: Progress | None = None
 ) -> Simulation:
@@ -184,9 +192,9 @@ def simulate(
         timeline = reference.simulate(program, progress=progress)
         return Listed(timeline, _took("reference", timeline.operations, began))
     from npusim.engine.fast.playback import Playback
-    from npusim.engine.fast.run import Jumping, load, run_program
+    from npusim.engine.fast.run import Jumping, run_program
 
-    load()
+    load_engine(settings)
     jumping = Jumping(settings.exact, settings.tolerance)
     began = time.perf_counter()
     playback = Playback(program, tuple(run_program(program, jumping, progress)))
