@@ -156,7 +156,7 @@ def _built_in(text: str, name: str) -> Any:
         return json.loads(kept.read_bytes())
     except (OSError, ValueError):
         data = parse(text, name)
-        cache.keep(kept, json.dumps(data).encode())
+        cache.keep(kept, json.dumps(data, default=str).encode())
         return data
 
 

@@ -39,6 +39,7 @@ BUSY_NOISE = 0.2
 """the same of busy times, whose meaning profilers do not state: some count waits"""
 BUSY_COLUMNS = ("cube_us", "vector_us", "mte1_us", "mte2_us", "mte3_us", "fixpipe_us")
 """those that say something of the model's numbers; a library's scalar work is not modelled"""
+EDGE = 1e-9
 LOOSE = 10.0
 """spread of a number that nothing holds, in its own size: it keeps the equations solvable, no more"""
 
@@ -86,7 +87,7 @@ class Calibrator:
         noise: float = NOISE,
         busy_noise: float = BUSY_NOISE,
         robust: bool = True,
-        evaluations: int = 6,
+        evaluations: int = 4,
         tolerance: float = 3e-3,
     ) -> None:
         self.parameters = list(parameters)
@@ -233,7 +234,8 @@ class Calibrator:
             lambda x: self._softened(point(x))[0],
             start[free],
             jac=lambda x: self._softened(point(x))[1][:, free],
-            bounds=([one.lower for one in own], [one.upper for one in own]),
+            # a start at a bound would be moved inside, and all rows predicted again
+            bounds=([one.lower - EDGE for one in own], [one.upper + EDGE for one in own]),
             x_scale="jac", max_nfev=self.evaluations, ftol=self.tolerance,
         )  # fmt: skip
         return best
@@ -253,7 +255,8 @@ class Calibrator:
         return float(residuals @ residuals)
 
     def _at(self, x: Floats) -> Evaluation:
-        key = tuple(float(value) for value in x)
+        ends = np.array([(one.lower, one.upper) for one in self.parameters])
+        key = tuple(float(value) for value in np.clip(x, ends[:, 0], ends[:, 1]))
         if key not in self.seen_:
             self.seen_[key] = self._evaluate(np.array(key))
         return self.seen_[key]
@@ -277,12 +280,13 @@ class Calibrator:
         rows: list[list[float]] = []
         owners: list[int] = []
         times, log_slopes = [], []
+        own = [(one, float(value)) for one, value in zip(self.parameters, x, strict=True)]
         for number, (one, made) in enumerate(zip(self.cases_, self.predictions(x, self.cases_), strict=True)):
             found, machine = made
             time = found.on(one.row.clock)
             by_path = slopes(found, machine, one.row.clock)
             times.append(time)
-            log_slopes.append([p.slope(machine.name, by_path) / time for p in self.parameters])
+            log_slopes.append([p.slope(machine.name, v, by_path) / time for p, v in own])
             residuals.append(math.log(time / one.row.time_us) / self.noise)
             rows.append([value / self.noise for value in log_slopes[-1]])
             for column in BUSY_COLUMNS:
@@ -291,7 +295,7 @@ class Calibrator:
                     by_path = busy_slopes(found, machine, column)
                     scale = seen * self.busy_noise
                     residuals.append(math.log(seen / busy) / self.busy_noise)
-                    rows.append([p.slope(machine.name, by_path) / scale for p in self.parameters])
+                    rows.append([p.slope(machine.name, v, by_path) / scale for p, v in own])
             owners += [number] * (len(residuals) - len(owners))
         for place, parameter in enumerate(self.parameters):
             mean, spread = parameter.prior or (parameter.start, LOOSE * max(parameter.start, 1e-3))

@@ -89,11 +89,21 @@ class Parameter:
 
     def values(self, profile: str, x: float) -> dict[str, float]:
         """What it sets in a profile at `x`."""
-        return {path: x * unit for own, path, unit in self.members if own == profile}
+        return {
+            path: max(x * unit, self._least(path, unit)) for own, path, unit in self.members if own == profile
+        }
 
-    def slope(self, profile: str, by_path: Mapping[str, float]) -> float:
-        """d / dx of what has the slopes `by_path` on a profile."""
-        return sum(unit * by_path.get(path, 0.0) for own, path, unit in self.members if own == profile)
+    def _least(self, path: str, unit: float) -> float:
+        """What a number does not fall below with others by a common factor: a repeat takes a cycle."""
+        return min(1.0, unit) if self.factor and path.endswith("cycles_per_repeat") else 0.0
+
+    def slope(self, profile: str, x: float, by_path: Mapping[str, float]) -> float:
+        """d / dx at `x` of what has the slopes `by_path` on a profile."""
+        return sum(
+            unit * by_path.get(path, 0.0)
+            for own, path, unit in self.members
+            if own == profile and x * unit >= self._least(path, unit)
+        )
 
 
 def select(machines: Sequence[Machine], fields: Iterable[str] = ()) -> list[Parameter]:
@@ -157,7 +167,8 @@ def _parameter(members: list[Member], machines: int) -> Parameter:
     profiles = list(dict.fromkeys(profile for profile, _, _ in members))
     name = paths[0] if len(paths) == 1 else next(p for p in TOGETHER if fnmatchcase(paths[0], p))
     if len(profiles) < machines:
-        name += f" ({', '.join(profiles)})"
+        others = f" +{len(profiles) - 1}" if len(profiles) > 1 else ""
+        name += f" ({profiles[0]}{others})"
     first = members[0][2]
     one = all(number.value == first.value for _, _, number in members)
     start = float(first.value) if one else 1.0

@@ -22,7 +22,8 @@ class Suggestion:
 
 
 def suggest(fitted: Calibrator, candidates: Sequence[Case]) -> list[Suggestion]:
-    """Candidates by what one more row of each, as noisy as the others, would add; the best first.
+    """Candidates by what one more row of each, as noisy as the others, would add; the best first, and of one
+    measurement on several profiles the best alone.
 
     A row with slopes g shrinks the covariance C to C - C g g' C / (noise^2 + g' C g). The uncertainty is the
     mean standard error of the parameters, each as a share of itself and at most 1.
@@ -34,18 +35,22 @@ def suggest(fitted: Calibrator, candidates: Sequence[Case]) -> list[Suggestion]:
             for p, x in zip(fitted.parameters, fitted.after_.x, strict=True)
         ]
     )
+    own = [(one, float(value)) for one, value in zip(fitted.parameters, fitted.after_.x, strict=True)]
     found = []
     for one, (made, machine) in zip(candidates, fitted.predictions(fitted.after_.x, candidates), strict=True):
         by_path = slopes(made, machine, one.row.clock)
         time = made.on(one.row.clock)
-        g = np.array([p.slope(machine.name, by_path) / time for p in fitted.parameters])
+        g = np.array([p.slope(machine.name, x, by_path) / time for p, x in own])
         reach = prior @ g
         after = np.diag(prior) - reach**2 / (fitted.noise**2 + g @ reach)
         was, now = (np.minimum(1.0, np.sqrt(np.maximum(0.0, d)) / sizes) for d in (np.diag(prior), after))
         gained = was - now
         names = [fitted.parameters[place].name for place in np.argsort(-gained)[:2] if gained[place] > 0.05]
         found.append(Suggestion(one, float(gained.sum() / max(1e-12, was.sum())), tuple(names)))
-    return sorted(found, key=lambda one: -one.gain)
+    best: dict[object, Suggestion] = {}
+    for idea in sorted(found, key=lambda one: -one.gain):
+        best.setdefault((idea.case.row.kernel, idea.case.problem, idea.case.options), idea)
+    return list(best.values())
 
 
 def _prior_covariance(fitted: Calibrator) -> Floats:

@@ -87,7 +87,7 @@ def calibrate(
     ] = None,
     evaluations: Annotated[
         int, typer.Option(min=1, help="How often each of the two fits predicts all rows at most.")
-    ] = 6,
+    ] = 4,
     as_json: Json = False,
 ) -> None:
     from npusim.calibration import held_out as left
