@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
 from npusim.calibration.findings import findings
 from npusim.cli.render import field, table, us
+from npusim.refit import ranges
+from npusim.validation.labels import signed, sizes
 
 if TYPE_CHECKING:
     from npusim.calibration.calibrator import Calibrator, Learned
@@ -32,17 +35,11 @@ def settings(
     console.print()
 
 
-def signed(share: float) -> str:
-    return f"{100 * share:+.1f} %"
-
-
 def short(one: Case) -> str:
     """A row in a few words: its kernel, structure and sizes."""
     row = one.row
-    sizes = [row.chunk, row.matrices] if row.heads is None else [row.chunk, row.batch, row.seq_len, row.heads]
-    sizes += [row.m, row.n, row.k, row.tile_m, row.tile_n]
     names = [name for name in (row.kernel, row.algorithm, row.variant) if name]
-    return " ".join([*names, "x".join(str(size) for size in sizes if size is not None)]).strip()
+    return ", ".join(part for part in (" ".join(names), sizes(row)) if part)
 
 
 def show(
@@ -61,11 +58,19 @@ def show(
     if ideas:
         _ideas(console, ideas)
     if refused:
-        made = table("Not fitted to", "row", "kernel", "reason")
-        for one in refused:
-            made.add_row(one.place, one.kernel, one.reason)
-        console.print(made)
+        _refused(console, refused)
     _summary(console, fitted)
+
+
+def _refused(console: Console, refused: Sequence[Refused]) -> None:
+    """Rows that were not used, those with one reason together."""
+    made = _folding("Not fitted to", "rows", "lines", "reason", right=(0,))
+    by_reason: dict[str, list[int]] = {}
+    for one in refused:
+        by_reason.setdefault(one.reason, []).append(int(one.place.rpartition(":")[2]))
+    for reason, lines in by_reason.items():
+        made.add_row(str(len(lines)), ranges(lines), reason)
+    console.print(made)
 
 
 def _rows(console: Console, fitted: Calibrator) -> None:
@@ -80,15 +85,8 @@ def _rows(console: Console, fitted: Calibrator) -> None:
 
 
 def _numbers(console: Console, fitted: Calibrator) -> None:
-    made = table(
-        "Numbers that the rows determine",
-        "number",
-        "before",
-        "documented",
-        "fitted",
-        "+-",
-        right=(1, 2, 3, 4),
-    )
+    columns = ("number", "before", "documents", "fitted", "+-")
+    made = _folding("Numbers that the rows determine", *columns, right=(1, 2, 3, 4))
     for one in fitted.learned_:
         if one.determined:
             prior = one.parameter.prior
@@ -99,31 +97,38 @@ def _numbers(console: Console, fitted: Calibrator) -> None:
     console.print(made)
 
 
+def _folding(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
+    """A table whose first column gives way where there is no room, and whose numbers never do."""
+    made = table(title, *columns, right=right)
+    made.columns[0].no_wrap = False
+    for number in right:
+        made.columns[number].min_width = max(8, len(columns[number]))
+    return made
+
+
 def _doubts(console: Console, fitted: Calibrator) -> None:
-    made = table(
-        "Numbers that the rows do not determine: they stay", "number", "value", "held by", right=(1,)
-    )
+    title = "Numbers that the rows do not determine: they stay"
+    made = _folding(title, "number", "value", "held by", right=(1,))
     for one in fitted.learned_:
         if not one.determined:
             made.add_row(one.parameter.name, f"{one.value:.4g}", one.held_by)
     console.print(made)
     if pairs := fitted.correlations_:
-        made = table("Numbers that the rows hardly tell apart", "one", "the other", "correlation", right=(2,))
+        title = "Numbers that the rows hardly tell apart"
+        made = _folding(title, "one", "the other", "correlation", right=(2,))
         for a, b, r in pairs:
             made.add_row(a, b, f"{r:+.2f}")
         console.print(made)
     if found := findings(fitted):
-        made = table("What the fit points at", "about", "what")
+        made = _folding("What the fit points at", "about", "what")
         for finding in found:
             made.add_row(finding.about, finding.text)
         console.print(made)
 
 
 def _held_out(console: Console, kind: str, found: Sequence[HeldOut]) -> None:
-    made = table(
-        f"Predicted without their {kind}'s rows", kind, "rows", "MAPE", "worst", "lost without them",
-        right=(1, 2, 3),
-    )  # fmt: skip
+    title = f"Predicted without their {kind}'s rows"
+    made = _folding(title, kind, "rows", "MAPE", "worst", "lost without them", right=(1, 2, 3))
     for one in found:
         worst = max(one.errors, key=abs)
         made.add_row(
@@ -138,7 +143,8 @@ def _held_out(console: Console, kind: str, found: Sequence[HeldOut]) -> None:
 
 
 def _ideas(console: Console, ideas: Sequence[Suggestion]) -> None:
-    made = table("What to measure next", "measurement", "profile", "uncertainty", "settles most", right=(2,))
+    columns = ("measurement", "profile", "uncertainty", "settles most")
+    made = _folding("What to measure next", *columns, right=(2,))
     for idea in ideas[:8]:
         name = idea.case.settings.profile
         made.add_row(short(idea.case), name, f"-{idea.gain:.1%}", "; ".join(idea.settles) or "-")
