@@ -100,7 +100,7 @@ def test_most_long_kernels_jump_in_outer_and_inner_loops_in_several_phases_and_w
     assert sum(jumps_of(run).widened for run in runs) >= 20
 
 
-@law(60)
+@law(25)
 @given(long_cases())
 def test_as_many_operations_run_as_the_loops_say(one):
     """Counted by the tree alone, jumps included."""
