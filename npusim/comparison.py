@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from npusim.errors import GraphError, InputError, NpusimError, Unsupported
-from npusim.kernels import KernelEntry
+from npusim.errors import GraphError, NpusimError, Unsupported
+from npusim.kernels import KernelEntry, check_known, own_options
 from npusim.machine import Machine
 from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, NumericsSettings
@@ -106,17 +106,6 @@ def compare(
     return _against_baselines(entry, _speedups(rows))
 
 
-def own_options(entry: KernelEntry, name: str, options: Options) -> Options:
-    """Of the options, those that ALGORITHM or ALGORITHM:VARIANT knows."""
-    algorithm, named = entry.named(name)
-    if named and options.variant:
-        raise InputError(f"--variant: {name} names its own; drop one of the two")
-    own = {k: v for k, v in options.model_dump().items() if k in algorithm.parameters}
-    variant = options.variant if options.variant in algorithm.variants else named
-    known = name if name in entry.algorithms else algorithm.name
-    return Options(**{**own, "algorithm": known, "variant": variant})
-
-
 def _ran(
     row: Row,
     prepared: Prepared,
@@ -143,23 +132,6 @@ def _nothing(rows: list[Row]) -> NpusimError:
     for row in rows:
         reasons.setdefault(row.reason, f"{row.algorithm} on {row.profile}: {row.why}")
     return NpusimError("nothing could be compared; " + "; ".join(reasons.values()))
-
-
-def check_known(
-    entry: KernelEntry, algorithms: list[str], options: Options, flag: str = "--algorithms"
-) -> None:
-    """InputError for an algorithm that there is not, named by `flag`, and for an option that none takes."""
-    chosen = [entry.named(name, flag)[0] for name in algorithms]
-    variants = {variant for algorithm in chosen for variant in algorithm.variants}
-    if options.variant is not None and options.variant not in variants:
-        raise InputError(
-            f"--variant: none of these has {options.variant!r}; known: {', '.join(sorted(variants))}"
-        )
-    for name, value in options.model_dump(exclude={"algorithm", "variant"}, exclude_none=True).items():
-        if not any(name in algorithm.parameters for algorithm in chosen):
-            raise InputError(
-                f"--{name.replace('_', '-')}: none of {', '.join(algorithms)} takes it, got {value}"
-            )
 
 
 def _speedups(rows: list[Row]) -> list[Row]:

@@ -167,3 +167,31 @@ class KernelEntry:
         known = [name for name in TAKES_ROOM if name in self.sizes or name in taken]
         *others, last = [f"--{name.replace('_', '-')}" for name in known] or [""]
         return "lower " + (f"{', '.join(others)} or {last}" if others else last) if last else ""
+
+
+def own_options(entry: KernelEntry, name: str, options: Options) -> Options:
+    """Of the options, those that ALGORITHM or ALGORITHM:VARIANT knows."""
+    algorithm, named = entry.named(name)
+    if named and options.variant:
+        raise InputError(f"--variant: {name} names its own; drop one of the two")
+    own = {k: v for k, v in options.model_dump().items() if k in algorithm.parameters}
+    variant = options.variant if options.variant in algorithm.variants else named
+    known = name if name in entry.algorithms else algorithm.name
+    return Options(**{**own, "algorithm": known, "variant": variant})
+
+
+def check_known(
+    entry: KernelEntry, algorithms: list[str], options: Options, flag: str = "--algorithms"
+) -> None:
+    """InputError for an algorithm that there is not, named by `flag`, and for an option that none takes."""
+    chosen = [entry.named(name, flag)[0] for name in algorithms]
+    variants = {variant for algorithm in chosen for variant in algorithm.variants}
+    if options.variant is not None and options.variant not in variants:
+        raise InputError(
+            f"--variant: none of these has {options.variant!r}; known: {', '.join(sorted(variants))}"
+        )
+    for name, value in options.model_dump(exclude={"algorithm", "variant"}, exclude_none=True).items():
+        if not any(name in algorithm.parameters for algorithm in chosen):
+            raise InputError(
+                f"--{name.replace('_', '-')}: none of {', '.join(algorithms)} takes it, got {value}"
+            )

@@ -386,18 +386,18 @@ class Dealing(NamedTuple):
         time."""
         places, trip = self._places(trips)
         key = _keys(places, moving, self.sizes)
-        return len(key) / len(np.unique(key * (int(trip.max()) + 1) + trip))
+        return len(key) / _different(key * (int(trip.max()) + 1) + trip)
 
     @lru_cache(maxsize=256)  # noqa: B019
     def different(self, moving: tuple[int, ...], trips: int) -> int:
         """Different places on the axes `moving` that all cores come to in their first so many trips."""
-        return len(np.unique(_keys(self._places(trips)[0], moving, self.sizes)))
+        return _different(_keys(self._places(trips)[0], moving, self.sizes))
 
     @lru_cache(maxsize=256)  # noqa: B019
     def regions(self, moving: tuple[int, ...]) -> int:
         """Different places on the axes `moving` that all full trips come to."""
         places = np.unravel_index(np.arange(self.full) * self.group, self.sizes)
-        return len(np.unique(_keys(places, moving, self.sizes)))
+        return _different(_keys(places, moving, self.sizes))
 
     def _places(self, trips: int) -> tuple[tuple[Ints, ...], Ints]:
         """Coordinates, per axis, of the first items of the first so many trips of all streams, and the
@@ -421,3 +421,8 @@ def _keys(places: tuple[Ints, ...], moving: Sequence[int], sizes: Sequence[int])
     for place in moving:
         key = key * sizes[place] + places[place]
     return key
+
+
+def _different(keys: Ints) -> int:
+    """How many of them are different. (np.unique says so, too, but loads numpy's masked arrays first.)"""
+    return len(keys) and 1 + int(np.count_nonzero(np.diff(np.sort(keys))))

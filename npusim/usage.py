@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,11 +66,13 @@ class _Causes:
 
     def __init__(self, phase: PhaseProgram, lanes: Ints) -> None:
         self.phase, self.lanes = phase, lanes
+        self.label = cache(self._label)
 
     def charge(self, entry: LaneUsage, lane: int, cycles: Floats) -> None:
         """Enter `cycles` [code] that a lane waited."""
-        for code in np.flatnonzero(cycles > 0):
-            entry.waiting[self._label(int(code), lane)] += float(cycles[code])
+        for code, waited in enumerate(cycles.tolist()):
+            if waited > 0:
+                entry.waiting[self.label(code, lane)] += waited
 
     def _label(self, code: int, lane: int) -> str:
         if code < FIRST_LANE:

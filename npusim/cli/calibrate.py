@@ -13,7 +13,7 @@ from rich.console import Console
 
 from npusim.cli import calibration_tables as tables
 from npusim.cli.app import LATER
-from npusim.cli.commands import name_list
+from npusim.cli.fields import name_list
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Rows
 from npusim.errors import InputError

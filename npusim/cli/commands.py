@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 
 from npusim.cli.app import LATER
-from npusim.cli.fields import split, takes
+from npusim.cli.fields import name_list, split, takes
 from npusim.cli.kernels import find_kernel, find_kernels
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
-from npusim.errors import InputError, Unsupported
+from npusim.errors import Unsupported
 from npusim.files import check_targets
 from npusim.problem import Options, Problem, Settings, refuse
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, refuse_costs
@@ -147,16 +147,6 @@ def compare(
         print_json(said | {"rows": [row.to_json() for row in rows], "settings": settings})
     else:
         side_by_side.comparison(console, entry, rows)
-
-
-def name_list(option: str, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise InputError(f"{option}: a name is empty in {text!r}; separate names by one comma")
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{option}: {name} is named twice; keep one")
-    return names
 
 
 @app.command(help=LATER["show"])

@@ -12,6 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from npusim.cli.options import plain
+from npusim.errors import InputError
 from npusim.problem import Options, Problem, Settings
 from npusim.settings import EngineSettings, LayerSettings, MachineSettings, NumericsSettings
 
@@ -117,3 +118,14 @@ def _metavar(field: FieldInfo) -> str | None:
 def split(given: dict[str, Any], *models: type[Settings]) -> list[Any]:
     """The values given on the command line as one settings object per model."""
     return [model.parse(**{k: v for k, v in given.items() if k in model.model_fields}) for model in models]
+
+
+def name_list(option: str, text: str) -> list[str]:
+    """The names a,b of an option. InputError for one that is empty or named twice."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"{option}: a name is empty in {text!r}; separate names by one comma")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{option}: {name} is named twice; keep one")
+    return names

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from npusim.cli.app import LATER
-from npusim.cli.fields import split, takes
+from npusim.cli.fields import name_list, split, takes
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
 from npusim.cli.render import field, machine_line, percent, size, table, us
@@ -66,8 +66,7 @@ def layer(
 ) -> None:
     from algorithms import REGISTRY
     from algorithms.model_config import find_model
-    from npusim.cli.commands import name_list
-    from npusim.comparison import check_known, own_options
+    from npusim.kernels import check_known, own_options
     from npusim.layers import Timer
 
     asked, options, machines, engine = split(given, LayerSettings, Options, MachineSettings, EngineSettings)

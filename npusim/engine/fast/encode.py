@@ -118,7 +118,7 @@ def encode(program: Program, index: int, settling: bool = False) -> Encoded:
     simulated. Raises Unsupported for more units in a core group than a word has bits."""
     phase = program.phases[index]
     flat = phase.flat
-    used = np.unique(flat.lane)
+    used = np.flatnonzero(np.bincount(flat.lane))
     if len(used) + len(phase.cores) > 62 or len(used) > 1 << at.LANE_BITS:
         raise Unsupported(
             f"{program.machine.name}: {len(used)} units at work in one core group are more than the fast "
@@ -392,7 +392,7 @@ class _Flows:
         fifo = 0
         for number, one in enumerate(flat.transfers):
             first.append(len(self.classes))
-            lanes = len(np.unique(flat.lane[instance[flat.flow == number]]))
+            lanes = len(set(flat.lane[instance[flat.flow == number]].tolist()))
             own_port = "l1" in one.pools
             main = [pools.index(name) for name in one.pools if name != "l1"]
             room = power_of_two(lanes * (1 if own_port else self.groups) + 1)
