@@ -22,6 +22,7 @@ ONLY_IN = {
     "numba": ("npusim/engine/fast/jit.py",),
     "llvmlite": ("npusim/engine/fast/native.py",),
     "dash": ("dashboard/",),
+    "scipy": ("npusim/calibration/calibrator.py", "npusim/calibration/held_out.py"),
     "plotly": ("dashboard/", "npusim/validation/figures.py", "npusim/validation/page.py"),
 }
 
