@@ -40,9 +40,16 @@ def _loaded(text: str) -> Any:
 
 def _reader() -> Any:
     from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import SafeConstructor
 
+    class Constructor(SafeConstructor):
+        """Dates are text, as YAML 1.2 knows none, and JSON, as which profiles are kept, neither."""
+
+    Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
     # pure: the C parser knows YAML 1.1 only, in which `no` is false and 010 is 8.
-    return YAML(typ="safe", pure=True)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = Constructor
+    return yaml
 
 
 def _line(error: Any) -> int:

@@ -1,4 +1,7 @@
-"""Kernels that only stream: add, copy, tiled reads and the empty one, against numpy and published timings."""
+"""Kernels that only stream: add, copy, tiled reads and the empty one, against numpy.
+
+Against silicon: test_accuracy.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from npusim.machine import Machine
 from npusim.problem import Options, Problem, Target
 from npusim.profiles import load_machine, profile_names
 from npusim.program import Program, Trips
-from npusim.settings import EngineSettings, MachineSettings
+from npusim.settings import EngineSettings
 from npusim.study import time_program
 
 STREAMS = [(name, v) for name, one in (("add", add), ("copy", copy)) for v in one.ALGORITHM.variants]
@@ -174,33 +177,3 @@ def test_options_that_a_variant_does_not_take_are_refused():
         built("copy", machine, 64, 64, tile_m=16)
     with pytest.raises(InputError, match=r"--tile-n: 128 is more than --n 100"):
         built("copy-gm-l1", machine, 100, 100, tile_n=128)
-
-
-# --- silicon ---------------------------------------------------------------------------------------
-
-
-MEASURED = [
-    # task duration of the profiler, fp16; cannmirror/asc-devkit, examples/01_simd_cpp_api/05_best_practices:
-    # 00_vector_compute (add, 8192 x 8192) and 04_memory_access/data_copy (tiled reads, 12288 x 12288)
-    ("ascend-910b1", "add", {"variant": "case-2"}, 306.58, 0.05),
-    ("ascend-910b1", "add", {"variant": "case-4"}, 264.02, 0.15),
-    ("ascend-910b1", "copy-gm-ub", {"tile_m": 1, "tile_n": 64}, 564.84, 0.05),
-    ("ascend-910b1", "copy-gm-l1", {"tile_m": 64, "tile_n": 64}, 300.7, 0.05),
-    ("ascend-950pr-9589", "add", {"variant": "case-2"}, 310.489, 0.10),
-    ("ascend-950pr-9589", "add", {"variant": "case-4"}, 247.665, 0.10),
-    ("ascend-950pr-9589", "copy-gm-l1", {"tile_m": 64, "tile_n": 256}, 190.52, 0.10),
-    ("ascend-950pr-9589", "copy-gm-ub", {"tile_m": 64, "tile_n": 64}, 208.64, 0.10),
-    # too fast: one core waits longer for what L2 misses than the profile's latency of a load
-    ("ascend-910b1", "add", {"variant": "case-1"}, 6909.6, 0.25),
-    # too fast: reads bound by HBM reach 0.76 to 0.79 of the nominal rate that the profile has
-    ("ascend-910b1", "copy-gm-ub", {"tile_m": 64, "tile_n": 64}, 233.54, 0.25),
-    ("ascend-910b1", "copy-gm-l1", {"tile_m": 64, "tile_n": 256}, 230.24, 0.25),
-]
-
-
-@pytest.mark.parametrize(("profile", "name", "options", "us", "within"), MEASURED)
-def test_predicted_time_is_near_what_the_profiler_measured(profile, name, options, us, within):
-    machine = MachineSettings(profile=profile).machine()
-    size = 8192 if name == "add" else 12288
-    report, _ = time_program(program(name, machine, size, size, **options), EngineSettings())
-    assert report.task_us == pytest.approx(us, rel=within)

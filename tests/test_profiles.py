@@ -161,9 +161,12 @@ def test_transfer_rates_are_the_profilers_at_the_clock_of_the_chip(name: str) ->
 
 @pytest.mark.parametrize("name", [name for name in ASCEND if "910" in name])
 def test_a2_moves_87_bytes_a_cycle_to_and_from_global_memory(name: str) -> None:
-    """PyPTO's rate, which its measured matmuls and sums reach; the practical rates of the profiler do not."""
+    """PyPTO's rate, from which measured rows are no more than a tenth away; the practical rates of the
+    profiler are."""
     paths = load_machine(name).paths
-    assert {paths[key].bytes_per_cycle.value for key in ("gm_l1", "gm_ub", "ub_gm", "l0c_gm")} == {87}
+    rates = [paths[key].bytes_per_cycle for key in ("gm_l1", "gm_ub", "ub_gm", "l0c_gm")]
+    assert {rate.documented or rate.value for rate in rates} == {87}
+    assert [rate.value for rate in rates] == pytest.approx([87] * 4, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ASCEND)
