@@ -27,8 +27,9 @@ loaded = cache(load_machine)
 
 @cache
 def machine(profile: str = "ascend-910b2", cores: int = 1, **fields: float) -> Machine:
+    """A machine on which no loop is held up by the pace of issue."""
     numbers = {name.replace("__", "."): value for name, value in fields.items()}
-    return override(loaded(profile), {"core.groups": cores} | numbers)
+    return override(loaded(profile), {"core.groups": cores, "core.scalar.issue_cycles": 1} | numbers)
 
 
 def predicted(

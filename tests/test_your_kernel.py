@@ -109,7 +109,7 @@ def improved_is_faster_and_both_are_right(folder, cli):
             "run", f"my_kernel.py:{function}", "--slots", slots, "--seq-len", 1024, "--no-numerics", "--json"
         )
         times.append(json.loads(long.out)["time_us"])
-    assert times[0] > times[1] > times[2] and times[0] > 1.5 * times[2]
+    assert times[0] > times[1] > times[2] and times[0] > 1.4 * times[2]
 
 
 def test_the_page_and_the_builder_know_the_same_methods():

@@ -58,7 +58,7 @@ def comparison(console: Console, entry: KernelEntry, rows: list[Row]) -> None:
             _upright(console, title, columns)
         else:
             _fewer(console, title, columns)
-    for line in _chosen(done):
+    for line in (*_chosen(done), *_expected(done, several=len(profiles) > 1)):
         console.print(line, style="dim")
     for row in rows:
         if row.result is None:
@@ -76,15 +76,27 @@ def _chosen(done: list[Row]) -> list[str]:
         kernel = row.result.kernel
         exact = exactness(kernel, row.result.problem.chunk)
         parts = [f"variant {kernel.variant}", *named(kernel.settings), *([exact] if exact else [])]
-        if (known := row.result.expected) and known.error is not None:
-            outside = ", extrapolated" if known.extrapolated else ""
-            parts.append(f"time off by about {known.error:.0%}{outside}")
         places.setdefault(row.algorithm, {}).setdefault(", ".join(parts), []).append(row.profile)
     return [
         (f"{name} on {', '.join(where)}: " if len(texts) > 1 else f"{name}: ") + text
         for name, texts in places.items()
         for text, where in texts.items()
     ]
+
+
+def _expected(done: list[Row], several: bool) -> list[str]:
+    """One line on how wrong the times may be, with the rows of each size where there is more than one."""
+    sizes: dict[str, list[str]] = {}
+    for row in done:
+        known = row.result.expected if row.result else None
+        if known is not None:
+            size = "unknown" if known.error is None else f"{known.error:.0%}"
+            size += ", extrapolated" if known.error is not None and known.extrapolated else ""
+            sizes.setdefault(size, []).append(
+                f"{row.algorithm} on {row.profile}" if several else row.algorithm
+            )
+    said = [f"{size} ({', '.join(names)})" if len(sizes) > 1 else size for size, names in sizes.items()]
+    return [f"expected error of the times: {'; '.join(said)}"] if said else []
 
 
 def _width(console: Console, made: Table) -> int:
