@@ -108,9 +108,13 @@ def expected(kernel: str, algorithm: str, variant: str, problem: Problem, machin
         reasons.append(f"{kernel} was not measured on {machine.name}")
     if machine.family != "ascend":
         return Expected(None, "no machine of this family was measured", tuple(reasons))
-    unseen = HELD_OUT_KERNEL if machine.name in devices else HELD_OUT_DEVICE
-    what = "kernels" if unseen == HELD_OUT_KERNEL else "devices"
-    return Expected(_scope(unseen), f"{what} left out of the calibration", tuple(reasons))
+    unseen = {}
+    if machine.name not in devices:
+        unseen["devices"] = _scope(HELD_OUT_DEVICE)
+    if machine.name in devices or not alike:
+        unseen["kernels"] = _scope(HELD_OUT_KERNEL)
+    what = max(unseen, key=lambda name: unseen[name])
+    return Expected(unseen[what], f"{what} left out of the calibration", tuple(reasons))
 
 
 def _beyond(one: Entry, variant: str, problem: Problem) -> tuple[str, ...]:
