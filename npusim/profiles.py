@@ -250,6 +250,15 @@ def _is_number(node: object) -> bool:
     return isinstance(node, Mapping) and ("value" in node or "evidence" in node)
 
 
+def lineage(name_or_path: str | os.PathLike[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Name and SoCs of a profile and of all it extends, the profile itself first."""
+    layers = _layers(find(os.fspath(name_or_path)))
+    return [
+        (str(layer.data.get("name", Path(layer.file).stem)), tuple(layer.data.get("soc") or ()))
+        for layer in layers
+    ]
+
+
 def stated(name_or_path: str | os.PathLike[str]) -> frozenset[str]:
     """Paths of the numbers that a profile's own file states, without those it takes over by `extends`."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -229,9 +231,38 @@ def test_the_command_writes_a_profile_that_predicts_the_rows(cli, rows, tmp_path
     changed = {one.path for one in diff(load_machine(PROFILE), load_machine(new))}
     assert changed <= {"core.flags.default_cycles", "core.flags.cross_core_cycles"} and changed
     number = quantities(load_machine(new))["core.flags.cross_core_cycles"]
-    assert number.evidence == "fitted" and number.fitted and number.fitted.rows
+    assert number.value == pytest.approx(HIDDEN["core.flags.cross_core_cycles"], rel=0.01)
+    assert number.fitted and number.fitted.rows == "2-5" and number.fitted.date == datetime.date.today()
     text = new.read_text()
     assert "# Times inside a core are kept in cycles" in text and "rows.csv" in text
+
+
+def test_a_profile_given_by_its_path_keeps_what_is_its_own(cli, rows, tmp_path):
+    """It may bear a built-in profile's name; a row that cannot be is left out with its reason."""
+    own = tmp_path / "mine" / f"{PROFILE}.yaml"
+    own.parent.mkdir()
+    own.write_text(
+        f"extends: {PROFILE}\nmemory:\n  hbm_gb_per_s: {{value: 1200, source: x, evidence: assumed}}\n"
+    )
+    more = tmp_path / "more.csv"
+    more.write_text(rows.read_text() + f"{PROFILE},micro,flags,nonsense,fp16,10,1,5,event,x\n")
+    new = tmp_path / "new.yaml"
+    called = cli("calibrate", "--profile", own, "--measurements", more, "-o", new, *COMMAND[3:], "--json")
+    assert called.code == 0, called.err
+    assert load_machine(new).memory.hbm_gb_per_s.value == 1200
+    found = json.loads(called.out)
+    assert found["written"] == [str(new)] and len(found["rows"]) == 6
+    [refused] = found["unsupported"]
+    assert refused["row"].endswith(":8") and "nonsense" in refused["reason"]
+
+
+def test_profiles_are_fitted_together_in_whatever_order_they_are_named():
+    names = ["ascend-910b2", "ascend-910b1", "ascend-950pr-9599", "ascend-950pr-9589"]
+    one, other = (
+        {parameter.name: set(parameter.members) for parameter in select([load_machine(n) for n in order])}
+        for order in (names, names[::-1])
+    )
+    assert one == other
 
 
 def test_an_existing_file_is_replaced_only_by_force(cli, rows, tmp_path):
@@ -250,6 +281,9 @@ def test_an_existing_file_is_replaced_only_by_force(cli, rows, tmp_path):
         (("--hold-out", "moon"), "--hold-out: no 'moon'"),
         (("-o", "new.txt"), ".yaml"),
         (("--profile", "ascend-910x"), "ascend-910x"),
+        (("--profile", "ascend-910b2,Ascend910B2"), "named twice"),
+        (("--operators", "o.yaml"), "--operators"),
+        (("--force",), "--force"),
         (("--profile", "ascend-910b1,ascend-910b2", "-o", "nowhere"), "nowhere is no folder"),
     ],
 )

@@ -262,7 +262,16 @@ class Calibrator:
         return self.seen_[key]
 
     def predictions(self, x: Floats, cases: Sequence[Case]) -> list[tuple[Prediction, Machine]]:
-        """What is predicted for some cases at `x`, and on which machine."""
+        """What is predicted for some cases at `x`, and on which machine. InputError where one cannot be."""
+        found = self.possible(x, cases)
+        if len(found) < len(cases):
+            known = {one for one, _ in found}
+            lost = next(one for one in cases if one not in known)
+            raise InputError(f"{lost.row.place}: cannot be predicted while numbers are fitted; leave it out")
+        return [made for _, made in found]
+
+    def possible(self, x: Floats, cases: Sequence[Case]) -> list[tuple[Case, tuple[Prediction, Machine]]]:
+        """Those of the cases that can be predicted at `x`, with the prediction and the machine."""
         number, report = len(self.seen_) + 1, self._progress
         told = (lambda done, of: report(number, done, of)) if report else None
         machines = [self._machines.setdefault(one.settings, one.settings.machine()) for one in cases]
@@ -270,9 +279,8 @@ class Calibrator:
         answers = self._predictor(list(zip(cases, numbers, strict=True)), told)
         found = []
         for one, machine, values, answer in zip(cases, machines, numbers, answers, strict=True):
-            if isinstance(answer, str):
-                raise InputError(f"{one.row.place}: cannot be predicted while fitting: {answer}")
-            found.append((answer, override(machine, values)))
+            if not isinstance(answer, str):
+                found.append((one, (answer, override(machine, values))))
         return found
 
     def _evaluate(self, x: Floats) -> Evaluation:

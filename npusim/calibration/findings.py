@@ -48,7 +48,7 @@ def _missing(fitted: Calibrator) -> list[Finding]:
     """Groups of one kernel on one device that stay off together, though the fit was free to move."""
     groups: dict[tuple[str, str], list[int]] = {}
     for number, one in enumerate(fitted.cases_):
-        groups.setdefault((GROUPS["kernel"](one), one.row.device), []).append(number)
+        groups.setdefault((GROUPS["kernel"](one), fitted.machine(one).name), []).append(number)
     found = []
     for (kernel, device), rows in groups.items():
         errors = fitted.errors_after_[rows]

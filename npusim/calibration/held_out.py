@@ -83,7 +83,9 @@ def _refitted(fitted: Calibrator, kept: Bools) -> tuple[Floats, Bools]:
     residuals, jacobian = fitted.weighted(fitted.after_, kept)
     speaks = np.abs(jacobian[(fitted.after_.owners >= 0) & kept]).max(axis=0, initial=0.0) > 0
     free = fitted.free_ & speaks
-    x = fitted.after_.x.copy()
+    # what no other row touches was learned from the rows that are left out
+    start = np.array([one.prior[0] if one.prior else one.start for one in fitted.parameters])
+    x = np.where(fitted.free_ & ~speaks, start, fitted.after_.x)
     if free.any():
         own = [one for one, moves in zip(fitted.parameters, free, strict=True) if moves]
         step = lsq_linear(

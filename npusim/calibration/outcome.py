@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from npusim.calibration.calibrator import Calibrator, Learned
+from npusim.calibration.calibrator import Calibrator
 from npusim.calibration.held_out import TELLING
-from npusim.profiles import stated
+from npusim.profiles import find, load_machine, stated
 from npusim.refit import Fitted, refit
 
 DIGITS = 4
@@ -20,23 +20,19 @@ DIGITS = 4
 def texts(
     fitted: Calibrator, targets: Mapping[str, Path], citation: str, date: datetime.date
 ) -> dict[Path, str]:
-    """The text of each new profile, by its file. `targets`: the file for each profile that was fitted."""
-    numbers = {profile: _numbers(fitted, profile) for profile in targets}
+    """The text of each new profile, by its file. `targets`: the file for each profile that was fitted, by the
+    name or path it was given by."""
     made = {}
+    places = {target.resolve() for target in targets.values()}
     for profile, target in targets.items():
-        own = numbers[profile]
-        if _in_place(target):  # what it takes over from another profile is written there
+        own = _numbers(fitted, load_machine(profile).name)
+        base = Path(str(find(profile))).resolve()
+        if base == target.resolve() and len(places) > 1:
+            # rewritten in place with others: what it takes over from one of them is written there
             own = {path: one for path, one in own.items() if path in stated(profile)}
         if own:
             made[target] = refit(profile, own, citation, date, target)
     return made
-
-
-def _in_place(target: Path) -> bool:
-    """The target is one of the built-in profiles."""
-    from importlib.resources import files
-
-    return target.resolve().parent == Path(str(files("hw_profiles"))).resolve()
 
 
 def _numbers(fitted: Calibrator, profile: str) -> dict[str, Fitted]:
@@ -61,8 +57,3 @@ def bearing(fitted: Calibrator, place: int) -> tuple[int, ...]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
-
-
-def undetermined(fitted: Calibrator) -> Sequence[Learned]:
-    """Parameters that the rows do not determine, and that stay as they were."""
-    return [one for one in fitted.learned_ if not one.determined]

@@ -113,6 +113,8 @@ def select(machines: Sequence[Machine], fields: Iterable[str] = ()) -> list[Para
     parameter with it. InputError for a field that no machine has.
     """
     wanted = _globs(machines, list(fields))
+    # those that others extend first, so that the order in which they are named does not matter
+    machines = sorted(machines, key=lambda machine: (machine.extends is not None, machine.name))
     found: dict[tuple[str, float], list[tuple[str, str, Quantity[Any]]]] = {}
     for machine in machines:
         for path, number in quantities(machine).items():
@@ -144,7 +146,8 @@ def _enter(
 ) -> None:
     """Put a number to the one it was taken over from, or by itself."""
     same = found.get((path, number.value))
-    taken = same and (number == same[0][2] or number.evidence in (Evidence.assumed, Evidence.fitted))
+    weak = (Evidence.assumed, Evidence.fitted)
+    taken = same and (number == same[0][2] or number.evidence in weak or same[0][2].evidence in weak)
     key = (path, number.value) if taken or not same else (f"{path} of {profile}", number.value)
     found.setdefault(key, []).append((profile, path, number))
 
@@ -174,12 +177,12 @@ def _parameter(members: list[Member], machines: int) -> Parameter:
     start = float(first.value) if one else 1.0
     units = [1.0 if one else float(number.value) for _, _, number in members]
     stated = [_documented(number) for _, _, number in members]
-    means = [value / unit for value, unit in zip(stated, units, strict=True) if value is not None]
+    means = [value / unit for value, unit in zip(stated, units, strict=True) if value is not None and unit]
     prior = None
     if means:
         mean = sum(means) / len(means)
         prior = (mean, max(mean * _spread(paths[0]), 1e-3))
-    lower, upper = _bounds(first, start, one)
+    lower, upper = _bounds(paths[0], first, start, one)
     theories = [number.theory for _, _, number in members if number.theory is not None]
     return Parameter(
         name,
@@ -203,9 +206,10 @@ def _spread(path: str) -> float:
 ROOM = 30.0
 """cycles up to which any small cost may grow"""
 ROOM_US = 5.0
+"""the same of times that the profile has in microseconds"""
 
 
-def _bounds(number: Quantity[Any], start: float, one: bool) -> tuple[float, float]:
+def _bounds(path: str, number: Quantity[Any], start: float, one: bool) -> tuple[float, float]:
     """How far a fit may go: a cost to zero, a rate or a common factor by a few times."""
     if not one:
         return 0.2, 4.0
@@ -213,4 +217,4 @@ def _bounds(number: Quantity[Any], start: float, one: bool) -> tuple[float, floa
         return 0.05, 1.0
     if isinstance(number, Rate):
         return start / 4, start * 4
-    return 0.0, max(6 * start, ROOM)
+    return 0.0, max(6 * start, ROOM_US if path.endswith("_us") else ROOM)

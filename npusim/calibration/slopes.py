@@ -32,6 +32,14 @@ def slopes(found: Prediction, machine: Machine, clock: Clock) -> dict[str, float
     carried = {field: us - paced.get(field, 0.0) for field, us in found.by_field.items()}
     for pool, us in pooled.items():
         carried[pool] = carried.get(pool, 0.0) + us
+    for field in [name for name in carried if name.endswith(".half_rate_bytes")]:
+        rate = field.replace("half_rate_bytes", "bytes_per_cycle")  # whose start-up it divides
+        carried[rate] = carried.get(rate, 0.0) + carried[field]
+    if (
+        clock == "event"
+        and found.times["event"] > found.times["task_duration"] + machine.launch.event_us.value
+    ):
+        return {"launch.host_us": 1.0}  # the device waits for the host
     if clock == "core":
         carried = {field: us for field, us in carried.items() if field not in TASK_ONLY}
     if clock == "event" and machine.launch.event_us.value:

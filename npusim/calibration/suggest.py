@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npusim.calibration.calibrator import Calibrator, Floats, inverse
+from npusim.calibration.parameters import LEAST_SHARE
 from npusim.calibration.slopes import slopes
 from npusim.validation.predict import Case
 
@@ -29,15 +30,11 @@ def suggest(fitted: Calibrator, candidates: Sequence[Case]) -> list[Suggestion]:
     mean standard error of the parameters, each as a share of itself and at most 1.
     """
     prior = _prior_covariance(fitted)
-    sizes = np.array(
-        [
-            max(abs(float(x)), 0.05 * (p.upper - p.lower))
-            for p, x in zip(fitted.parameters, fitted.after_.x, strict=True)
-        ]
-    )
+    rooms = [LEAST_SHARE * (one.upper - one.lower) for one in fitted.parameters]
+    sizes = np.maximum(np.abs(fitted.after_.x), rooms)
     own = [(one, float(value)) for one, value in zip(fitted.parameters, fitted.after_.x, strict=True)]
     found = []
-    for one, (made, machine) in zip(candidates, fitted.predictions(fitted.after_.x, candidates), strict=True):
+    for one, (made, machine) in fitted.possible(fitted.after_.x, candidates):
         by_path = slopes(made, machine, one.row.clock)
         time = made.on(one.row.clock)
         g = np.array([p.slope(machine.name, x, by_path) / time for p, x in own])

@@ -16,7 +16,8 @@ from npusim.cli.app import LATER
 from npusim.cli.fields import name_list
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Rows
-from npusim.errors import InputError
+from npusim.errors import InputError, NpusimError
+from npusim.files import check_targets
 from npusim.profiles import load_machine
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from npusim.machine import Machine
     from npusim.measurements.rows import Reading
     from npusim.validation.predict import Case, Registry
+    from npusim.validation.predictor import Predictor
     from npusim.validation.select import Refused
 
 REGISTRY = "algorithms:REGISTRY"
@@ -99,25 +101,27 @@ def calibrate(
     from npusim.validation.predictor import Predictor
 
     names = name_list("--profile", profile)
-    machines = [load_machine(name) for name in names]
+    machines = _machines(names)
     kinds = _kinds(hold_out)
-    targets = _targets(names, machines, output, force)
+    if operators is not None and measurements is None:
+        raise InputError("--operators: the shipped rows name their kernels; give --measurements, or drop it")
+    files = {"--measurements": measurements, "--operators": operators}
+    targets = _targets(names, machines, output, force, files)
     parameters = select(machines, name_list("--fields", fields) if fields is not None else ())
     reading = read(measurements, operators) if measurements else read_shipped()
     console = Console(highlight=False, markup=False)
     if not as_json:
         tables.settings(console, machines, measurements, output, len(parameters))
     with Predictor(REGISTRY, jobs or os.cpu_count() or 1) as predictor, Rows(not as_json) as told:
-        cases, refused = _rows(reading, names, machines, predictor.kernels)
+        cases, refused = _rows(reading, names, predictor)
         if not cases:
             raise InputError(f"calibrate: no row that {profile} can be fitted to{_first(refused)}")
         fitted = Calibrator(parameters, evaluations=evaluations).fit(cases, predictor, told)
+        written = texts(fitted, targets, _citation(measurements, cases), datetime.date.today())
+        for target, text in written.items():
+            write_profile(target, text, force)
         groups = {kind: left.held_out(fitted, kind) for kind in kinds}
         ideas = _ideas(fitted, names, predictor.kernels) if suggest else []
-    date = datetime.date.today()
-    written = texts(fitted, targets, _citation(measurements, cases), date) if targets else {}
-    for target, text in written.items():
-        write_profile(target, text, force)
     if as_json:
         print_json(tables.as_json(fitted, refused, groups, ideas, [str(target) for target in written]))
     else:
@@ -136,48 +140,80 @@ def _kinds(hold_out: str) -> list[str]:
     return [kind for kind in kinds if kind != "none"]
 
 
+def _machines(names: Sequence[str]) -> list[Machine]:
+    """The machine of each profile. InputError where two names mean one."""
+    machines = [load_machine(name) for name in names]
+    for number, machine in enumerate(machines):
+        if machine.name in {other.name for other in machines[:number]}:
+            raise InputError(f"--profile: {names[number]} is {machine.name}, which is named twice; keep one")
+    return machines
+
+
 def _targets(
-    names: Sequence[str], machines: Sequence[Machine], output: str | None, force: bool
+    names: Sequence[str],
+    machines: Sequence[Machine],
+    output: str | None,
+    force: bool,
+    read: dict[str, str | None],
 ) -> dict[str, Path]:
-    """The file for each profile, by its name. InputError for one that may not be written."""
+    """The file for each profile, by the name it was given by. InputError for one that may not be written, or
+    that is one of the files that are `read`."""
     from npusim.refit import check_output
 
     if output is None:
+        if force:
+            raise InputError("--force: nothing is written; give -o, or drop it")
         return {}
     if len(names) == 1:
-        targets = {machines[0].name: Path(output)}
+        targets = {names[0]: Path(output)}
     else:
         folder = Path(output)
         if not folder.is_dir():
             raise InputError(
                 f"--output: {output} is no folder, and {len(names)} profiles need one; create it"
             )
-        targets = {machine.name: folder / f"{machine.name}.yaml" for machine in machines}
+        own = zip(names, machines, strict=True)
+        targets = {name: folder / f"{machine.name}.yaml" for name, machine in own}
     for target in targets.values():
         check_output(target, force)
+        check_targets(read, {"--output": str(target)})
     return targets
 
 
-def _rows(
-    reading: Reading, names: Sequence[str], machines: Sequence[Machine], registry: Registry
-) -> tuple[list[Case], list[Refused]]:
-    """The rows that tell something of the profiles, each once; and the others, with the reason."""
+def _rows(reading: Reading, names: Sequence[str], predictor: Predictor) -> tuple[list[Case], list[Refused]]:
+    """The rows that tell something of the profiles, each on the first that describes its device; and the
+    others, with the reason."""
     from npusim.validation.select import Refused, select_rows
-    from npusim.validation.validate import LAUNCH_ONLY, UNSTATED_STRUCTURE, apart_of
 
-    own = {machine.name for machine in machines}
-    found = select_rows(reading, registry, names[0] if len(names) == 1 else None)
-    cases, refused = [], list(found.refused)
-    for one in found.cases:
-        apart = apart_of(one, registry, unnamed=False)
-        if apart in (LAUNCH_ONLY, UNSTATED_STRUCTURE):
-            refused.append(Refused(one.row.place, one.row.kernel, f"not fitted to: {apart}"))
-        elif one.settings.machine().name not in own:
-            other = one.settings.profile
-            refused.append(Refused(one.row.place, one.row.kernel, f"of {other}, which is not fitted"))
+    cases: dict[str, Case] = {}
+    refused: dict[str, Refused] = {}
+    for name in names:
+        found = select_rows(reading, predictor.kernels, name)
+        for one in found.cases:
+            cases.setdefault(one.row.place, one)
+        refused = {one.place: one for one in found.refused} | refused
+    for place, one in list(cases.items()):
+        if reason := _useless(one, predictor):
+            refused[place] = Refused(place, one.row.kernel, reason)
+            del cases[place]
         else:
-            cases.append(one)
-    return cases, refused
+            refused.pop(place, None)
+    order = {row.place: number for number, row in enumerate(reading.rows)}
+    return sorted(cases.values(), key=lambda one: order[one.row.place]), list(refused.values())
+
+
+def _useless(one: Case, predictor: Predictor) -> str:
+    """Why a row is not fitted to, or ''."""
+    from npusim.lower import lower
+    from npusim.validation.validate import apart_of
+
+    try:
+        if apart := apart_of(one, predictor.kernels, unnamed=False):
+            return f"not fitted to: {apart}"
+        lower(one.build(predictor.kernels), one.settings.machine(), l2=one.row.l2)
+    except NpusimError as error:
+        return str(error)
+    return ""
 
 
 def _first(refused: Sequence[Refused]) -> str:
@@ -187,7 +223,7 @@ def _first(refused: Sequence[Refused]) -> str:
 def _citation(measurements: str | None, cases: Sequence[Case]) -> str:
     """What the new numbers were fitted to."""
     sources = list(dict.fromkeys(one.row.source for one in cases if one.row.source))
-    where = Path(measurements).name if measurements else "hw_profiles/measurements/ascend.csv"
+    where = Path(measurements).resolve().name if measurements else "hw_profiles/measurements/ascend.csv"
     return f"{where}, rows by line; {len(cases)} timings" + (f" from {'; '.join(sources)}" if sources else "")
 
 

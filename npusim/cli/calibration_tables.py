@@ -12,8 +12,7 @@ from rich.table import Table
 
 from npusim.calibration.findings import findings
 from npusim.cli.render import field, table, us
-from npusim.refit import ranges
-from npusim.validation.labels import signed, sizes
+from npusim.validation.labels import refusals, short_places, signed, sizes
 
 if TYPE_CHECKING:
     from npusim.calibration.calibrator import Calibrator, Learned
@@ -64,21 +63,18 @@ def show(
 
 def _refused(console: Console, refused: Sequence[Refused]) -> None:
     """Rows that were not used, those with one reason together."""
-    made = _folding("Not fitted to", "rows", "lines", "reason", right=(0,))
-    by_reason: dict[str, list[int]] = {}
-    for one in refused:
-        by_reason.setdefault(one.reason, []).append(int(one.place.rpartition(":")[2]))
-    for reason, lines in by_reason.items():
-        made.add_row(str(len(lines)), ranges(lines), reason)
+    made = _folding("Not fitted to", "rows", "kernels", "reason")
+    for places, kernels, reason in refusals(refused):
+        made.add_row(places, kernels, reason)
     console.print(made)
 
 
 def _rows(console: Console, fitted: Calibrator) -> None:
     made = table("Rows", "row", "device", "kernel", "measured us", "before", "after", right=(3, 4, 5))
+    shown = short_places([one.row.place for one in fitted.cases_])
     for one, before, after in zip(fitted.cases_, fitted.errors_before_, fitted.errors_after_, strict=True):
-        line = one.row.place.rpartition(":")[2]
         made.add_row(
-            line, one.row.device or fitted.machine(one).name, short(one), us(one.row.time_us),
+            shown[one.row.place], one.row.device or fitted.machine(one).name, short(one), us(one.row.time_us),
             signed(before), signed(after),
         )  # fmt: skip
     console.print(made)

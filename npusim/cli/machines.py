@@ -14,6 +14,7 @@ from rich.text import Text
 
 from npusim.machine import Evidence, Machine, Quantity, quantities
 from npusim.profiles import Difference
+from npusim.validation.expected import measured_rows
 
 COLOURS = {"documented": "green", "measured": "cyan", "fitted": "yellow", "assumed": "red"}
 ROOMY = 120
@@ -102,7 +103,8 @@ def as_json(machine: Machine) -> dict[str, Any]:
         {"path": path} | number.model_dump(mode="json") for path, number in quantities(machine).items()
     ]
     identity = machine.model_dump(include={"name", "description", "family", "soc", "extends", "sources"})
-    return identity | {"evidence": counts(machine), "numbers": numbers}
+    backing = measured_rows(machine.name)
+    return identity | {"evidence": counts(machine), "measured_rows": backing, "numbers": numbers}
 
 
 def counts(machine: Machine) -> dict[str, int]:
@@ -120,6 +122,8 @@ def _header(console: Console, machine: Machine) -> None:
     found = counts(machine)
     parts = [(f"{count} {evidence}  ", COLOURS[evidence]) for evidence, count in found.items() if count]
     console.print(Text.assemble(f"{sum(found.values())} numbers: ", *parts))
+    backing = ", ".join(f"{kernel} {rows}" for kernel, rows in measured_rows(machine.name).items())
+    console.print(f"measured rows behind it: {backing or 'none'}", highlight=False)
 
 
 def _sections(machine: Machine) -> Iterator[tuple[str, list[tuple[str, Quantity[Any]]]]]:

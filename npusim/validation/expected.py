@@ -15,7 +15,7 @@ from importlib import resources
 
 from npusim.machine import Machine
 from npusim.problem import Problem
-from npusim.profiles import PACKAGE
+from npusim.profiles import PACKAGE, load_machine, profile_names
 
 FILE = "accuracy.csv"
 GROUP, WHOLE, HELD_OUT_KERNEL, HELD_OUT_DEVICE = "group", "whole", "held out kernel", "held out device"
@@ -84,6 +84,19 @@ def measured_rows(device: str) -> dict[str, int]:
 
 def expected(kernel: str, algorithm: str, variant: str, problem: Problem, machine: Machine) -> Expected:
     """The error to expect, from the rows of the same kernel, algorithm and device if there are any."""
+    found = _of_rows(kernel, algorithm, variant, problem, machine)
+    if found.error is None or not _changed(machine):
+        return found
+    reasons = (*found.extrapolated, f"numbers of {machine.name} were changed")
+    return Expected(max(found.error, _scope(HELD_OUT_KERNEL)), found.basis, reasons)
+
+
+def _changed(machine: Machine) -> bool:
+    """Whether a machine that bears the name of a built-in profile is another one."""
+    return machine.name in profile_names() and machine != load_machine(machine.name)
+
+
+def _of_rows(kernel: str, algorithm: str, variant: str, problem: Problem, machine: Machine) -> Expected:
     known = recorded()
     of_kernel = [one for one in known if one.scope == GROUP and one.kernel == kernel]
     alike = [one for one in of_kernel if one.algorithm in ("", algorithm)]

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from npusim.errors import NpusimError, Unsupported
-from npusim.machine import Machine
 from npusim.measurements.rows import Measurement, Reading
-from npusim.profiles import load_machine
+from npusim.profiles import lineage, load_machine
 from npusim.settings import MachineSettings
 from npusim.validation.predict import Case, Registry, case
 
@@ -45,8 +44,7 @@ def select_rows(
 
     A row that names no device is taken to be of `profile`.
     """
-    own = load_machine(profile) if profile else None
-    names = _names(own) if own else frozenset()
+    names = _names(profile) if profile else frozenset()
     cases: list[Case] = []
     refused = [Refused(one.place, one.operator, one.reason) for one in reading.unmapped]
     unnamed: set[str] = set()
@@ -64,14 +62,15 @@ def select_rows(
     return Selection(cases, refused, frozenset(unnamed))
 
 
-def _names(machine: Machine) -> frozenset[str]:
-    """What a row may call the device that a profile describes: its names, and those of what it extends."""
+def _names(profile: str) -> frozenset[str]:
+    """What a row may call the device that a profile describes: its names, and those of what it extends up to
+    the first that names an SoC."""
     names: set[str] = set()
-    while True:
-        names |= {machine.name.casefold(), *(soc.casefold() for soc in machine.soc)}
-        if machine.extends is None or machine.soc:
-            return frozenset(names)
-        machine = load_machine(machine.extends)
+    for name, socs in lineage(profile):
+        names |= {name.casefold(), *(soc.casefold() for soc in socs)}
+        if socs:
+            break
+    return frozenset(names)
 
 
 def _settings(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npusim.graph import operations
 from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Machine
 from npusim.measurements.rows import SIZES
@@ -245,7 +246,8 @@ def validate(selection: Selection, predictor: Predictor, progress: Progress | No
 
 def apart_of(one: Case, registry: Registry, unnamed: bool) -> str:
     """What sets a row apart (a key of APART), or ''. `unnamed`: its source does not name the device."""
-    if not one.build(registry).tensors:
+    made = (op for phase in one.build(registry).phases for op in operations(phase.nodes))
+    if not any(op.dst or op.srcs or op.sets for op in made):  # nothing is read, written or handed over
         return LAUNCH_ONLY
     algorithm = registry[one.row.kernel].algorithm(one.row.algorithm)
     told = one.row.variant is not None or len(algorithm.variants) == 1
