@@ -15,11 +15,12 @@ from dataclasses import replace
 from npusim.calibration.calibrator import Calibrator
 from npusim.calibration.held_out import held_out
 from npusim.calibration.parameters import select
+from npusim.calibration.rows import fitting_rows
 from npusim.measurements.read import read_shipped
 from npusim.profiles import load_machine
 from npusim.validation.predictor import Predictor
 from npusim.validation.select import select_rows
-from npusim.validation.validate import LAUNCH_ONLY, UNSTATED_STRUCTURE, apart_of, validate
+from npusim.validation.validate import validate
 
 REGISTRY = "algorithms:REGISTRY"
 JOBS = 2
@@ -34,9 +35,7 @@ def calibration() -> dict[str, float]:
     """The numbers of all profiles with measured rows, fitted together, and kernels left out in turn."""
     began = time.perf_counter()
     with Predictor(REGISTRY, JOBS) as predictor:
-        found = select_rows(read_shipped(), predictor.kernels)
-        apart = (LAUNCH_ONLY, UNSTATED_STRUCTURE)
-        cases = [one for one in found.cases if apart_of(one, predictor.kernels, False) not in apart]
+        cases, _ = fitting_rows(read_shipped(), PROFILES, predictor.kernels)
         fitted = Calibrator(select([load_machine(name) for name in PROFILES])).fit(cases, predictor)
         held_out(fitted, "kernel")
     return {

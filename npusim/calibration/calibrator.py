@@ -25,6 +25,7 @@ from npusim.calibration.parameters import Parameter
 from npusim.calibration.slopes import busy_slopes, slopes
 from npusim.errors import InputError
 from npusim.machine import Machine, override
+from npusim.settings import MachineSettings
 from npusim.validation.predict import Case, Prediction
 from npusim.validation.predictor import Predictor
 
@@ -274,14 +275,18 @@ class Calibrator:
         """Those of the cases that can be predicted at `x`, with the prediction and the machine."""
         number, report = len(self.seen_) + 1, self._progress
         told = (lambda done, of: report(number, done, of)) if report else None
-        machines = [self._machines.setdefault(one.settings, one.settings.machine()) for one in cases]
-        numbers = [self.numbers(machine.name, x) for machine in machines]
-        answers = self._predictor(list(zip(cases, numbers, strict=True)), told)
-        found = []
-        for one, machine, values, answer in zip(cases, machines, numbers, answers, strict=True):
-            if not isinstance(answer, str):
-                found.append((one, (answer, override(machine, values))))
-        return found
+        numbers: dict[MachineSettings, dict[str, float]] = {}
+        machines: dict[MachineSettings, Machine] = {}
+        for settings in dict.fromkeys(one.settings for one in cases):
+            machine = self._machines.setdefault(settings, settings.machine())
+            numbers[settings] = self.numbers(machine.name, x)
+            machines[settings] = override(machine, numbers[settings])
+        answers = self._predictor([(one, numbers[one.settings]) for one in cases], told)
+        return [
+            (one, (answer, machines[one.settings]))
+            for one, answer in zip(cases, answers, strict=True)
+            if not isinstance(answer, str)
+        ]
 
     def _evaluate(self, x: Floats) -> Evaluation:
         residuals: list[float] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,23 +11,21 @@ import typer
 from rich.console import Console
 
 from npusim.cli import calibration_tables as tables
+from npusim.cli import measured
 from npusim.cli.app import LATER
 from npusim.cli.fields import name_list
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Rows
-from npusim.errors import InputError, NpusimError
+from npusim.errors import InputError
 from npusim.files import check_targets
 from npusim.profiles import load_machine
 
 if TYPE_CHECKING:
     from npusim.calibration.calibrator import Calibrator
     from npusim.machine import Machine
-    from npusim.measurements.rows import Reading
     from npusim.validation.predict import Case, Registry
-    from npusim.validation.predictor import Predictor
     from npusim.validation.select import Refused
 
-REGISTRY = "algorithms:REGISTRY"
 app = typer.Typer(rich_markup_mode="rich")
 
 
@@ -42,16 +39,7 @@ def calibrate(
     profile: Annotated[
         str, typer.Option(help="Profile to fit, or several a,b,.. together.", metavar="NAMES")
     ],
-    measurements: Annotated[
-        str | None,
-        typer.Option(
-            help=plain(
-                "Measured rows: a CSV, op_summary or msopprof, a file or folder [default: the shipped rows]."
-            ),
-            metavar="PATH",
-            show_default=False,
-        ),
-    ] = None,
+    measurements: measured.Measurements = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -76,17 +64,9 @@ def calibrate(
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Say which measurement would tell most.", metavar="")
     ] = False,
-    operators: Annotated[
-        str | None,
-        typer.Option(
-            help="Which kernel an operator of a profiler is (.yaml).", metavar="FILE", show_default=False
-        ),
-    ] = None,
+    operators: measured.OperatorsFile = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing profiles.", metavar="")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help=plain("Worker processes [default: one per processor]."), show_default=False),
-    ] = None,
+    jobs: measured.Jobs = None,
     evaluations: Annotated[
         int, typer.Option(min=1, help="How often each of the two fits predicts all rows at most.")
     ] = 4,
@@ -96,24 +76,23 @@ def calibrate(
     from npusim.calibration.calibrator import Calibrator
     from npusim.calibration.outcome import texts
     from npusim.calibration.parameters import select
-    from npusim.measurements.read import read, read_shipped
+    from npusim.calibration.rows import fitting_rows
     from npusim.refit import write_profile
     from npusim.validation.predictor import Predictor
 
     names = name_list("--profile", profile)
     machines = _machines(names)
     kinds = _kinds(hold_out)
-    if operators is not None and measurements is None:
-        raise InputError("--operators: the shipped rows name their kernels; give --measurements, or drop it")
+    measured.check(measurements, operators)
     files = {"--measurements": measurements, "--operators": operators}
     targets = _targets(names, machines, output, force, files)
     parameters = select(machines, name_list("--fields", fields) if fields is not None else ())
-    reading = read(measurements, operators) if measurements else read_shipped()
+    reading = measured.rows(measurements, operators)
     console = Console(highlight=False, markup=False)
     if not as_json:
-        tables.settings(console, machines, measurements, output, len(parameters))
-    with Predictor(REGISTRY, jobs or os.cpu_count() or 1) as predictor, Rows(not as_json) as told:
-        cases, refused = _rows(reading, names, predictor)
+        tables.settings(console, machines, measurements or measured.SHIPPED, output, len(parameters))
+    with Predictor(measured.REGISTRY, measured.workers(jobs)) as predictor, Rows(not as_json) as told:
+        cases, refused = fitting_rows(reading, names, predictor.kernels)
         if not cases:
             raise InputError(f"calibrate: no row that {profile} can be fitted to{_first(refused)}")
         fitted = Calibrator(parameters, evaluations=evaluations).fit(cases, predictor, told)
@@ -178,42 +157,6 @@ def _targets(
         check_output(target, force)
         check_targets(read, {"--output": str(target)})
     return targets
-
-
-def _rows(reading: Reading, names: Sequence[str], predictor: Predictor) -> tuple[list[Case], list[Refused]]:
-    """The rows that tell something of the profiles, each on the first that describes its device; and the
-    others, with the reason."""
-    from npusim.validation.select import Refused, select_rows
-
-    cases: dict[str, Case] = {}
-    refused: dict[str, Refused] = {}
-    for name in names:
-        found = select_rows(reading, predictor.kernels, name)
-        for one in found.cases:
-            cases.setdefault(one.row.place, one)
-        refused = {one.place: one for one in found.refused} | refused
-    for place, one in list(cases.items()):
-        if reason := _useless(one, predictor):
-            refused[place] = Refused(place, one.row.kernel, reason)
-            del cases[place]
-        else:
-            refused.pop(place, None)
-    order = {row.place: number for number, row in enumerate(reading.rows)}
-    return sorted(cases.values(), key=lambda one: order[one.row.place]), list(refused.values())
-
-
-def _useless(one: Case, predictor: Predictor) -> str:
-    """Why a row is not fitted to, or ''."""
-    from npusim.lower import lower
-    from npusim.validation.validate import apart_of
-
-    try:
-        if apart := apart_of(one, predictor.kernels, unnamed=False):
-            return f"not fitted to: {apart}"
-        lower(one.build(predictor.kernels), one.settings.machine(), l2=one.row.l2)
-    except NpusimError as error:
-        return str(error)
-    return ""
 
 
 def _first(refused: Sequence[Refused]) -> str:

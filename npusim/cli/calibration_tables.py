@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def settings(
-    console: Console, machines: Sequence[Machine], measurements: str | None, output: str | None, count: int
+    console: Console, machines: Sequence[Machine], measurements: str, output: str | None, count: int
 ) -> None:
     """What was asked, as it was understood."""
     field(console, "profiles", ", ".join(machine.name for machine in machines))
-    field(console, "rows", measurements or "the shipped rows (hw_profiles/measurements/ascend.csv)")
+    field(console, "rows", measurements)
     field(console, "numbers", f"{count} that may move; those that the rows do not determine stay")
     field(console, "output", output or "nothing is written; -o names a file")
     console.print()

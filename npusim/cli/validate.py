@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from npusim.cli import measured
 from npusim.cli import validation_tables as tables
 from npusim.cli.app import LATER
 from npusim.cli.options import Json, plain, print_json
@@ -21,8 +21,6 @@ from npusim.profiles import load_machine
 if TYPE_CHECKING:
     from npusim.validation.validate import Validation
 
-REGISTRY = "algorithms:REGISTRY"
-SHIPPED = "the shipped rows (hw_profiles/measurements/ascend.csv)"
 app = typer.Typer(rich_markup_mode="rich")
 
 
@@ -41,52 +39,34 @@ def validate(
             show_default=False,
         ),
     ] = None,
-    measurements: Annotated[
-        str | None,
-        typer.Option(
-            help=plain(
-                "Measured rows: a CSV, op_summary or msopprof, a file or folder [default: the shipped rows]."
-            ),
-            metavar="PATH",
-            show_default=False,
-        ),
-    ] = None,
-    operators: Annotated[
-        str | None,
-        typer.Option(
-            help="Which kernel an operator of a profiler is (.yaml).", metavar="FILE", show_default=False
-        ),
-    ] = None,
+    measurements: measured.Measurements = None,
+    operators: measured.OperatorsFile = None,
     html: Annotated[
         str | None,
         typer.Option(help="Write a report that opens without a network.", metavar="FILE", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.", metavar="")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help=plain("Worker processes [default: one per processor]."), show_default=False),
-    ] = None,
+    jobs: measured.Jobs = None,
     as_json: Json = False,
 ) -> None:
-    from npusim.measurements.read import read, read_shipped
     from npusim.validation.predictor import Predictor
     from npusim.validation.select import select_rows
     from npusim.validation.validate import validate as held
 
     _check(profile, measurements, operators, html, force)
     machine = None if profile is None else load_machine(profile)
-    reading = read_shipped() if measurements is None else read(measurements, operators)
-    workers = jobs or os.cpu_count() or 1
+    reading = measured.rows(measurements, operators)
+    workers = measured.workers(jobs)
     console = Console(highlight=False, markup=False)
     if not as_json:
-        tables.settings(console, reading, measurements or SHIPPED, machine, html, workers)
-    with Predictor(REGISTRY, workers) as predictor:
+        tables.settings(console, reading, measurements or measured.SHIPPED, machine, html, workers)
+    with Predictor(measured.REGISTRY, workers) as predictor:
         with Rows(not as_json, "building kernels") as told:
             selection = select_rows(reading, predictor.kernels, profile, told)
         with Rows(not as_json, "predicting rows") as told:
             found = held(selection, predictor, told)
     if html is not None:
-        _write(html, found, measurements or SHIPPED)
+        _write(html, found, measurements or measured.SHIPPED)
     if as_json:
         asked = {"measurements": measurements, "operators": operators, "html": html}
         print_json(found.to_json(profile) | {"settings": {"profile": profile, **asked}})
@@ -100,8 +80,7 @@ def _check(
     profile: str | None, measurements: str | None, operators: str | None, html: str | None, force: bool
 ) -> None:
     """InputError for options that say nothing together, and for a report that may not be written."""
-    if operators is not None and measurements is None:
-        raise InputError("--operators: the shipped rows name their kernels; give --measurements, or drop it")
+    measured.check(measurements, operators)
     if html is None:
         if force:
             raise InputError("--force: no report is written; give --html, or drop it")

@@ -116,29 +116,28 @@ def predict(one: Case, kernel: Kernel, machine: Machine) -> Prediction:
     times = {
         "core": totals.makespan / scale, "task_duration": task, "event": cost.event_us(machine, task),
     }  # fmt: skip
-    path = totals.path
+    path, units = totals.path, units_of(program)
     launch = {"launch.base_us": machine.launch.base_us.value}
     if program.mixed:
         launch["launch.mixed_us"] = machine.launch.mixed_us.value
     return Prediction(
         times,
-        {column: busy for column in BUSY if (busy := _busy(totals, column)) is not None},
+        {column: busy for column, unit in units.items() if (busy := _busy(totals, unit)) is not None},
         {name: cycles / scale for name, cycles in path.by_field.items()} | launch,
         {key: cycles / scale for key, cycles in path.limited.items()},
-        {column: worked for column in BUSY if (worked := _worked(totals, column))},
-        {column: unit_of(column, program) for column in BUSY},
+        {column: worked for column, unit in units.items() if (worked := _worked(totals, unit))},
+        units,
     )
 
 
-def _busy(totals: Totals, column: str) -> float | None:
+def _busy(totals: Totals, unit: str) -> float | None:
     """The mean over the cores that use the unit; None where none does."""
-    own = [lane.busy for lane in totals.lanes if lane.unit == unit_of(column, totals.program)]
+    own = [lane.busy for lane in totals.lanes if lane.unit == unit]
     return sum(own) / len(own) / totals.program.machine.cycles_per_us if own else None
 
 
-def _worked(totals: Totals, column: str) -> dict[str, float]:
+def _worked(totals: Totals, unit: str) -> dict[str, float]:
     program = totals.program
-    unit = unit_of(column, program)
     lanes = sum(lane.unit == unit for lane in totals.lanes)
     worked: dict[str, float] = {}
     for phase, counts in zip(program.phases, totals.counts, strict=True):
@@ -150,11 +149,9 @@ def _worked(totals: Totals, column: str) -> dict[str, float]:
     return worked
 
 
-def unit_of(column: str, program: Program) -> str:
-    """The unit that a column of busy time speaks of: of scalar units and loads the cube core's, if that
+def units_of(program: Program) -> dict[str, str]:
+    """The unit that each column of busy time speaks of: of scalar units and loads the cube core's, if that
     works."""
-    name = BUSY[column]
-    if "_" in name:
-        return name
     used = {phase.lanes[i.lane].unit[:3] for phase in program.phases for i in phase.instances}
-    return f"{'aic' if 'aic' in used or program.machine.fused else 'aiv'}_{name}"
+    core = "aic" if "aic" in used or program.machine.fused else "aiv"
+    return {column: name if "_" in name else f"{core}_{name}" for column, name in BUSY.items()}

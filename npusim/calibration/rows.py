@@ -1,0 +1,45 @@
+"""Which measured rows tell something of the profiles that are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npusim.errors import NpusimError
+from npusim.lower import lower
+from npusim.measurements.rows import Reading
+from npusim.validation.predict import Case, Registry
+from npusim.validation.select import Refused, select_rows
+from npusim.validation.validate import apart_of
+
+
+def fitting_rows(
+    reading: Reading, profiles: Sequence[str], registry: Registry
+) -> tuple[list[Case], list[Refused]]:
+    """Each row on the first of the profiles that describes its device; and the others, with the reason.
+
+    Launches alone and kernels of unknown structure are not fitted to, nor what a machine cannot run. Rows
+    whose source does not name the device are: they are of the same core.
+    """
+    cases: dict[str, Case] = {}
+    refused: dict[str, Refused] = {}
+    for profile in profiles:
+        found = select_rows(reading, registry, profile)
+        cases = {one.row.place: one for one in found.cases} | cases
+        refused = {one.place: one for one in found.refused} | refused
+    for place, one in cases.items():
+        refused.pop(place, None)
+        if reason := _useless(one, registry):
+            refused[place] = Refused(place, one.row.kernel, reason)
+    order = [row.place for row in reading.rows if row.place in cases and row.place not in refused]
+    return [cases[place] for place in order], list(refused.values())
+
+
+def _useless(one: Case, registry: Registry) -> str:
+    """Why a row is not fitted to, or ''."""
+    try:
+        if apart := apart_of(one, registry, unnamed=False):
+            return f"not fitted to: {apart}"
+        lower(one.build(registry), one.settings.machine(), l2=one.row.l2)
+    except NpusimError as error:
+        return str(error)
+    return ""

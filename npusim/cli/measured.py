@@ -1,0 +1,55 @@
+"""What the commands over measured rows share: their options, and reading the rows."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from npusim.cli.options import plain
+from npusim.errors import InputError
+
+if TYPE_CHECKING:
+    from npusim.measurements.rows import Reading
+
+REGISTRY = "algorithms:REGISTRY"
+SHIPPED = "the shipped rows (hw_profiles/measurements/ascend.csv)"
+
+Measurements = Annotated[
+    str | None,
+    typer.Option(
+        help=plain(
+            "Measured rows: a CSV, op_summary or msopprof, a file or folder [default: the shipped rows]."
+        ),
+        metavar="PATH",
+        show_default=False,
+    ),
+]
+OperatorsFile = Annotated[
+    str | None,
+    typer.Option(
+        help="Which kernel an operator of a profiler is (.yaml).", metavar="FILE", show_default=False
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help=plain("Worker processes [default: one per processor]."), show_default=False),
+]
+
+
+def check(measurements: str | None, operators: str | None) -> None:
+    """InputError for operators without a file whose operators they are."""
+    if operators is not None and measurements is None:
+        raise InputError("--operators: the shipped rows name their kernels; give --measurements, or drop it")
+
+
+def rows(measurements: str | None, operators: str | None) -> Reading:
+    """The rows of a file or folder, or the shipped ones."""
+    from npusim.measurements.read import read, read_shipped
+
+    return read_shipped() if measurements is None else read(measurements, operators)
+
+
+def workers(jobs: int | None) -> int:
+    return jobs or os.cpu_count() or 1
