@@ -245,6 +245,7 @@ class Machine(Model):
     description: str
     family: Literal["ascend", "generic"]
     soc: tuple[str, ...] = ()
+    device: str | None = Field(None, description="profile whose device this one describes by another name")
     extends: str | None = None
     sources: dict[str, str] = Field(default_factory=dict, description="citation per source key")
     clock_ghz: Rate

@@ -28,7 +28,7 @@ from npusim.yaml_files import line_at, parse
 
 PACKAGE = "hw_profiles"
 # What a profile does not take over from the one it extends: two machines never share a name.
-IDENTITY = ("name", "description", "soc", "extends")
+IDENTITY = ("name", "description", "soc", "device", "extends")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -250,13 +250,18 @@ def _is_number(node: object) -> bool:
     return isinstance(node, Mapping) and ("value" in node or "evidence" in node)
 
 
-def lineage(name_or_path: str | os.PathLike[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Name and SoCs of a profile and of all it extends, the profile itself first."""
-    layers = _layers(find(os.fspath(name_or_path)))
-    return [
-        (str(layer.data.get("name", Path(layer.file).stem)), tuple(layer.data.get("soc") or ()))
-        for layer in layers
-    ]
+def device_names(name_or_path: str | os.PathLike[str]) -> frozenset[str]:
+    """What the device that a profile describes may be called: by the names and SoCs of the profile and of
+    what it extends up to the first that names an SoC, or by those of the profile named as its `device`."""
+    names: set[str] = set()
+    for layer in _layers(find(os.fspath(name_or_path))):
+        socs = layer.data.get("soc") or ()
+        names |= {str(layer.data.get("name", Path(layer.file).stem)), *map(str, socs)}
+        if device := layer.data.get("device"):
+            return frozenset(names) | device_names(str(device))
+        if socs:
+            break
+    return frozenset(names)
 
 
 def stated(name_or_path: str | os.PathLike[str]) -> frozenset[str]:

@@ -74,6 +74,9 @@ def refit(
     for path, number in numbers.items():
         _put(sections, path.split("."), number)
     count = f"{len(numbers)} number{'s' if len(numbers) > 1 else ''}"
+    elsewhere = os.path.realpath(str(file)) != os.path.realpath(target)
+    if elsewhere and machine.name in profile_names():
+        sections["device"] = machine.name
     edits = _identity(text, root, machine, file, target, f"{count} fitted on {date}")
     edits += edits_of(text, root, sections, changed)
     result = applied(text, edits)

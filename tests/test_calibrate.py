@@ -233,6 +233,9 @@ def test_the_command_writes_a_profile_that_predicts_the_rows(cli, rows, tmp_path
     number = quantities(load_machine(new))["core.flags.cross_core_cycles"]
     assert number.value == pytest.approx(HIDDEN["core.flags.cross_core_cycles"], rel=0.01)
     assert number.fitted and number.fitted.rows == "2-5" and number.fitted.date == datetime.date.today()
+    held = json.loads(cli("validate", "--profile", new, "--measurements", rows, "--jobs", 1, "--json").out)
+    assert len(held["rows"]) == 6  # it describes the device of its rows
+    assert abs(held["max_error"]) < 0.01
     text = new.read_text()
     assert "# Times inside a core are kept in cycles" in text and "rows.csv" in text
 
@@ -263,6 +266,17 @@ def test_profiles_are_fitted_together_in_whatever_order_they_are_named():
         for order in (names, names[::-1])
     )
     assert one == other
+
+
+def test_the_example_of_the_page_holds_what_it_says(cli, tmp_path):
+    """docs/calibration.md: rows whose times are what npusim predicts."""
+    page = (Path(__file__).parent.parent / "docs" / "calibration.md").read_text()
+    example = page.partition("```\ndevice,kernel")[2].partition("```")[0]
+    (tmp_path / "rows.csv").write_text(f"device,kernel{example}")
+    found = json.loads(cli("validate", "--measurements", tmp_path / "rows.csv", "--jobs", 1, "--json").out)
+    assert len(found["rows"]) == 2 and abs(found["max_error"]) < 1e-3
+    assert all(row["busy"]["mte1_us"]["predicted_us"] == pytest.approx(row["busy"]["mte1_us"]["measured_us"],
+               rel=1e-3) for row in found["rows"])  # fmt: skip
 
 
 def test_an_existing_file_is_replaced_only_by_force(cli, rows, tmp_path):

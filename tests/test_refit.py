@@ -15,7 +15,7 @@ from npusim import profiles, yaml_files
 from npusim.errors import InputError, ProfileError
 from npusim.machine import Cost, Count, CountOrNone, Evidence, Machine, Rate, quantities
 from npusim.profile_edits import WIDTH, _filled
-from npusim.profiles import load_machine
+from npusim.profiles import device_names, load_machine
 from npusim.refit import Fitted, check_output, refit, write_profile
 
 DATE = datetime.date(2026, 11, 29)
@@ -154,7 +154,7 @@ def test_inherited_and_missing_numbers_are_added_in_the_order_of_the_model(tmp_p
     text = refit("ascend-910b1", fitted, CITATION, DATE, tmp_path / "new.yaml")
     keys = re.findall(r"^ *[\w>-]+(?=:)", text, re.MULTILINE)
     assert [key for key in keys if key.strip() not in ("value", "note", "documented", "fitted")] == [
-        "name", "description", "extends",
+        "name", "description", "extends", "device",
         "sources", "  calibration_2",
         "clock_ghz",
         "core", "  cube", "    startup_cycles", "  flags", "    pairs", "      aic_mte1->aic_mac",
@@ -181,6 +181,10 @@ def test_two_machines_share_neither_name_nor_soc(tmp_path: Path) -> None:
     assert machine.name == "my b2" and machine.soc == () and "soc" not in text
     assert machine.description.endswith("1.8 GHz; 1 number fitted on 2026-11-29")
     assert machine.extends is None
+    # but rows of its device are predicted on it, and those of a profile that it extends are not
+    assert {"ascend-910b2", "Ascend910B2", "my b2"} == device_names(tmp_path / "my b2.yaml")
+    written("ascend-910b1", tmp_path / "b1.yaml", clock_ghz=one(1.75))
+    assert device_names(tmp_path / "b1.yaml") == {"b1", "ascend-910b1", "Ascend910B1"}
 
 
 def test_a_file_that_is_rewritten_in_place_stays_who_it_is(mine: Path) -> None:

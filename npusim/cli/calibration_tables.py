@@ -108,7 +108,8 @@ def _doubts(console: Console, fitted: Calibrator) -> None:
     for one in fitted.learned_:
         if not one.determined:
             made.add_row(one.parameter.name, f"{one.value:.4g}", one.held_by)
-    console.print(made)
+    if made.row_count:
+        console.print(made)
     if pairs := fitted.correlations_:
         title = "Numbers that the rows hardly tell apart"
         made = _folding(title, "one", "the other", "correlation", right=(2,))
@@ -123,6 +124,9 @@ def _doubts(console: Console, fitted: Calibrator) -> None:
 
 
 def _held_out(console: Console, kind: str, found: Sequence[HeldOut]) -> None:
+    if not found:
+        console.print(f"all rows are of one {kind}: there is nothing to leave out\n")
+        return
     title = f"Predicted without their {kind}'s rows"
     made = _folding(title, kind, "rows", "MAPE", "worst", "lost without them", right=(1, 2, 3))
     for one in found:

@@ -39,7 +39,9 @@ Jobs = Annotated[
 
 
 def check(measurements: str | None, operators: str | None) -> None:
-    """InputError for operators without a file whose operators they are."""
+    """InputError for operators without a file whose operators they are, and for a path that is empty."""
+    if measurements == "":
+        raise InputError("--measurements: is empty; name a file or a folder")
     if operators is not None and measurements is None:
         raise InputError("--operators: the shipped rows name their kernels; give --measurements, or drop it")
 

@@ -65,6 +65,9 @@ def validate(
             selection = select_rows(reading, predictor.kernels, profile, told)
         with Rows(not as_json, "predicting rows") as told:
             found = held(selection, predictor, told)
+    if not found.rows:
+        first = f"; {found.refused[0].place}: {found.refused[0].reason}" if found.refused else ""
+        raise InputError(f"validate: no row could be predicted{first}")
     if html is not None:
         _write(html, found, measurements or measured.SHIPPED)
     if as_json:

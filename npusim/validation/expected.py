@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
-from npusim.machine import Machine
+from npusim.machine import Machine, quantities
 from npusim.problem import Problem
 from npusim.profiles import PACKAGE, load_machine, profile_names
 
@@ -84,23 +84,29 @@ def measured_rows(device: str) -> dict[str, int]:
 
 def expected(kernel: str, algorithm: str, variant: str, problem: Problem, machine: Machine) -> Expected:
     """The error to expect, from the rows of the same kernel, algorithm and device if there are any."""
-    found = _of_rows(kernel, algorithm, variant, problem, machine)
-    if found.error is None or not _changed(machine):
+    device = machine.device or machine.name
+    found = _of_rows(kernel, algorithm, variant, problem, device, machine.family)
+    if found.error is None or not _changed(machine, device):
         return found
-    reasons = (*found.extrapolated, f"numbers of {machine.name} were changed")
+    reasons = (*found.extrapolated, f"numbers of {device} were changed")
     return Expected(max(found.error, _scope(HELD_OUT_KERNEL)), found.basis, reasons)
 
 
-def _changed(machine: Machine) -> bool:
-    """Whether a machine that bears the name of a built-in profile is another one."""
-    return machine.name in profile_names() and machine != load_machine(machine.name)
+def _changed(machine: Machine, device: str) -> bool:
+    """Whether numbers differ from those of the built-in profile of the device."""
+    if device not in profile_names():
+        return False
+    now, known = quantities(machine), quantities(load_machine(device))
+    return {path: one.value for path, one in now.items()} != {path: one.value for path, one in known.items()}
 
 
-def _of_rows(kernel: str, algorithm: str, variant: str, problem: Problem, machine: Machine) -> Expected:
+def _of_rows(
+    kernel: str, algorithm: str, variant: str, problem: Problem, device: str, family: str
+) -> Expected:
     known = recorded()
     of_kernel = [one for one in known if one.scope == GROUP and one.kernel == kernel]
     alike = [one for one in of_kernel if one.algorithm in ("", algorithm)]
-    here = next((one for one in alike if one.device == machine.name), None)
+    here = next((one for one in alike if one.device == device), None)
     if here is not None:
         beyond = _beyond(here, variant, problem)
         name = f"{here.kernel} {here.algorithm}".strip()
@@ -115,16 +121,16 @@ def _of_rows(kernel: str, algorithm: str, variant: str, problem: Problem, machin
         reasons.append(f"kernel {kernel} was not measured")
     elif not alike:
         reasons.append(f"{kernel} {algorithm} was not measured")
-    if machine.name not in devices:
-        reasons.append(f"profile {machine.name} is of no device that was measured")
+    if device not in devices:
+        reasons.append(f"profile {device} is of no device that was measured")
     elif alike:
-        reasons.append(f"{kernel} was not measured on {machine.name}")
-    if machine.family != "ascend":
+        reasons.append(f"{kernel} was not measured on {device}")
+    if family != "ascend":
         return Expected(None, "no machine of this family was measured", tuple(reasons))
     unseen = {}
-    if machine.name not in devices:
+    if device not in devices:
         unseen["devices"] = _scope(HELD_OUT_DEVICE)
-    if machine.name in devices or not alike:
+    if device in devices or not alike:
         unseen["kernels"] = _scope(HELD_OUT_KERNEL)
     what = max(unseen, key=lambda name: unseen[name])
     return Expected(unseen[what], f"{what} left out of the calibration", tuple(reasons))

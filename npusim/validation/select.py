@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from npusim.errors import NpusimError, Unsupported
 from npusim.measurements.rows import Measurement, Reading
-from npusim.profiles import lineage, load_machine
+from npusim.profiles import device_names, load_machine
 from npusim.settings import MachineSettings
 from npusim.validation.predict import Case, Registry, case
 
@@ -44,7 +44,7 @@ def select_rows(
 
     A row that names no device is taken to be of `profile`.
     """
-    names = _names(profile) if profile else frozenset()
+    names = {name.casefold() for name in device_names(profile)} if profile else set()
     cases: list[Case] = []
     refused = [Refused(one.place, one.operator, one.reason) for one in reading.unmapped]
     unnamed: set[str] = set()
@@ -60,17 +60,6 @@ def select_rows(
         if progress:
             progress(number, len(reading.rows))
     return Selection(cases, refused, frozenset(unnamed))
-
-
-def _names(profile: str) -> frozenset[str]:
-    """What a row may call the device that a profile describes: its names, and those of what it extends up to
-    the first that names an SoC."""
-    names: set[str] = set()
-    for name, socs in lineage(profile):
-        names |= {name.casefold(), *(soc.casefold() for soc in socs)}
-        if socs:
-            break
-    return frozenset(names)
 
 
 def _settings(
