@@ -71,6 +71,10 @@ class Data(ABC):
     def compute(self, kernel: Kernel) -> Computed:
         """Execute `kernel`, built for `sample`, and compare its outputs with the truth in float64."""
 
+    def remembering(self) -> Data:
+        """The same data, of which several kernels compute once what they have in common, where they can."""
+        return self
+
 
 class Source(Protocol):
     """Where the data of a kind of kernel come from."""

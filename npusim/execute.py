@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from npusim.graph import (
     operations,
     tiles_of,
 )
+from npusim.memo import Memo, Result
 from npusim.ops import VECTOR, OpKind
 from npusim.where import blaming
 
@@ -79,34 +80,58 @@ class Execution:
         return sum(r.saturated for r in self.ranges)
 
 
-def execute(kernel: Kernel, inputs: Mapping[str, Array], samples: int | None = None) -> Execution:
+class Version(NamedTuple):
+    """A version of a tile or tensor: its values, and their number in the memo (0 where there is none)."""
+
+    array: Array
+    number: int = 0
+
+
+def execute(
+    kernel: Kernel, inputs: Mapping[str, Array], samples: int | None = None, memo: Memo | None = None
+) -> Execution:
     """Run `kernel` on `inputs`: real values by tensor name, in the tensors' shapes.
 
     `samples`: compute about so many items only, spread over all (None: all), which gives the right values
-    where no phase needs what another one's items wrote. Raises InputError where an input is missing or of
-    another shape.
+    where no phase needs what another one's items wrote. `memo`: take from it what an execution before has
+    computed, of inputs that were the same arrays. Raises InputError where an input is missing or of another
+    shape.
     """
-    memory: dict[Tensor, Array] = {}
+    memory: dict[Tensor, Version] = {}
     for tensor in kernel.tensors:
         if tensor.role in ("output", "workspace"):
-            memory[tensor] = np.full(tensor.shape, UNWRITTEN, dtype(tensor.dtype).carrier)
+            blank = np.full(tensor.shape, UNWRITTEN, dtype(tensor.dtype).carrier)
+            memory[tensor] = Version(blank, memo.number("blank", tensor.shape, tensor.dtype) if memo else 0)
             continue
         value = tensor.value if tensor.role == "constant" else inputs.get(tensor.name)
         if value is None or tuple(value.shape) != tensor.shape:
             given = "missing" if value is None else f"of shape {tuple(value.shape)}"
             raise InputError(f"{kernel.name}: input {tensor.name} is {given}; it takes {tensor.shape}")
-        memory[tensor] = _encode(np.asarray(value), tensor.dtype, tensor.scale)[0]
+        memory[tensor] = _stored(tensor, np.asarray(value), memo)
     dealt = [node for phase in kernel.phases for node in phase.nodes if isinstance(node, Items)]
     total = sum(node.total for node in dealt)
-    run = _Run(memory, (samples, total) if samples and samples < total else (1, 1))
+    run = _Run(memory, (samples, total) if samples and samples < total else (1, 1), memo)
     for phase in kernel.phases:
         run.nodes(phase.nodes, {})
     seen: dict[str, dict[str, Array]] = {"input": {}, "output": {}, "constant": {}, "workspace": {}}
-    for tensor, value in memory.items():
-        seen[tensor.role][tensor.name] = _decode(value, tensor.dtype, tensor.scale)
+    for tensor, version in run.memory.items():
+        seen[tensor.role][tensor.name] = _decode(version.array, tensor.dtype, tensor.scale)
     written = {tensor.name: reached for tensor, reached in run.written.items()}
     items = (run.computed, total) if dealt else (1, 1)
     return Execution(seen["input"], seen["output"], written, list(run.ranges.values()), items)
+
+
+def _stored(tensor: Tensor, value: Array, memo: Memo | None) -> Version:
+    """An input or constant as memory holds it."""
+
+    def encode() -> Result:
+        return Result(*_encode(value, tensor.dtype, tensor.scale))
+
+    if memo is None:
+        return Version(encode().value)
+    own = value.tobytes() if tensor.role == "constant" else memo.given(value)
+    number = memo.number("stored", own, tensor.shape, tensor.dtype, tensor.scale)
+    return Version(memo.result(number, encode).value, number)
 
 
 def _encode(x: Array, name: str, scale: float) -> tuple[Array, int]:
@@ -127,11 +152,13 @@ def _decode(x: Array, name: str, scale: float) -> Array:
 class _Run:
     """The state of an execution: versions of every tile, memory, and what was seen."""
 
-    def __init__(self, memory: dict[Tensor, Array], share: tuple[int, int]) -> None:
-        self.memory, self.share = memory, share
+    def __init__(
+        self, memory: dict[Tensor, Version], share: tuple[int, int], memo: Memo | None = None
+    ) -> None:
+        self.memory, self.share, self.memo = memory, share, memo
         self.written = {t: np.zeros(t.shape, bool) for t in memory if t.role in ("output", "workspace")}
         self.computed = 0
-        self.tiles: dict[Tile, deque[Array]] = {}
+        self.tiles: dict[Tile, deque[Version]] = {}
         self.ranges: dict[tuple[str, str], Range] = {}
         self.batch = 1
         self.active: npt.NDArray[np.bool_] | None = None
@@ -198,20 +225,51 @@ class _Run:
     def operation(self, op: Operation, env: dict[str, Any]) -> None:
         if op.kind in (OpKind.wait, OpKind.barrier, OpKind.scalar):
             return
-        if op.kind is OpKind.store:
-            self.store(op, env)
+        found, number = self.result(op, env)
+        if isinstance(op.dst, Access):
+            self.note(op.name, op.dst.tensor, found)
+            self.store(op.dst, found.value, number, env)
             return
-        dst = op.dst
-        assert isinstance(dst, View)
-        if op.kind is OpKind.matmul:
-            value, saturated = self.product(op, env)
-        elif op.kind is OpKind.vector:
-            value, saturated = self.vector(op, env)
-        else:
-            value, saturated = self.copied(op, dst.tile.dtype, dst.tile.scale, env)
-        self.write(dst, value, op, env)
+        assert isinstance(op.dst, View)
+        self.write(op.dst, Version(found.value, number), op, env)
         if op.kind is not OpKind.move or self.converts(op):
-            self.note(op.name, dst.tile.dtype, dst.tile.scale, value, saturated)
+            self.note(op.name, op.dst.tile, found)
+
+    def result(self, op: Operation, env: dict[str, Any]) -> tuple[Result, int]:
+        """What `op` gives, and its number: computed, or as the memo has it."""
+        if self.memo is None:
+            return self.compute(op, env), 0
+        number = self.memo.number(*self.key(op, env))
+        return self.memo.result(number, lambda: self.compute(op, env)), number
+
+    def key(self, op: Operation, env: dict[str, Any]) -> tuple[Hashable, ...]:
+        """All that the result of `op` depends on, its operands by number."""
+        end = op.dst.tensor if isinstance(op.dst, Access) else op.dst.tile if op.dst else None
+        assert end is not None and op.dst is not None
+        masks = tuple(None if mask is None else mask.tobytes() for mask in op.fractals)
+        reads = op.adds or (op.kind is OpKind.vector and VECTOR[op.function].accumulates)
+        operands = [self.seen(src, env) for src in (*op.srcs, *([op.dst] if reads else []))]
+        what = (str(op.kind), op.function, op.immediate, op.transpose, masks, op.dst.shape)
+        return (*what, end.dtype, end.scale, *operands)
+
+    def seen(self, end: View | Access, env: dict[str, Any]) -> Hashable:
+        """What an operand is: the number of a version, the part of it that is taken, and its format."""
+        if isinstance(end, View):
+            version, tile = self.tiles[end.tile][-1 - end.back], end.tile
+            window = None if end.whole else (end.shape, _corner(end, env))
+            return version.number, window, tile.dtype, tile.scale
+        tensor = end.tensor
+        places = [self.place(index, env).tobytes() for index in (*end.lead, end.row, end.col)]
+        return self.memory[tensor].number, end.shape, *places, tensor.dtype, tensor.scale
+
+    def compute(self, op: Operation, env: dict[str, Any]) -> Result:
+        assert op.dst is not None
+        if op.kind is OpKind.matmul:
+            return Result(*self.product(op, env))
+        if op.kind is OpKind.vector:
+            return Result(*self.vector(op, env))
+        end = op.dst.tensor if isinstance(op.dst, Access) else op.dst.tile
+        return Result(*self.copied(op, end.dtype, end.scale, env))
 
     def product(self, op: Operation, env: dict[str, Any]) -> tuple[Array, int]:
         assert isinstance(op.dst, View)
@@ -267,18 +325,20 @@ class _Run:
             return value, 0
         return _encode(_decode(value, source, old), target, scale)
 
-    def store(self, op: Operation, env: dict[str, Any]) -> None:
-        dst = op.dst
-        assert isinstance(dst, Access)
-        value, saturated = self.copied(op, dst.tensor.dtype, dst.tensor.scale, env)
-        self.note(op.name, dst.tensor.dtype, dst.tensor.scale, value, saturated)
-        where = self.places(dst, env)
+    def store(self, dst: Access, value: Array, number: int, env: dict[str, Any]) -> None:
+        """Put `value` into memory; of items that have finished nothing."""
+        version, written = self.memory[dst.tensor], self.written[dst.tensor]
         value = np.broadcast_to(value, (self.batch, *dst.shape))
+        where = self.places(dst, env)
         if self.active is not None:
-            where = tuple(np.broadcast_to(w, (self.batch, *w.shape[1:]))[self.active] for w in where)
+            where = tuple(w if isinstance(w, slice) else self.going(w) for w in where)
             value = value[self.active]
-        self.memory[dst.tensor][where] = value
-        self.written[dst.tensor][where] = True
+        version.array[where] = value
+        written[where] = True
+        if self.memo is not None:
+            going = None if self.active is None else self.active.tobytes()
+            number = self.memo.number("store", version.number, number, self.seen(dst, env), going)
+            self.memory[dst.tensor] = Version(version.array, number)
 
     @staticmethod
     def converts(op: Operation) -> bool:
@@ -291,68 +351,92 @@ class _Run:
 
     def read(self, view: View, env: dict[str, Any]) -> Array:
         """[batch or 1, rows, cols] in the tile's carrier."""
-        value = self.tiles[view.tile][-1 - view.back]
+        value = self.tiles[view.tile][-1 - view.back].array
         return value if view.whole else value[(slice(None), *_window(view, env))]
 
-    def write(self, dst: View, value: Array, op: Operation, env: dict[str, Any]) -> None:
+    def write(self, dst: View, new: Version, op: Operation, env: dict[str, Any]) -> None:
+        """The next version of a tile, or with `into` another value of the last."""
         versions = self.tiles.setdefault(dst.tile, deque(maxlen=dst.tile.slots))
         mask = op.fractals[0] if op.kind is OpKind.move and op.fractals else None
-        partial = not dst.whole or mask is not None or self.active is not None
-        if not partial:
-            if op.into and versions:
-                versions[-1] = value
-            else:
-                versions.append(value)
-            return
-        shape = (max(self.batch, len(value)), *dst.tile.shape)
-        before = versions[-1] if versions else np.full((1, 1, 1), UNWRITTEN, value.dtype)
-        whole = np.broadcast_to(before if op.into else UNWRITTEN, shape).astype(value.dtype)
-        window = (slice(None), *_window(dst, env))
-        taken: Any = True if mask is None else _elements(mask, value)
-        whole[window] = np.where(taken, value, whole[window])
-        if self.active is not None:  # items that have finished keep what they have
-            whole = np.where(self.active[:, None, None], whole, before)
+        before = versions[-1] if versions else Version(np.full((1, 1, 1), UNWRITTEN, new.array.dtype), -1)
+        if not dst.whole or mask is not None or self.active is not None:
+            new = self.merged(dst, new, before, mask, op.into, env)
         if op.into and versions:
-            versions[-1] = whole
+            versions[-1] = new
         else:
-            versions.append(whole)
+            versions.append(new)
+
+    def merged(
+        self, dst: View, new: Version, before: Version, mask: Bools | None, into: bool, env: dict[str, Any]
+    ) -> Version:
+        """A tile of which a part is written; the rest is that of `before` (`into`), or was never written."""
+
+        def merge() -> Result:
+            value = new.array
+            shape = (max(self.batch, len(value)), *dst.tile.shape)
+            whole = np.broadcast_to(before.array if into else UNWRITTEN, shape).astype(value.dtype)
+            window = (slice(None), *_window(dst, env))
+            taken: Any = True if mask is None else _elements(mask, value)
+            whole[window] = np.where(taken, value, whole[window])
+            if self.active is not None:  # items that have finished keep what they have
+                whole = np.where(self.active[:, None, None], whole, before.array)
+            return Result(whole)
+
+        if self.memo is None:
+            return Version(merge().value)
+        number = self.memo.number(
+            "merge", new.number, before.number, into, dst.tile.shape, dst.shape, _corner(dst, env),
+            self.batch,
+            None if mask is None else mask.tobytes(),
+            None if self.active is None else self.active.tobytes(),
+        )  # fmt: skip
+        return Version(self.memo.result(number, merge).value, number)
 
     def fetch(self, access: Access, env: dict[str, Any]) -> Array:
         """[batch or 1, rows, cols] from memory."""
-        return self.memory[access.tensor][self.places(access, env)]
+        value: Array = self.memory[access.tensor].array[self.places(access, env)]
+        return value
 
-    def places(self, access: Access, env: dict[str, Any]) -> tuple[Array, ...]:
-        """Index arrays [batch or 1, 1, 1], .., [.., rows, 1], [.., 1, cols] into the tensor."""
+    def places(self, access: Access, env: dict[str, Any]) -> tuple[Any, ...]:
+        """Indices into the tensor: arrays [batch or 1] and slices where all items take the same rows and
+        columns, else arrays [batch or 1, 1, 1], .., [.., rows, 1], [.., 1, cols]."""
         lead = [self.place(index, env) for index in access.lead]
-        row = self.place(access.row, env) + np.arange(access.rows)[:, None]
-        col = self.place(access.col, env) + np.arange(access.cols)
-        return (*lead, row, col)
+        row, col = self.place(access.row, env), self.place(access.col, env)
+        if lead and row.size == col.size == 1:
+            first, left = int(row.item()), int(col.item())
+            window = slice(first, first + access.rows), slice(left, left + access.cols)
+            return (*(index.reshape(-1) for index in lead), *window)
+        return (*lead, row + np.arange(access.rows)[:, None], col + np.arange(access.cols))
 
     def place(self, index: Index, env: dict[str, Any]) -> Array:
         """[batch or 1, 1, 1]; items that have finished, and may be beyond the tensor, stay at the start."""
         value: Array = np.reshape(index.evaluate(env), (-1, 1, 1))
         return value if self.active is None else np.where(self.active[:, None, None], value, 0)
 
-    def note(self, name: str, dtype_name: str, scale: float, value: Array, saturated: int) -> None:
+    def going(self, index: Array) -> Array:
+        """Of an index [batch or 1, ..] the part of the items that have not finished."""
+        return np.broadcast_to(index, (self.batch, *index.shape[1:]))[self.active]
+
+    def note(self, name: str, end: Tile | Tensor, found: Result) -> None:
         """Update the range of what operation `name` writes."""
         if self.active is not None:
-            value = np.broadcast_to(value, (self.batch, *value.shape[1:]))[self.active]
-        key = (name, dtype_name)
-        kind = dtype(dtype_name)
-        unit = scale if kind.kind == "int" else 1.0
-        seen = self.ranges.setdefault(key, Range(name, dtype_name, kind.limit * unit))
-        with np.errstate(all="ignore"):
-            largest = float(max(value.max(initial=0.0), -value.min(initial=0.0))) * unit
-        if not np.isfinite(largest):
-            finite = np.isfinite(value)
-            seen.nonfinite += int(value.size - np.count_nonzero(finite))
-            largest = float(np.abs(value, where=finite, out=np.zeros_like(value)).max()) * unit
-        seen.max_abs = max(seen.max_abs, largest)
-        seen.saturated += saturated
+            value = np.broadcast_to(found.value, (self.batch, *found.value.shape[1:]))
+            found = Result(value[self.active], found.saturated)
+        kind = dtype(end.dtype)
+        unit = end.scale if kind.kind == "int" else 1.0
+        seen = self.ranges.setdefault((name, end.dtype), Range(name, end.dtype, kind.limit * unit))
+        largest, nonfinite = found.extent
+        seen.max_abs = max(seen.max_abs, largest * unit)
+        seen.nonfinite += nonfinite
+        seen.saturated += found.saturated
+
+
+def _corner(view: View, env: dict[str, Any]) -> tuple[int, int]:
+    return int(view.row.evaluate(env)), int(view.col.evaluate(env))
 
 
 def _window(view: View, env: dict[str, Any]) -> tuple[slice, slice]:
-    row, col = int(view.row.evaluate(env)), int(view.col.evaluate(env))
+    row, col = _corner(view, env)
     return slice(row, row + view.rows), slice(col, col + view.cols)
 
 
