@@ -101,14 +101,17 @@ class Outline:
     task_us: float
     bound: str
     dominant_unit: str
+    utilisation: float
+    """of the dominant unit"""
     bytes: dict[str, float]
 
 
 def outline(totals: Totals, machine: Machine) -> Outline:
     """What a table of many kernels shows of one, without its critical path."""
     core_us = totals.makespan / machine.cycles_per_us
-    bound, dominant = _bound(_units(totals.lanes, machine, core_us), _roofline(totals, machine), core_us)
-    return Outline(task_us(totals), bound, dominant, _bytes(totals))
+    units = _units(totals.lanes, machine, core_us)
+    bound, dominant = _bound(units, _roofline(totals, machine), core_us)
+    return Outline(task_us(totals), bound, dominant, units[dominant].utilisation, _bytes(totals))
 
 
 def summarise(totals: Totals, machine: Machine) -> Report:

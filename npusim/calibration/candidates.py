@@ -7,8 +7,9 @@ from typing import Any
 
 from npusim.errors import NpusimError
 from npusim.measurements.rows import Measurement
+from npusim.registry import Registry
 from npusim.settings import MachineSettings
-from npusim.validation.predict import Case, Registry, case
+from npusim.validation.predict import Case, case
 
 SHAPES: tuple[dict[str, Any], ...] = (
     {"kernel": "empty", "variant": "plain"},

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from npusim.errors import NpusimError
 from npusim.lower import lower
 from npusim.measurements.rows import Reading
-from npusim.validation.predict import Case, Registry
+from npusim.registry import Registry
+from npusim.validation.predict import Case
 from npusim.validation.select import Refused, select_rows
 from npusim.validation.validate import apart_of
 

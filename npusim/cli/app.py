@@ -20,13 +20,17 @@ LATER = {
     "layer": "Time a decoder layer and a model, kernel by kernel: what an inverse costs, and another saves.",
     "validate": "Hold predictions against measured times: errors by row, kernel and device, and the ranking.",
     "calibrate": "Fit numbers of a profile to measured rows, and say what the rows determine and what not.",
+    "sweep": "Time and compute a kernel over ranges of any of its settings; kept in a store, to go on from.",
+    "results": "Show the rows of a sweep's store: filtered, sorted, grouped, written to CSV or Parquet.",
     "show": "Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile.",
 }
 """commands that are imported when they are asked for, and what they do"""
 
 
-OWN_FILES = ("layer", "validate", "calibrate")
-"""those of them that have a file of their own"""
+FILES = {
+    "layer": "layer", "validate": "validate", "calibrate": "calibrate", "sweep": "sweep", "results": "sweep",
+}  # fmt: skip
+"""the files of those of them that are not in commands.py"""
 
 
 class Commands(TyperGroup):
@@ -35,7 +39,7 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name in LATER:
-            module = import_module(f"npusim.cli.{name if name in OWN_FILES else 'commands'}")
+            module = import_module(f"npusim.cli.{FILES.get(name, 'commands')}")
             command = typer.main.get_group(module.app).commands[name]
         return name, command, rest
 

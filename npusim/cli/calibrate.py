@@ -14,6 +14,7 @@ from npusim.cli import calibration_tables as tables
 from npusim.cli import measured
 from npusim.cli.app import LATER
 from npusim.cli.fields import name_list
+from npusim.cli.kernels import REGISTRY
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Rows
 from npusim.errors import InputError
@@ -23,7 +24,8 @@ from npusim.profiles import load_machine
 if TYPE_CHECKING:
     from npusim.calibration.calibrator import Calibrator
     from npusim.machine import Machine
-    from npusim.validation.predict import Case, Registry
+    from npusim.registry import Registry
+    from npusim.validation.predict import Case
     from npusim.validation.select import Refused
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -91,7 +93,7 @@ def calibrate(
     console = Console(highlight=False, markup=False)
     if not as_json:
         tables.settings(console, machines, measurements or measured.SHIPPED, output, len(parameters))
-    with Predictor(measured.REGISTRY, measured.workers(jobs)) as predictor, Rows(not as_json) as told:
+    with Predictor(REGISTRY, measured.workers(jobs)) as predictor, Rows(not as_json) as told:
         cases, refused = fitting_rows(reading, names, predictor.kernels)
         if not cases:
             raise InputError(f"calibrate: no row that {profile} can be fitted to{_first(refused)}")

@@ -30,9 +30,12 @@ LONGEST_CHOICES = 14
 
 
 def takes(
-    *models: type[Settings], without: frozenset[str] = frozenset()
+    *models: type[Settings], without: frozenset[str] = frozenset(), lists: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option per field of `models`; they arrive as its keyword argument `given`."""
+    """Give a command one option per field of `models`; they arrive as its keyword argument `given`.
+
+    `lists`: each takes several values, and arrives as the text that was given.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
@@ -47,10 +50,10 @@ def takes(
             for name, field in model.model_fields.items()
             if name not in without
         }
-        extra = [_parameter(name, field, panel) for name, (field, panel) in fields.items()]
+        extra = [_parameter(name, field, panel, lists) for name, (field, panel) in fields.items()]
 
         def wrapper(**values: Any) -> None:
-            given = {name: _value(fields[name][0], values.pop(name)) for name in fields}
+            given = {name: _value(fields[name][0], values.pop(name), lists) for name in fields}
             command(**values, given={k: v for k, v in given.items() if v not in (None, [])})
 
         signature = inspect.Signature([*own, *extra])
@@ -62,31 +65,38 @@ def takes(
     return decorate
 
 
-def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+def _parameter(name: str, field: FieldInfo, panel: str, lists: bool) -> inspect.Parameter:
     """The option of a field. Values arrive as text, so that the models alone say what is wrong."""
     flag = "--" + name.replace("_", "-")
     kind, default = _base(field.annotation), field.default
     text = field.description or ""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     flags = [flag, *([str(extra["option"])] if "option" in extra else [])]
-    if kind is bool:
+    several = lists and not (kind is bool and default is True)
+    if kind is bool and several:
+        text += " (yes, no, or yes,no)"
+    elif kind is bool:
         off = "--no-" + name.replace("_", "-")
         flags = {True: [off], False: [flag]}.get(default, [f"{flag}/{off}"])
         text = str(extra.get("off", f"do not {text}")) if default is True else text
     elif default not in (None, ()) and "[default" not in text:
         text += f" [default: {default}]"
     option = typer.Option(
-        *flags, help=plain(text), rich_help_panel=panel, show_default=False, metavar=_metavar(field)
-    )
-    shown: Any = bool | None if kind is bool else list[str] | None if name == "set" else str | None
+        *flags, help=plain(text), rich_help_panel=panel, show_default=False,
+        metavar="VALUES" if several else _metavar(field),
+    )  # fmt: skip
+    flag_like = kind is bool and not several
+    shown: Any = bool | None if flag_like else list[str] | None if name == "set" else str | None
     return _keyword(name, Annotated[shown, option], panel)
 
 
-def _value(field: FieldInfo, value: Any) -> Any:
+def _value(field: FieldInfo, value: Any, lists: bool) -> Any:
     """A number where the field wants one and the text is one; --no-NAME turns a default off."""
     kind = _base(field.annotation)
     if kind is bool and field.default is True:
         return None if value is None else not value
+    if lists:
+        return value
     if isinstance(value, str) and kind in (int, float):
         for number in (int, float):
             with contextlib.suppress(ValueError):

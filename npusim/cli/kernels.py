@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from npusim.errors import InputError, did_you_mean
+from npusim.errors import InputError
 
 if TYPE_CHECKING:
     from npusim.kernels import KernelEntry
+
+REGISTRY = "algorithms:REGISTRY"
+"""the built-in kernels, as other processes find them"""
 
 
 def find_kernel(name: str, algorithm: str | None = None) -> KernelEntry:
@@ -17,8 +19,10 @@ def find_kernel(name: str, algorithm: str | None = None) -> KernelEntry:
 
     InputError, with the nearest name, for an unknown one, and for several functions to choose from.
     """
+    from npusim.registry import load_registry
+
     entry = find_kernels(name, [algorithm] if algorithm else [])
-    if algorithm is None and name not in _registry() and len(entry.algorithms) > 1:
+    if algorithm is None and name not in load_registry(REGISTRY) and len(entry.algorithms) > 1:
         listed = ", ".join(entry.algorithms)
         raise InputError(
             f"{name}: one function is built at a time, not {listed}; npusim compare takes several"
@@ -28,21 +32,6 @@ def find_kernel(name: str, algorithm: str | None = None) -> KernelEntry:
 
 def find_kernels(name: str, algorithms: Iterable[str] = ()) -> KernelEntry:
     """The kernel called `name`, and those of `algorithms` that are FILE.py:FUNCTION among its own."""
-    from npusim.user_kernel import Files, is_own, own_algorithm, own_kernel
+    from npusim import registry
 
-    known, files = _registry(), Files()
-    if name not in known and not is_own(name):
-        raise InputError(f"no kernel {name!r}; {did_you_mean(name, known)}")
-    entry = known[name] if name in known else own_kernel(name, files)
-    own = {
-        choice: own_algorithm(choice, files)
-        for choice in algorithms
-        if is_own(choice) and choice.partition(":")[0] not in entry.algorithms  # else ALGORITHM:VARIANT
-    }
-    return replace(entry, algorithms={**entry.algorithms, **own}) if own else entry
-
-
-def _registry() -> dict[str, KernelEntry]:
-    from algorithms import REGISTRY
-
-    return REGISTRY
+    return registry.find_kernels(registry.load_registry(REGISTRY), name, algorithms)

@@ -13,7 +13,6 @@ from npusim.errors import InputError
 if TYPE_CHECKING:
     from npusim.measurements.rows import Reading
 
-REGISTRY = "algorithms:REGISTRY"
 SHIPPED = "the shipped rows (hw_profiles/measurements/ascend.csv)"
 
 Measurements = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from rich.console import Console
@@ -61,5 +62,26 @@ class Rows(_Line):
         def tell(*told: int) -> None:
             *what, done, of = told
             self.bar.update(task, description=self.text.format(*what), completed=done, total=of)
+
+        return tell
+
+
+class Points(_Line):
+    """A bar over the points of a sweep, with their rate and the time that is left. It is told how many are
+    known, of how many; the rate is that of those that come to be known meanwhile."""
+
+    def __init__(self, enabled: bool) -> None:
+        super().__init__(enabled, "BarColumn", "MofNCompleteColumn", "TimeRemainingColumn")
+
+    def __enter__(self) -> Any:
+        if not self.enabled:
+            return None
+        task, began, first = self.begin("computing"), time.monotonic(), list[int]()
+
+        def tell(done: int, of: int) -> None:
+            first.append(done)
+            spent = time.monotonic() - began
+            rate = (done - first[0]) / spent if spent > 0 else 0.0
+            self.bar.update(task, description=f"computing, {rate:.0f} points/s", completed=done, total=of)
 
         return tell

@@ -12,6 +12,7 @@ from rich.console import Console
 from npusim.cli import measured
 from npusim.cli import validation_tables as tables
 from npusim.cli.app import LATER
+from npusim.cli.kernels import REGISTRY
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Rows
 from npusim.errors import InputError
@@ -60,7 +61,7 @@ def validate(
     console = Console(highlight=False, markup=False)
     if not as_json:
         tables.settings(console, reading, measurements or measured.SHIPPED, machine, html, workers)
-    with Predictor(measured.REGISTRY, workers) as predictor:
+    with Predictor(REGISTRY, workers) as predictor:
         with Rows(not as_json, "building kernels") as told:
             selection = select_rows(reading, predictor.kernels, profile, told)
         with Rows(not as_json, "predicting rows") as told:

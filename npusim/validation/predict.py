@@ -14,12 +14,11 @@ from npusim.machine import Machine
 from npusim.measurements.rows import BUSY, Measurement
 from npusim.problem import Options, Problem, Target
 from npusim.program import Program
+from npusim.registry import Registry
 from npusim.report import task_us
 from npusim.settings import EngineSettings, MachineSettings
 from npusim.simulate import simulate
 from npusim.totals import Totals
-
-Registry = Mapping[str, KernelEntry]
 
 SIZES = ("chunk", "matrices", "batch", "seq_len", "heads", "key_heads", "head_dim", "m", "n", "k", "dtype")
 """columns of a row that are sizes of a problem"""

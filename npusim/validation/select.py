@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from npusim.errors import NpusimError, Unsupported
 from npusim.measurements.rows import Measurement, Reading
 from npusim.profiles import device_names, load_machine
+from npusim.registry import Registry
 from npusim.settings import MachineSettings
-from npusim.validation.predict import Case, Registry, case
+from npusim.validation.predict import Case, case
 
 
 @dataclass(frozen=True)

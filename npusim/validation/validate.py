@@ -15,7 +15,8 @@ from npusim.graph import operations
 from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Machine
 from npusim.measurements.rows import SIZES
-from npusim.validation.predict import Case, Prediction, Registry
+from npusim.registry import Registry
+from npusim.validation.predict import Case, Prediction
 from npusim.validation.predictor import Predictor, Progress
 from npusim.validation.select import Refused, Selection
 

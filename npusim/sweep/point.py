@@ -1,0 +1,122 @@
+"""One point of a sweep, and the key that stands for all that its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from npusim.errors import InputError
+from npusim.kernels import KernelEntry
+from npusim.machine import Machine
+from npusim.problem import Options, Problem
+from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+
+PACKAGES = ("npusim", "algorithms")
+"""packages whose code results depend on"""
+APART = ("cli", "validation", "calibration", "measurements")
+"""parts of npusim that they do not depend on"""
+LIBRARIES = ("numpy", "ml_dtypes")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The settings of a run. Hashable, and small enough to be sent to a worker."""
+
+    problem: Problem
+    options: Options
+    machine: MachineSettings
+    numerics: NumericsSettings
+    engine: EngineSettings
+
+    def settings(self, entry: KernelEntry) -> dict[str, Any]:
+        """What it was asked, by the names of options: sizes that count, options that were given, and of the
+        rest what is not the default."""
+        found = entry.sizes_json(self.problem)
+        found |= self.options.model_dump(mode="json", exclude_none=True)
+        found["profile"] = self.machine.profile
+        found |= self.machine.model_dump(mode="json", exclude_defaults=True, exclude={"set", "profile"})
+        for text in self.machine.set:
+            path, _, value = text.partition("=")
+            found[f"set.{path}"] = float(value)
+        drawn = {"samples", "seed", "key_correlation", "gates", "inputs"} if self.numerics.numerics else set()
+        found |= self.numerics.model_dump(
+            mode="json", exclude_none=True, include=drawn - self._of_file, exclude_defaults=False
+        )
+        found |= self.numerics.model_dump(mode="json", exclude_defaults=True, include={"timing", "numerics"})
+        return found | self.engine.model_dump(
+            mode="json", exclude_defaults=True, include={"engine", "exact", "tolerance"}
+        )
+
+    @property
+    def _of_file(self) -> set[str]:
+        """What says nothing beside a file of inputs."""
+        return {"gates"} if self.numerics.inputs else set()
+
+    @cached_property
+    def data(self) -> str:
+        """What stands for the data that it computes on."""
+        return self.problem.model_dump_json() + self.numerics.model_dump_json()
+
+    def key(self, entry: KernelEntry, files: str) -> str:
+        """A digest of all that the result depends on; `files`: that of the user's own kernel files."""
+        inputs = file_digest(self.numerics.inputs) if self.numerics.inputs else ""
+        machine = machine_digest(self.machine)
+        return digest(entry.name, self.settings(entry), machine, code_digest(), files, inputs)
+
+
+def digest(*parts: object) -> str:
+    """128 bits of the SHA-256 of parts that JSON can hold."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=256)
+def machine_of(settings: MachineSettings) -> Machine:
+    """The machine of some settings, made once."""
+    return settings.machine()
+
+
+@lru_cache(maxsize=256)
+def machine_digest(settings: MachineSettings) -> str:
+    """A digest of every number of a machine and of where it comes from."""
+    return digest(machine_of(settings).model_dump_json())
+
+
+@lru_cache
+def code_digest() -> str:
+    """A digest of the code that results depend on, and of the libraries that compute."""
+    found: list[object] = [f"{library} {version(library)}" for library in LIBRARIES]
+    for package in PACKAGES:
+        root = Path(str(resources.files(package)))
+        for file in sorted(root.rglob("*.py")):
+            name = file.relative_to(root)
+            if name.parts[0] not in APART:
+                found += [f"{package}/{name.as_posix()}", hashlib.sha256(file.read_bytes()).hexdigest()]
+    return digest(*found)
+
+
+@lru_cache
+def file_digest(path: str) -> str:
+    """A digest of the bytes of a file. InputError where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def files_digest(paths: Iterable[str]) -> str:
+    """A digest of files, in any order; '' of none."""
+    found = sorted(file_digest(path) for path in set(paths))
+    return digest(*found) if found else ""
+
+
+def skip_key(kernel: str, settings: Mapping[str, Any]) -> str:
+    """The key of a combination that is no point."""
+    return digest("skipped", kernel, {k: str(v) for k, v in settings.items()}, code_digest())

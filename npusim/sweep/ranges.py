@@ -1,0 +1,55 @@
+"""Lists and ranges of values as a command line or a YAML file gives them: 16,32,64 and 2:6 and 0:1:0.25."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from npusim.errors import InputError
+
+MOST = 100_000
+"""values of one range at most"""
+
+
+def values(name: str, given: object, splits: bool = True, ranges: bool = True) -> list[Any]:
+    """The values that `given` stands for: a list of some, a text of several, or one alone.
+
+    In a text commas separate values (where it `splits`), and FIRST:LAST or FIRST:LAST:STEP are numbers, both
+    ends included (where there are `ranges`). InputError, with `name`, for a range that is none or empty, for
+    an empty list, and for a value that is given twice.
+    """
+    listed = list(given) if isinstance(given, list | tuple) else [given]
+    found: list[Any] = []
+    for one in listed:
+        parts = one.split(",") if splits and isinstance(one, str) else [one]
+        for part in parts:
+            found += _span(name, part.strip(), ranges) if isinstance(part, str) else [part]
+    if not found:
+        raise InputError(f"{name}: has no values; give one at least, or leave it out")
+    for value in found:
+        if found.count(value) > 1:
+            raise InputError(f"{name}: {value} is given twice; keep one")
+    return found
+
+
+def _span(name: str, text: str, ranges: bool) -> Iterable[Any]:
+    if not text:
+        raise InputError(f"{name}: a value is empty; separate values by one comma")
+    if not ranges or ":" not in text:
+        return [text]
+    form = f"{name}: {text!r} is no range; write FIRST:LAST or FIRST:LAST:STEP, both ends included"
+    try:
+        numbers = [Decimal(part.strip()) for part in text.split(":")]
+    except InvalidOperation:
+        raise InputError(form) from None
+    if len(numbers) not in (2, 3) or not all(number.is_finite() for number in numbers):
+        raise InputError(form)
+    first, last = numbers[:2]
+    step = numbers[2] if len(numbers) == 3 else Decimal(1)
+    if step <= 0 or last < first:
+        raise InputError(f"{name}: range {text} is empty; its LAST must be at least FIRST, its STEP positive")
+    count = int((last - first) / step) + 1
+    if count > MOST:
+        raise InputError(f"{name}: range {text} has {count:,} values, more than {MOST:,}; make STEP larger")
+    return [str(first + step * number) for number in range(count)]

@@ -1,0 +1,156 @@
+"""Running a sweep: what is in the store already stays, the rest is computed and put there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from npusim.errors import InputError
+from npusim.registry import find_kernels, load_registry
+from npusim.sweep.evaluate import Outcome, evaluate
+from npusim.sweep.point import Point, code_digest, files_digest, skip_key
+from npusim.sweep.spec import Spec
+from npusim.sweep.store import Row, Store
+from npusim.workers import Workers
+
+TASK = 12
+"""points that a worker takes at once: few enough that a killed sweep loses little, and enough that they share
+what they compute"""
+
+Progress = Callable[[int, int], None]
+"""called with how many points are known, of how many"""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A point with its key and what it was asked, or why it is none."""
+
+    key: str
+    settings: dict[str, Any]
+    point: Point | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All points of a sweep, or of a shard of it; those that compute on the same data stand together."""
+
+    spec: Spec
+    kernel: str
+    """what the kernel is called"""
+    algorithms: tuple[str, ...]
+    points: tuple[Planned, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        return [one.key for one in self.points]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How many points there are, and what became of them; `computed`: those of them that were computed now;
+    `reasons`: why points were skipped or failed, with how many each."""
+
+    points: int
+    done: int
+    skipped: int
+    failed: int
+    computed: int
+    reasons: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "points": self.points, "done": self.done, "skipped": self.skipped, "failed": self.failed,
+            "computed": self.computed, "reasons": self.reasons,
+        }  # fmt: skip
+
+
+def plan(spec: Spec, registry: str, shard: tuple[int, int] = (1, 1)) -> Plan:
+    """The points of shard i of n. InputError for what is wrong with the sweep as a whole."""
+    from npusim.user_kernel import Files
+
+    files: Files = {}
+    asked = tuple(str(name) for name in spec.fields.get("algorithm", ()))
+    entry = find_kernels(load_registry(registry), spec.kernel, asked, files)
+    if not asked and spec.kernel not in load_registry(registry):
+        asked = tuple(entry.algorithms)
+        spec = Spec(spec.kernel, {"algorithm": list(asked), **spec.fields}, spec.numbers)
+    spec.check(entry)
+    modules = [module for file in files.values() for module in file.modules.values()]
+    own = files_digest(str(module.__file__) for module in modules if getattr(module, "__file__", None))
+    made: list[Planned] = []
+    for one in spec.points(entry):
+        if isinstance(one, Point):
+            key = one.key(entry, own)
+            made.append(Planned(key, one.settings(entry), one))
+        else:
+            key = skip_key(spec.kernel, one.settings)
+            made.append(Planned(key, _plain(one.settings), None, one.reason))
+    number, of = shard
+    made.sort(key=_data)
+    tasks = [task for n, task in enumerate(_tasks(made)) if n % of == number - 1]
+    return Plan(spec, entry.name, asked, tuple(point for task in tasks for point in task))
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def _data(one: Planned) -> str:
+    return one.point.data if one.point else ""
+
+
+def _tasks(points: Sequence[Planned]) -> Iterator[list[Planned]]:
+    """Pieces of some points, of the same data each."""
+    task: list[Planned] = []
+    for one in points:
+        if task and (len(task) == TASK or _data(one) != _data(task[0])):
+            yield task
+            task = []
+        task.append(one)
+    if task:
+        yield task
+
+
+def run(
+    wanted: Plan, registry: str, store: Store, workers: Workers, progress: Progress | None = None
+) -> Summary:
+    """Compute what the store lacks, and put it there piece by piece."""
+    known = store.known(wanted.keys)
+    left = [one for one in wanted.points if one.key not in known]
+    reasons = [one for one in left if one.point is None]
+    store.add(Row(one.key, wanted.kernel, "skipped", one.settings, reason=one.reason) for one in reasons)
+    tasks = list(_tasks([one for one in left if one.point is not None]))
+    total, count = len(wanted.points), len(known) + len(reasons)
+    if progress:
+        progress(count, total)
+    code, name = code_digest(), wanted.spec.kernel
+    asked = [(registry, name, wanted.algorithms, code, [one.point for one in task]) for task in tasks]
+    computed = 0
+    for number, outcomes in workers(evaluate, asked):
+        pairs = zip(tasks[number], outcomes, strict=True)
+        store.add(_row(wanted.kernel, one, outcome) for one, outcome in pairs)
+        computed += len(outcomes)
+        if progress:
+            progress(count + computed, total)
+    return summary(wanted, store, computed)
+
+
+def _row(kernel: str, one: Planned, found: Outcome) -> Row:
+    return Row(one.key, kernel, found.status, one.settings, found.built, found.result, found.reason)
+
+
+def summary(wanted: Plan, store: Store, computed: int) -> Summary:
+    """What the store knows of the points. InputError where nothing could be done at all."""
+    rows = store.rows(wanted.keys)
+    states = Counter(row.status for row in rows)
+    reasons = Counter(row.reason for row in rows if row.reason)
+    if rows and not states["done"] and len(rows) == len(wanted.points):
+        first, count = reasons.most_common(1)[0]
+        raise InputError(f"sweep: none of {len(rows)} points could be done; {count} of them: {first}")
+    return Summary(
+        len(wanted.points), states["done"], states["skipped"], states["failed"], computed,
+        dict(reasons.most_common()),
+    )  # fmt: skip

@@ -1,0 +1,236 @@
+"""What is swept: a kernel, and for each field of its settings the values that it is to take."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from npusim.errors import InputError, NpusimError, ProfileError, did_you_mean
+from npusim.kernels import KernelEntry, check_known, own_options
+from npusim.problem import Options, Problem, Settings
+from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, refuse_costs
+from npusim.study import check_wishes
+from npusim.sweep.point import Point, machine_of
+from npusim.sweep.ranges import values
+
+MODELS: tuple[type[Settings], ...] = (Problem, Options, MachineSettings, NumericsSettings, EngineSettings)
+NOT_SWEPT = frozenset({"output", "trace", "trace_iterations", "what_if"})
+"""fields of a single run"""
+WHOLE = ("cu_seqlens", "ideal")
+"""fields whose one value holds commas; a YAML file may list several"""
+FIXED = ("timing", "numerics")
+"""fields that are the same for all points"""
+MOST = 1_000_000
+"""points of a sweep at most"""
+FIELDS = {
+    name: model for model in MODELS for name in model.model_fields if name not in NOT_SWEPT and name != "set"
+}
+"""every field that may be swept, with the settings it belongs to; numbers of a profile are swept by path"""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A combination that is no point, and why."""
+
+    settings: Mapping[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The values of each field, in the order in which they were given, and of each number of a profile."""
+
+    kernel: str
+    fields: Mapping[str, Sequence[Any]]
+    numbers: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def of(cls, kernel: str, given: Mapping[str, Any], place: str = "") -> Spec:
+        """Of values as they were written: texts, lists, numbers; `set` maps paths to them, or lists
+        PATH=VALUES. InputError that names the option, or with `place` the field of a file."""
+        fields = {name: _checked(name, given[name], place) for name in given if name not in ("set", "kernel")}
+        return cls(kernel, fields, _numbers(given.get("set", ()), place))
+
+    @classmethod
+    def read(cls, path: str, more: Mapping[str, Any]) -> Spec:
+        """A YAML file of option names; `more` takes the place of what it says. InputError naming the file."""
+        from npusim.yaml_files import parse
+
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+            raise InputError(f"{path}: cannot be read: {reason}") from None
+        try:
+            data = parse(text, path)
+        except ProfileError as error:
+            raise InputError(str(error)) from None
+        if not isinstance(data, dict):
+            raise InputError(f"{path}: must map names of options to values: kernel: tri-inverse")
+        named = {str(name).replace("-", "_"): value for name, value in data.items()}
+        if len(named) < len(data):
+            raise InputError(f"{path}: a field is given twice, with - and with _; keep one")
+        for name in named:
+            if name not in ("kernel", "set", *FIELDS):
+                raise InputError(f"{path}: {name}: unknown field; {did_you_mean(name, ['kernel', *FIELDS])}")
+        kernel = named.pop("kernel", None)
+        if not isinstance(kernel, str):
+            raise InputError(f"{path}: kernel: missing; name one, as in kernel: tri-inverse")
+        spec = cls.of(kernel, named, place=path)
+        over = cls.of(kernel, more)
+        return cls(kernel, {**spec.fields, **over.fields}, {**spec.numbers, **over.numbers})
+
+    @property
+    def varied(self) -> list[str]:
+        """The fields and numbers that take several values."""
+        swept = {**self.fields, **{f"set.{path}": own for path, own in self.numbers.items()}}
+        return [name for name, own in swept.items() if len(own) > 1]
+
+    @property
+    def size(self) -> int:
+        """Combinations."""
+        count = 1
+        for own in (*self.fields.values(), *self.numbers.values()):
+            count *= len(own)
+        return count
+
+    def check(self, entry: KernelEntry) -> None:
+        """InputError for what is wrong whatever the combination: a size that the kernel does not have, an
+        option that none of the algorithms takes, settings that contradict each other, too many points."""
+        if self.size > MOST:
+            raise InputError(f"sweep: {self.size:,} combinations are more than {MOST:,}; sweep fewer values")
+        first = {name: own[0] for name, own in self.fields.items()}
+        sizes = {name: first[name] for name in first if name in Problem.model_fields}
+        entry.check_sizes(Problem.model_construct(_fields_set=set(sizes), **sizes))
+        for names, way in (
+            (("batch", "seq_len", "heads", "key_heads", "cu_seqlens"), "matrices"),
+            (("batch", "seq_len"), "cu_seqlens"),
+        ):
+            both = [name for name in names if name in sizes and way in sizes]
+            if both:
+                option = way.replace("_", "-")
+                raise InputError(
+                    f"--{both[0].replace('_', '-')}: the problem is given by --{option}; drop one of the two"
+                )
+        asked = {n: first[n] for n in first if n in Options.model_fields and n != "algorithm"}
+        check_known(entry, self.algorithms(entry), Options.parse(**asked), "--algorithm")
+        numerics = NumericsSettings.parse(**_of(NumericsSettings, first))
+        check_wishes(numerics, EngineSettings.parse(**_of(EngineSettings, first)))
+        if not numerics.timing:
+            machine = MachineSettings.parse(
+                **_of(MachineSettings, first), set=[f"{path}={own[0]}" for path, own in self.numbers.items()]
+            )
+            refuse_costs(machine)
+
+    def algorithms(self, entry: KernelEntry) -> list[str]:
+        """Those that are swept."""
+        return [str(name) for name in self.fields.get("algorithm", [next(iter(entry.algorithms))])]
+
+    def points(self, entry: KernelEntry) -> Iterator[Point | Skip]:
+        """Every combination, the last field the fastest; several that come to the same are one.
+
+        InputError where no machine can be made at all.
+        """
+        swept = {**self.fields, **{f"set.{path}": own for path, own in self.numbers.items()}}
+        machines, seen = _Machines(), set()
+        for combination in itertools.product(*swept.values()):
+            chosen = dict(zip(swept, combination, strict=True))
+            try:
+                point = _point(entry, chosen)
+                reason = machines.reason(point.machine)
+            except NpusimError as error:
+                reason, point = str(error), None
+            if reason or point is None:
+                yield Skip(chosen, reason)
+            elif point not in seen:
+                seen.add(point)
+                yield point
+        machines.check()
+
+
+class _Machines:
+    """Tries each machine once: a sweep in which there is none has a mistake in its options."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[MachineSettings, str] = {}
+
+    def reason(self, settings: MachineSettings) -> str:
+        if settings not in self.reasons:
+            try:
+                machine_of(settings)
+                self.reasons[settings] = ""
+            except ProfileError:
+                raise
+            except NpusimError as error:
+                self.reasons[settings] = str(error)
+        return self.reasons[settings]
+
+    def check(self) -> None:
+        if self.reasons and all(self.reasons.values()):
+            raise InputError(next(iter(self.reasons.values())))
+
+
+def _of(model: type[Settings], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in chosen.items() if name in model.model_fields}
+
+
+def _point(entry: KernelEntry, chosen: Mapping[str, Any]) -> Point:
+    """A combination as settings. InputError where it is none."""
+    numbers = tuple(f"{n.removeprefix('set.')}={v}" for n, v in chosen.items() if n.startswith("set."))
+    options = Options.parse(**_of(Options, chosen))
+    name = options.algorithm or next(iter(entry.algorithms))
+    return Point(
+        Problem.parse(**_of(Problem, chosen)),
+        own_options(entry, name, options),
+        MachineSettings.parse(**_of(MachineSettings, chosen), set=numbers),
+        NumericsSettings.parse(**_of(NumericsSettings, chosen)),
+        EngineSettings.parse(**_of(EngineSettings, chosen)),
+    )
+
+
+def _checked(name: str, given: object, place: str) -> list[Any]:
+    """The values of a field, each of which the field takes."""
+    model, option = FIELDS[name], f"{place}: {name}" if place else f"--{name.replace('_', '-')}"
+    kind = str(model.model_fields[name].annotation)
+    numeric = "int" in kind or "float" in kind
+    splits = name not in WHOLE
+    if name == "cu_seqlens" and place and isinstance(given, list) and all(isinstance(n, int) for n in given):
+        given = [",".join(str(n) for n in given)]
+    found = []
+    for value in values(option, given, splits, numeric and splits):
+        if value is None:
+            raise InputError(f"{option}: is empty; give a value, or leave it out")
+        try:
+            found.append(getattr(model.parse(**{name: value}), name))
+        except InputError as error:
+            text = str(error).removeprefix(f"--{name.replace('_', '-')}")
+            raise InputError(f"{option}{text}") from None
+    if name in FIXED and len(found) > 1:
+        raise InputError(f"{option}: is the same for all points; give one value")
+    return found
+
+
+def _numbers(given: object, place: str) -> dict[str, list[float]]:
+    """The values of numbers of a profile by path."""
+    option = f"{place}: set" if place else "--set"
+    pairs: list[tuple[str, object]] = []
+    if isinstance(given, Mapping):
+        pairs = [(str(path), own) for path, own in given.items()]
+    else:
+        for text in given if isinstance(given, list | tuple) else [given]:
+            path, equals, own = str(text).partition("=")
+            if not equals or not path.strip():
+                raise InputError(f"{option} {text}: write path.to.field=VALUES")
+            pairs.append((path.strip(), own))
+    found: dict[str, list[float]] = {}
+    for name, listed in pairs:
+        if name in found:
+            raise InputError(f"{option} {name}: is set twice; keep one")
+        try:
+            found[name] = [float(value) for value in values(f"{option} {name}", listed)]
+        except (TypeError, ValueError):
+            raise InputError(f"{option} {name}: {listed!r} is no number, list or range of numbers") from None
+    return found

@@ -1,0 +1,147 @@
+"""The rows of a store as a table: filtered, sorted, grouped, written to files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from npusim.errors import InputError, did_you_mean
+from npusim.files import replacing
+from npusim.sweep.store import Row
+
+if TYPE_CHECKING:
+    from npusim.expression import Expression
+
+CONDITION = re.compile(r"\s*([\w.>-]+?)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
+FORM = "write NAME=VALUE,VALUE.. or NAME<VALUE (also != <= > >=)"
+KINDS = (".csv", ".parquet")
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """A line per row: what was asked, what the kernel was built with where that says more, the figures."""
+    return pd.DataFrame(
+        [
+            {"kernel": r.kernel, **r.settings, **r.built, **r.result, "status": r.status, "reason": r.reason}
+            for r in rows
+        ]
+    )
+
+
+def with_cost(table: pd.DataFrame, expression: Expression) -> pd.DataFrame:
+    """With a column `cost`: an expression over the numbers of each row's machine and its own columns."""
+    from npusim.expression import machine_names
+    from npusim.settings import MachineSettings
+    from npusim.sweep.point import machine_of
+
+    def machine(row: dict[str, Any]) -> MachineSettings:
+        fields = [name for name in MachineSettings.model_fields if name != "set" and name in row]
+        own = {name: row[name] for name in fields if not pd.isna(row[name])}
+        numbers = [f"{n.removeprefix('set.')}={v}" for n, v in row.items() if n.startswith("set.") and v == v]
+        cores = {"cores": int(own.pop("cores"))} if "cores" in own else {}
+        return MachineSettings.parse(**own, **cores, set=numbers)
+
+    costs = []
+    for row in table.to_dict("records"):
+        named = {str(name): value for name, value in row.items()}
+        figures = {n: float(v) for n, v in named.items() if isinstance(v, int | float) and v == v}
+        costs.append(expression.value(figures | machine_names(machine_of(machine(named)))))
+    return table.assign(cost=costs)
+
+
+def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """The rows that meet all conditions. InputError for one that is none, or of an unknown column."""
+    for text in conditions:
+        found = CONDITION.fullmatch(text)
+        if not found or not found[3]:
+            raise InputError(f"--where: {text!r} is no condition; {FORM}")
+        name, sign, given = found.groups()
+        column = table[known(table, name, "--where")]
+        if sign in ("=", "!="):
+            same = column.map(lambda value, given=given: any(_same(value, v) for v in given.split(",")))
+            table = table[same if sign == "=" else ~same]
+            continue
+        try:
+            limit = float(given)
+        except ValueError:
+            raise InputError(f"--where: {text!r}: {given!r} is no number; {FORM}") from None
+        numbers = pd.to_numeric(column, errors="coerce")
+        compare = {"<": numbers < limit, ">": numbers > limit, "<=": numbers <= limit, ">=": numbers >= limit}
+        table = table[compare[sign]]
+    return table
+
+
+def _same(value: Any, text: str) -> bool:
+    """Whether a cell is what `text` says: yes and no stand for true and false."""
+    text = text.strip()
+    if isinstance(value, bool | np.bool_):
+        return text.lower() in (("true", "yes") if value else ("false", "no"))
+    if isinstance(value, int | float | np.number):
+        try:
+            return float(value) == float(text)
+        except ValueError:
+            return False
+    return str(value) == text
+
+
+def known(table: pd.DataFrame, name: str, option: str) -> str:
+    """A column's name. InputError, with the nearest, for one that there is not."""
+    plain = name if name in table.columns else name.replace("-", "_")
+    if plain not in table.columns:
+        near = did_you_mean(plain, [str(column) for column in table.columns])
+        raise InputError(f"{option}: no column {name!r}; {near}")
+    return plain
+
+
+def ordered(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Sorted by columns, the first one most; '-NAME' is descending; what has no figure comes last."""
+    names = [known(table, name.removeprefix("-"), "--sort") for name in by]
+    rising = [not name.startswith("-") for name in by]
+    return table.sort_values(names, ascending=rising, kind="stable", na_position="last")
+
+
+def best(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
+    """The first row of each group, with the number of rows behind it as `points`."""
+    names = [known(table, name, "--group") for name in groups]
+    grouped = table.groupby(names, sort=False, dropna=False)
+    return grouped.head(1).assign(points=grouped[names[0]].transform("size"))
+
+
+def pareto(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The rows that no other one beats in all of the columns, of which smaller is better ('-NAME': larger).
+
+    Of rows that are alike in them all stay; rows without a figure in one of them are left out.
+    """
+    keys = [known(table, name.removeprefix("-"), "--pareto") for name in names]
+    signs = [-1.0 if name.startswith("-") else 1.0 for name in names]
+    figures = table[keys].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float) * signs
+    there = ~np.isnan(figures).any(axis=1)
+    kept = np.array([
+        there[i] and not ((figures[there] <= own).all(axis=1) & (figures[there] < own).any(axis=1)).any()
+        for i, own in enumerate(figures)
+    ], dtype=bool)  # fmt: skip
+    return table[kept].sort_values(keys[0], ascending=signs[0] > 0, kind="stable")
+
+
+def write(table: pd.DataFrame, path: str) -> None:
+    """A CSV or Parquet file, by its ending. InputError for another one."""
+    kind = Path(path).suffix
+    if kind not in KINDS:
+        raise InputError(f"--export: {path}: must end in {' or '.join(KINDS)}")
+    if kind == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            remedy = "pip install 'npusim[parquet]', or name a .csv file"
+            raise InputError(f"--export: {path}: Parquet needs pyarrow; {remedy}") from None
+    with replacing(path) as partial:
+        if kind == ".csv":
+            table.to_csv(partial, index=False)
+        else:
+            # a column of several kinds, as of a parameter that is a number or a word, becomes text
+            mixed = [n for n in table if table[n].map(type).nunique() > 1 and table[n].dtype == object]
+            table.astype(dict.fromkeys(mixed, "string")).to_parquet(partial, index=False)

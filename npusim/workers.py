@@ -1,0 +1,153 @@
+"""Work done elsewhere: by processes of this machine, or by a Dask cluster. A worker that dies costs no more
+than what it was at work on."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Self
+
+from npusim.errors import InputError
+
+LOST = 4
+"""breakdowns in a row, with nothing finished in between, after which work is given up"""
+
+
+class Workers:
+    """Calls a function of a module with many arguments at once; a context, whose workers end with it.
+
+    `jobs`: processes of this machine; 1: no other process. `cluster`: the address of a Dask scheduler, whose
+    workers are called instead.
+    """
+
+    def __init__(self, jobs: int = 1, cluster: str | None = None) -> None:
+        self.jobs, self.cluster = jobs, cluster
+        self._executor: Executor | None = None
+        self._client: Any = None
+        self._processes: set[BaseProcess] = set()
+
+    def __enter__(self) -> Self:
+        if self.cluster is not None:
+            self._client = _client(self.cluster)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(at_once=kind is not None)
+        if self._client is not None:
+            self._client.close()
+
+    def __call__(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        """(number, result) of each of the `arguments`, in the order in which they are finished.
+
+        An error of a call is raised here. InputError where workers die again and again.
+        """
+        if self._client is None and (self.jobs == 1 or len(arguments) < 2):
+            yield from ((number, function(*own)) for number, own in enumerate(arguments))
+            return
+        from npusim.engine.fast.run import load
+
+        load()  # compiled here once, not by every worker
+        left, lost = dict(enumerate(arguments)), 0
+        while left:
+            try:
+                for number, result in self._round(function, left):
+                    lost = 0
+                    del left[number]
+                    yield number, result
+            except BrokenExecutor:
+                self._end(at_once=True)
+                lost += 1
+                if lost == LOST:
+                    raise InputError(
+                        f"worker processes ended before their time {LOST} times in a row, for want of memory "
+                        "perhaps; try --jobs 1"
+                    ) from None
+
+    def _round(
+        self, function: Callable[..., Any], left: dict[int, tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        """The results of what is left, until a worker dies."""
+        with _uninterrupted():  # workers start here, and inherit it
+            executor = self._begin()
+            before = set(multiprocessing.active_children())
+            futures: dict[Future[Any], int] = {
+                executor.submit(function, *own): number for number, own in list(left.items())
+            }
+            self._processes |= set(multiprocessing.active_children()) - before
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            broken: BaseException | None = None
+            for future in done:
+                error = future.exception()
+                if isinstance(error, BrokenExecutor) or _killed(error):
+                    broken = error
+                else:
+                    yield futures[future], future.result()
+            if broken:
+                raise BrokenExecutor from broken
+
+    def _begin(self) -> Executor:
+        if self._executor is None and self._client is not None:
+            self._executor = self._client.get_executor(pure=False)
+        if self._executor is None:
+            # a fresh interpreter: threads of this one (a progress bar's) do not survive a fork
+            spawn = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self.jobs, mp_context=spawn, initializer=_interruptible)
+        return self._executor
+
+    def _end(self, at_once: bool) -> None:
+        """Let the workers end; `at_once`: what they are at work on is of no use any more."""
+        if self._executor is None:
+            return
+        for process in self._processes if at_once else ():
+            process.terminate()
+        self._executor.shutdown(wait=not at_once or self._client is None, cancel_futures=True)
+        self._executor, self._processes = None, set()
+
+
+def _client(address: str) -> Any:
+    """A client of the Dask scheduler at `address`. InputError where there is none."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError("--cluster: needs Dask; install it with: pip install 'npusim[cluster]'") from None
+    try:
+        return Client(address, timeout="10s")  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"--cluster: no Dask scheduler at {address}: {reason}") from None
+
+
+def _killed(error: BaseException | None) -> bool:
+    """Whether a cluster gave up a call, as the workers that took it died."""
+    return type(error).__name__ in ("KilledWorker", "CancelledError")
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignores Ctrl-C, which processes that start meanwhile do, too: one that is about to import would answer
+    it with a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interruptible() -> None:
+    """In a worker: Ctrl-C, which its terminal sends to all processes, ends it at once and silently."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
