@@ -110,9 +110,9 @@ def select(machines: Sequence[Machine], fields: Iterable[str] = ()) -> list[Para
     """The parameters for some fields (groups, paths or globs; all groups if none is named) of machines.
 
     A number that a profile took over from another one, by inheriting it or by assuming the same value, is one
-    parameter with it. InputError for a field that no machine has.
+    parameter with it. InputError as `globs_of` says.
     """
-    wanted = _globs(machines, list(fields))
+    wanted = globs_of(machines, list(fields) or GROUPS)
     # those that others extend first, so that the order in which they are named does not matter
     machines = sorted(machines, key=lambda machine: (machine.extends is not None, machine.name))
     found: dict[tuple[str, float], list[tuple[str, str, Quantity[Any]]]] = {}
@@ -124,9 +124,9 @@ def select(machines: Sequence[Machine], fields: Iterable[str] = ()) -> list[Para
     return sorted(made, key=lambda one: one.name)
 
 
-def _globs(machines: Sequence[Machine], fields: list[str]) -> list[str]:
-    if not fields:
-        return [glob for globs in GROUPS.values() for glob in globs]
+def globs_of(machines: Iterable[Machine], fields: Iterable[str]) -> list[str]:
+    """The patterns of paths that `fields` (groups, paths or globs) stand for. InputError for a field that no
+    machine has."""
     known = {path for machine in machines for path in quantities(machine)}
     globs: list[str] = []
     for field in fields:

@@ -110,7 +110,12 @@ class Prediction:
 def predict(one: Case, kernel: Kernel, machine: Machine) -> Prediction:
     """Time the kernel of a case on a machine."""
     program = lower(kernel, machine, l2=one.row.l2)
-    totals = simulate(program, EngineSettings()).totals()
+    return prediction(simulate(program, EngineSettings()).totals())
+
+
+def prediction(totals: Totals) -> Prediction:
+    """What a run says of times, busy times and the numbers that carry them."""
+    program, machine = totals.program, totals.program.machine
     task, scale = task_us(totals), machine.cycles_per_us
     times = {
         "core": totals.makespan / scale, "task_duration": task, "event": cost.event_us(machine, task),
