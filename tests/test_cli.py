@@ -20,8 +20,8 @@ from npusim.profiles import load_machine, profile_names
 
 SMALL = ("tri-inverse", "--profile", "toy", "--chunk", 16, "--matrices", 6)
 COMMANDS = (
-    (), ("list",), ("run",), ("compare",), ("show",), ("validate",), ("profile",), ("profile", "check"),
-    ("profile", "show"), ("profile", "diff"), ("profile", "schema"),
+    (), ("list",), ("run",), ("compare",), ("show",), ("validate",), ("sensitivity",), ("profile",),
+    ("profile", "check"), ("profile", "show"), ("profile", "diff"), ("profile", "schema"),
 )  # fmt: skip
 
 RUN_KEYS = {

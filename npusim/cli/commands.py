@@ -57,7 +57,7 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
     )
     entry = find_kernel(kernel, options.algorithm)
     entry.check_sizes(problem)
-    _refuse_sizes(problem, numerics.inputs)
+    refuse_sizes(problem, numerics.inputs)
     if not numerics.timing:
         refuse_costs(machines)
     machine = machines.machine()
@@ -83,7 +83,7 @@ def run(kernel: KernelName, as_json: Json = False, *, given: dict[str, Any]) -> 
             console.print(f"up to {most} of each outermost loop written to {engine.trace}")
 
 
-def _refuse_sizes(problem: Problem, inputs: str | None = None) -> None:
+def refuse_sizes(problem: Problem, inputs: str | None = None) -> None:
     """A problem is counted in one way. What contradicts a file is known once it is read: `npusim.data`."""
     if not inputs:
         names, way = problem.idle
@@ -121,7 +121,7 @@ def compare(
     asked = None if algorithms is None else name_list("--algorithms", algorithms)
     entry = find_kernels(kernel, asked or [])
     entry.check_sizes(problem)
-    _refuse_sizes(problem, numerics.inputs)
+    refuse_sizes(problem, numerics.inputs)
     if not numerics.timing:
         refuse_costs(machines)
     names = asked or list(entry.algorithms)
@@ -170,7 +170,7 @@ def show(
     target = Target.of(machine)
     entry = find_kernel(kernel, options.algorithm)
     entry.check_sizes(problem)
-    _refuse_sizes(problem)
+    refuse_sizes(problem)
     with entry.advising(problem, options, target):
         graph = check(entry.build(problem, options, target), target)
     try:
