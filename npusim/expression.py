@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, Self
 
@@ -112,7 +112,7 @@ def _functions() -> str:
     return ", ".join(f"{name}()" for name in FUNCTIONS)
 
 
-def _names(text: str, node: ast.expr, depth: int = 0) -> Iterable[str]:
+def _names(text: str, node: ast.expr, depth: int = 0) -> Iterator[str]:
     """The names of an expression, which is checked on the way."""
     if depth > DEEPEST:
         _refuse(text, "is nested too deeply")
