@@ -102,7 +102,7 @@ class Effect:
 
     def _between(self, *tried: Tried | None) -> float | None:
         own = float(self.number.value)
-        times = {one.value: one.time_us for one in tried if one and one.time_us is not None}
+        times = {one.value: one.time_us for one in tried if one and one.time_us}
         low, high = (side({own, *times}) for side in (min, max))
         if low == high:
             return None
@@ -192,19 +192,20 @@ def sensitivity(
         raise InputError(f"{prepared.kernel.name}: takes no time on this machine: there is nothing to rank")
     shares = _shares(found, machine)
     known, untried = quantities(machine), {}
-    chosen = _chosen(known, wanted) if wanted else _candidates(machine, found, shares)
+    groups = _groups(machine, _chosen(known, wanted) if wanted else _candidates(machine, found, shares))
     effects = []
-    for place, group in enumerate(_groups(machine, chosen)):
-        path, number = group[0], known[group[0]]
+    for place, (path, *others) in enumerate(groups):
+        number = known[path]
         low, high = _values(path, number, step)
         if low is high is None:
             untried[path] = "it is 0" if not number.value else "there is no other value"
             continue
         if progress:
-            progress(path, place, len(chosen))
-        tried = [None if value is None else trial.time(group, value) for value in (low, high)]
-        worse, better = reversed(tried) if isinstance(number, Cost) else tried
-        effects.append(Effect(path, group[1:], number, shares.get(path, 0.0), base, better, worse))
+            progress(path, place, len(groups))
+        less = None if low is None else trial.time((path, *others), low)
+        more = None if high is None else trial.time((path, *others), high)
+        better, worse = (less, more) if isinstance(number, Cost) else (more, less)
+        effects.append(Effect(path, tuple(others), number, shares.get(path, 0.0), base, better, worse))
     effects.sort(key=lambda one: (-abs(one.elasticity or 0.0), -one.share, one.field))
     return Sensitivity(prepared.kernel, machine, base, step, tuple(effects), untried if wanted else {})
 
