@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -174,14 +175,18 @@ class _PhaseLowering:
     def _operation(self, op: Operation) -> list[int]:
         """The instances of a tile operation, one per core that takes part."""
         numbers = []
-        with blaming(op.where):
+        with blaming(op.where) if op.where else nullcontext():
             for order, core in enumerate(self._cores_of(op)):
                 if not self._takes_part(op, core):
                     continue
-                instance = self._instance(op, core)
+                one = self._instance(op, core)
                 uses = tuple(self._uses(op, core, order))
                 numbers.append(len(self.instances))
-                self.instances.append(replace(instance, uses=uses, number=numbers[-1], operation=op))
+                # written out: dataclasses.replace takes as long as all else that is done here
+                self.instances.append(Instance(
+                    one.name, one.lane, one.cost, numbers[-1], op, uses, one.flows, one.role, one.drains,
+                    one.holds,
+                ))  # fmt: skip
         return numbers
 
     def _cores_of(self, op: Operation) -> list[int]:

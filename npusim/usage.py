@@ -116,21 +116,22 @@ def _add_tallies(units: _Units, phase: PhaseProgram, run: PhaseRun, begin: float
     occupied = v.tallies().view(np.float64)[:, :, at.T_OCCUPIED]
     busy, reached = (v.lane_times(f).reshape(groups, -1) for f in (at.L_BUSY, at.L_REACHED))
     waits, core_waits = v.waits(), v.core_waits()
-    for n, lane in enumerate(encoded.lanes):
+    for n, lane in enumerate(encoded.lanes.tolist()):
         own = issued & (lane_of == lane)
-        for g in np.flatnonzero(counts[:, own].sum(axis=1)):
-            entry = units.enter(phase, int(g), int(lane), begin)
+        working = occupied[:, own].sum(axis=1).tolist()
+        for g in np.flatnonzero(counts[:, own].sum(axis=1)).tolist():
+            entry = units.enter(phase, g, lane, begin)
             entry.busy += float(busy[g, n])
-            entry.occupied += float(occupied[g, own].sum())
-            causes.charge(entry, int(lane), waits[g, n])
+            entry.occupied += working[g]
+            causes.charge(entry, lane, waits[g, n])
             entry.cursor = float(reached[g, n])
     fields = at.C_BUSY, at.C_OCCUPIED, at.C_REACHED
-    busy, working, reached = (v.core_times(f).reshape(groups, -1) for f in fields)
+    busy, occupied, reached = (v.core_times(f).reshape(groups, -1) for f in fields)
     for core, lane in enumerate(scalar_lanes(phase)):
-        for g in np.flatnonzero(counts[:, core_of == core].sum(axis=1)):
-            entry = units.enter(phase, int(g), lane, begin)
+        for g in np.flatnonzero(counts[:, core_of == core].sum(axis=1)).tolist():
+            entry = units.enter(phase, g, lane, begin)
             entry.busy += float(busy[g, core])
-            entry.occupied += float(working[g, core])
+            entry.occupied += float(occupied[g, core])
             causes.charge(entry, lane, core_waits[g, core])
             entry.cursor = float(reached[g, core])
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
@@ -103,7 +105,7 @@ class Workers:
         if self._executor is None:
             # a fresh interpreter: threads of this one (a progress bar's) do not survive a fork
             spawn = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(self.jobs, mp_context=spawn, initializer=_interruptible)
+            self._executor = ProcessPoolExecutor(self.jobs, mp_context=spawn, initializer=_prepare)
         return self._executor
 
     def _end(self, at_once: bool) -> None:
@@ -112,7 +114,10 @@ class Workers:
             return
         for process in self._processes if at_once else ():
             process.terminate()
-        self._executor.shutdown(wait=not at_once or self._client is None, cancel_futures=True)
+        if self._client is None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        else:
+            self._executor.shutdown(wait=not at_once)
         self._executor, self._processes = None, set()
 
 
@@ -148,6 +153,15 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _interruptible() -> None:
-    """In a worker: Ctrl-C, which its terminal sends to all processes, ends it at once and silently."""
+def _prepare() -> None:
+    """In a worker: Ctrl-C, which its terminal sends to all processes, ends it at once and silently; and so
+    does the death of the process that it works for, which would leave it waiting for ever."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _die_with(sentinel: int) -> None:
+    wait_for([sentinel])
+    os._exit(1)

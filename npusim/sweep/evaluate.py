@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from npusim import cost
@@ -15,11 +15,12 @@ from npusim.machine import Machine
 from npusim.problem import Problem
 from npusim.registry import find_kernels, load_registry
 from npusim.report import outline
-from npusim.settings import NumericsSettings
+from npusim.settings import MachineSettings, NumericsSettings
 from npusim.simulate import simulate
 from npusim.study import find_data, prepare
-from npusim.sweep.point import Point, code_digest, machine_of
+from npusim.sweep.point import Point, Stamp, code_digest, file_digest, machine_digest, own_digest
 from npusim.totals import Totals
+from npusim.user_kernel import Files
 from npusim.where import netting
 
 Status = Literal["done", "skipped", "failed"]
@@ -37,29 +38,30 @@ class Outcome:
 
 
 def evaluate(
-    registry: str, kernel: str, algorithms: tuple[str, ...], code: str, points: Sequence[Point]
+    registry: str, kernel: str, algorithms: tuple[str, ...], stamp: Stamp, points: Sequence[Point]
 ) -> list[Outcome]:
     """The outcome of each point. `registry`: 'module:attribute' of the built-in kernels; `algorithms`: those
-    of the sweep that may be the user's own; `code`: the digest of the code of who asks, which must be that of
-    this process."""
-    if code != code_digest():
+    of the sweep that may be the user's own; `stamp`: what who asks has found, which must be what is here."""
+    if stamp.code != code_digest():
         raise InputError("a worker runs another version of npusim; install the same one everywhere")
-    entry = _entry(registry, kernel, algorithms)
-    return [_outcome(entry, point) for point in points]
+    entry = _entry(registry, kernel, algorithms, stamp.files)
+    return [_outcome(entry, point, stamp) for point in points]
 
 
-def _outcome(entry: KernelEntry, point: Point) -> Outcome:
+def _outcome(entry: KernelEntry, point: Point, stamp: Stamp) -> Outcome:
+    machine = _machine(point.machine, stamp.machines[point.machine])
+    inputs = point.numerics.inputs
+    data = partial(_data, entry, point.problem, point.numerics, stamp.inputs[inputs] if inputs else "")
     try:
-        return _found(entry, point)
+        return _found(entry, point, machine, data)
     except NpusimError as error:
         return Outcome("skipped", reason=str(error))
     except MemoryError:
         return Outcome("failed", reason="does not fit into memory")
 
 
-def _found(entry: KernelEntry, point: Point) -> Outcome:
-    data = _data(entry, point.problem, point.numerics)
-    machine = machine_of(point.machine)
+def _found(entry: KernelEntry, point: Point, machine: Machine, drawn: Callable[[], Data | None]) -> Outcome:
+    data = drawn()
     ready = prepare(entry, point.problem, point.options, machine, point.numerics, data)
     kernel, result = ready.kernel, dict[str, Any]()
     with netting(kernel.where):
@@ -96,19 +98,34 @@ def _errors(found: Computed) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _entry(registry: str, kernel: str, algorithms: tuple[str, ...]) -> KernelEntry:
-    return find_kernels(load_registry(registry), kernel, algorithms)
+def _entry(registry: str, kernel: str, algorithms: tuple[str, ...], stamp: str) -> KernelEntry:
+    """The kernel, its own files being those of `stamp`: a worker of a cluster outlives a change of them."""
+    files: Files = {}
+    entry = find_kernels(load_registry(registry), kernel, algorithms, files)
+    if own_digest(files) != stamp:
+        raise InputError(f"{kernel}: a worker finds other files than were asked for; run the sweep again")
+    return entry
 
 
-_last: tuple[tuple[str, Problem, NumericsSettings], Data] | None = None
+@lru_cache(maxsize=64)
+def _machine(settings: MachineSettings, stamp: str) -> Machine:
+    machine = settings.machine()
+    if machine_digest(machine) != stamp:
+        raise InputError(f"{settings.profile}: a worker finds another profile than was asked for")
+    return machine
+
+
+_last: tuple[object, Data] | None = None
 """the data of the point before, and what the kernels before have computed of them: points come sorted"""
 
 
-def _data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings) -> Data | None:
+def _data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings, stamp: str) -> Data | None:
     global _last
-    key = (entry.name, problem, numerics)
+    key = (entry.name, problem, numerics, stamp)
     if _last is None or _last[0] != key:
         _last = None  # which frees what it holds before there is more
+        if numerics.inputs and file_digest(numerics.inputs) != stamp:
+            raise InputError(f"{numerics.inputs}: a worker finds another file than was asked for")
         data = find_data(entry, problem, numerics)
         if data is None:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -17,12 +17,24 @@ from npusim.kernels import KernelEntry
 from npusim.machine import Machine
 from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+from npusim.user_kernel import Files
 
 PACKAGES = ("npusim", "algorithms")
 """packages whose code results depend on"""
 APART = ("cli", "validation", "calibration", "measurements")
 """parts of npusim that they do not depend on"""
 LIBRARIES = ("numpy", "ml_dtypes")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Digests of what stands outside of the settings of points: the code, the user's own kernel files,
+    machines, and files of inputs by path. A worker that finds others there refuses."""
+
+    code: str
+    files: str
+    machines: Mapping[MachineSettings, str]
+    inputs: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -64,11 +76,11 @@ class Point:
         """What stands for the data that it computes on."""
         return self.problem.model_dump_json() + self.numerics.model_dump_json()
 
-    def key(self, entry: KernelEntry, files: str) -> str:
-        """A digest of all that the result depends on; `files`: that of the user's own kernel files."""
-        inputs = file_digest(self.numerics.inputs) if self.numerics.inputs else ""
-        machine = machine_digest(self.machine)
-        return digest(entry.name, self.settings(entry), machine, code_digest(), files, inputs)
+    def key(self, entry: KernelEntry, stamp: Stamp) -> str:
+        """A digest of all that the result depends on."""
+        inputs = stamp.inputs[self.numerics.inputs] if self.numerics.inputs else ""
+        machine = stamp.machines[self.machine]
+        return digest(entry.name, self.settings(entry), machine, stamp.code, stamp.files, inputs)
 
 
 def digest(*parts: object) -> str:
@@ -77,16 +89,9 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@lru_cache(maxsize=256)
-def machine_of(settings: MachineSettings) -> Machine:
-    """The machine of some settings, made once."""
-    return settings.machine()
-
-
-@lru_cache(maxsize=256)
-def machine_digest(settings: MachineSettings) -> str:
+def machine_digest(machine: Machine) -> str:
     """A digest of every number of a machine and of where it comes from."""
-    return digest(machine_of(settings).model_dump_json())
+    return digest(machine.model_dump_json())
 
 
 @lru_cache
@@ -102,7 +107,6 @@ def code_digest() -> str:
     return digest(*found)
 
 
-@lru_cache
 def file_digest(path: str) -> str:
     """A digest of the bytes of a file. InputError where it cannot be read."""
     try:
@@ -111,12 +115,13 @@ def file_digest(path: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def files_digest(paths: Iterable[str]) -> str:
-    """A digest of files, in any order; '' of none."""
-    found = sorted(file_digest(path) for path in set(paths))
-    return digest(*found) if found else ""
+def own_digest(files: Files) -> str:
+    """A digest of a user's own kernel files and of what they import from beside them; '' of none."""
+    modules = [module for file in files.values() for module in file.modules.values()]
+    paths = {str(module.__file__) for module in modules if getattr(module, "__file__", None)}
+    return digest(*sorted(file_digest(path) for path in paths)) if paths else ""
 
 
-def skip_key(kernel: str, settings: Mapping[str, Any]) -> str:
+def skip_key(kernel: str, settings: Mapping[str, Any], stamp: Stamp) -> str:
     """The key of a combination that is no point."""
-    return digest("skipped", kernel, {k: str(v) for k, v in settings.items()}, code_digest())
+    return digest("skipped", kernel, {k: str(v) for k, v in settings.items()}, stamp.code, stamp.files)

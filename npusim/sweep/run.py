@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from npusim.errors import InputError
+from npusim.kernels import KernelEntry
 from npusim.registry import find_kernels, load_registry
 from npusim.sweep.evaluate import Outcome, evaluate
-from npusim.sweep.point import Point, code_digest, files_digest, skip_key
-from npusim.sweep.spec import Spec
+from npusim.sweep.point import Point, Stamp, code_digest, file_digest, own_digest, skip_key
+from npusim.sweep.spec import Machines, Skip, Spec
 from npusim.sweep.store import Row, Store
+from npusim.user_kernel import Files
 from npusim.workers import Workers
 
 TASK = 12
@@ -41,6 +43,7 @@ class Plan:
     kernel: str
     """what the kernel is called"""
     algorithms: tuple[str, ...]
+    stamp: Stamp
     points: tuple[Planned, ...]
 
     @property
@@ -69,8 +72,6 @@ class Summary:
 
 def plan(spec: Spec, registry: str, shard: tuple[int, int] = (1, 1)) -> Plan:
     """The points of shard i of n. InputError for what is wrong with the sweep as a whole."""
-    from npusim.user_kernel import Files
-
     files: Files = {}
     asked = tuple(str(name) for name in spec.fields.get("algorithm", ()))
     entry = find_kernels(load_registry(registry), spec.kernel, asked, files)
@@ -78,20 +79,22 @@ def plan(spec: Spec, registry: str, shard: tuple[int, int] = (1, 1)) -> Plan:
         asked = tuple(entry.algorithms)
         spec = Spec(spec.kernel, {"algorithm": list(asked), **spec.fields}, spec.numbers)
     spec.check(entry)
-    modules = [module for file in files.values() for module in file.modules.values()]
-    own = files_digest(str(module.__file__) for module in modules if getattr(module, "__file__", None))
-    made: list[Planned] = []
-    for one in spec.points(entry):
-        if isinstance(one, Point):
-            key = one.key(entry, own)
-            made.append(Planned(key, one.settings(entry), one))
-        else:
-            key = skip_key(spec.kernel, one.settings)
-            made.append(Planned(key, _plain(one.settings), None, one.reason))
+    machines = Machines()
+    found = list(spec.points(entry, machines))
+    inputs = {one.numerics.inputs for one in found if isinstance(one, Point) and one.numerics.inputs}
+    digests = {path: file_digest(path) for path in inputs}
+    stamp = Stamp(code_digest(), own_digest(files), machines.digests, digests)
+    made = [_planned(spec.kernel, entry, one, stamp) for one in found]
     number, of = shard
     made.sort(key=_data)
     tasks = [task for n, task in enumerate(_tasks(made)) if n % of == number - 1]
-    return Plan(spec, entry.name, asked, tuple(point for task in tasks for point in task))
+    return Plan(spec, entry.name, asked, stamp, tuple(point for task in tasks for point in task))
+
+
+def _planned(kernel: str, entry: KernelEntry, one: Point | Skip, stamp: Stamp) -> Planned:
+    if isinstance(one, Point):
+        return Planned(one.key(entry, stamp), one.settings(entry), one)
+    return Planned(skip_key(kernel, one.settings, stamp), _plain(one.settings), None, one.reason)
 
 
 def _plain(settings: Any) -> dict[str, Any]:
@@ -126,8 +129,8 @@ def run(
     total, count = len(wanted.points), len(known) + len(reasons)
     if progress:
         progress(count, total)
-    code, name = code_digest(), wanted.spec.kernel
-    asked = [(registry, name, wanted.algorithms, code, [one.point for one in task]) for task in tasks]
+    common = (registry, wanted.spec.kernel, wanted.algorithms, wanted.stamp)
+    asked = [(*common, [one.point for one in task]) for task in tasks]
     computed = 0
     for number, outcomes in workers(evaluate, asked):
         pairs = zip(tasks[number], outcomes, strict=True)

@@ -13,7 +13,7 @@ from npusim.kernels import KernelEntry, check_known, own_options
 from npusim.problem import Options, Problem, Settings
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, refuse_costs
 from npusim.study import check_wishes
-from npusim.sweep.point import Point, machine_of
+from npusim.sweep.point import Point, machine_digest
 from npusim.sweep.ranges import values
 
 MODELS: tuple[type[Settings], ...] = (Problem, Options, MachineSettings, NumericsSettings, EngineSettings)
@@ -129,21 +129,22 @@ class Spec:
         """Those that are swept."""
         return [str(name) for name in self.fields.get("algorithm", [next(iter(entry.algorithms))])]
 
-    def points(self, entry: KernelEntry) -> Iterator[Point | Skip]:
+    def points(self, entry: KernelEntry, machines: Machines) -> Iterator[Point | Skip]:
         """Every combination, the last field the fastest; several that come to the same are one.
 
         InputError where no machine can be made at all.
         """
         swept = {**self.fields, **{f"set.{path}": own for path, own in self.numbers.items()}}
-        machines, seen = _Machines(), set()
+        seen = set()
         for combination in itertools.product(*swept.values()):
             chosen = dict(zip(swept, combination, strict=True))
             try:
                 point = _point(entry, chosen)
-                reason = machines.reason(point.machine)
             except NpusimError as error:
-                reason, point = str(error), None
-            if reason or point is None:
+                yield Skip(chosen, str(error))
+                continue
+            reason = machines.reason(point.machine)
+            if reason:
                 yield Skip(chosen, reason)
             elif point not in seen:
                 seen.add(point)
@@ -151,25 +152,26 @@ class Spec:
         machines.check()
 
 
-class _Machines:
-    """Tries each machine once: a sweep in which there is none has a mistake in its options."""
+class Machines:
+    """The machines of a sweep, each made once; where there is none at all, an option is wrong."""
 
     def __init__(self) -> None:
+        self.digests: dict[MachineSettings, str] = {}
         self.reasons: dict[MachineSettings, str] = {}
 
     def reason(self, settings: MachineSettings) -> str:
-        if settings not in self.reasons:
+        """Why there is no such machine; '' where there is one. ProfileError for a profile there is not."""
+        if settings not in self.digests and settings not in self.reasons:
             try:
-                machine_of(settings)
-                self.reasons[settings] = ""
+                self.digests[settings] = machine_digest(settings.machine())
             except ProfileError:
                 raise
             except NpusimError as error:
                 self.reasons[settings] = str(error)
-        return self.reasons[settings]
+        return self.reasons.get(settings, "")
 
     def check(self) -> None:
-        if self.reasons and all(self.reasons.values()):
+        if self.reasons and not self.digests:
             raise InputError(next(iter(self.reasons.values())))
 
 

@@ -36,7 +36,6 @@ def with_cost(table: pd.DataFrame, expression: Expression) -> pd.DataFrame:
     """With a column `cost`: an expression over the numbers of each row's machine and its own columns."""
     from npusim.expression import machine_names
     from npusim.settings import MachineSettings
-    from npusim.sweep.point import machine_of
 
     def machine(row: dict[str, Any]) -> MachineSettings:
         fields = [name for name in MachineSettings.model_fields if name != "set" and name in row]
@@ -45,11 +44,15 @@ def with_cost(table: pd.DataFrame, expression: Expression) -> pd.DataFrame:
         cores = {"cores": int(own.pop("cores"))} if "cores" in own else {}
         return MachineSettings.parse(**own, **cores, set=numbers)
 
+    names: dict[MachineSettings, dict[str, float]] = {}
     costs = []
     for row in table.to_dict("records"):
         named = {str(name): value for name, value in row.items()}
         figures = {n: float(v) for n, v in named.items() if isinstance(v, int | float) and v == v}
-        costs.append(expression.value(figures | machine_names(machine_of(machine(named)))))
+        settings = machine(named)
+        if settings not in names:
+            names[settings] = machine_names(settings.machine())
+        costs.append(expression.value(figures | names[settings]))
     return table.assign(cost=costs)
 
 

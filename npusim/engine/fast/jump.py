@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -104,6 +105,8 @@ class Period:
     def later(self, state: Ints, periods: int) -> None:
         """Move `state`, one like those of this period, forward by so many periods."""
         v, live = self.encoded.views(state), self.live
+        # of all groups a slice: no copies
+        some: Any = slice(None) if len(live) == self.encoded[at.GROUPS] else live
         cycles = periods * self.cycles
         operations = periods * self.operations
         lanes, cores = self._of(at.LANES), self._of(at.CORES)
@@ -115,10 +118,10 @@ class Period:
             times[rows] += cycles
         steps = v.steps().reshape(self.encoded[at.GROUPS], -1, self.encoded[at.STEP_WORDS])
         by_group = operations[live, None]
-        steps.view(np.float64)[live, :, : at.BLOCK] += cycles
-        steps[live, :, at.NAME] += by_group << at.LANE_BITS
+        steps.view(np.float64)[some, :, : at.BLOCK] += cycles
+        steps[some, :, at.NAME] += by_group << at.LANE_BITS
         for field in STEP_CAUSES:
-            steps[live, :, field] += np.where(steps[live, :, field] >= 0, by_group << at.CODE_BITS, 0)
+            steps[some, :, field] += np.where(steps[some, :, field] >= 0, by_group << at.CODE_BITS, 0)
         entries = v.entry_places()
         for field in ENTRY_TIMES:
             v.versions().view(np.float64)[np.ix_(live, entries + field)] += cycles
