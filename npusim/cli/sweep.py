@@ -215,6 +215,6 @@ def results(
         print_json({"store": store, "rows": tables.records(whole[shown] if shown else whole)})
         return
     console = Console(highlight=False, markup=False)
-    tables.rows(console, store, found, shown, top or 20, expression is not None)
+    tables.rows(console, store, rows, found, shown, top or 20)
     if export:
         console.print(f"{len(whole):,} rows written to {export}", soft_wrap=True)

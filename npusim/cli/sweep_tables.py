@@ -73,7 +73,8 @@ def swept(
     else:
         first = "time_us" if "time_us" in data else "relative_error"
         best, title = rows_of.ordered(data, [first]), f"by {_label(first)}"
-    _print(console, title, best, [], MOST)
+    _print(console, title, best, _columns(best, rows), MOST)
+    _same(console, best)
     console.print(f"all rows: npusim results {store}", style="dim", soft_wrap=True)
 
 
@@ -85,15 +86,20 @@ def _front(data: pd.DataFrame, expression: Expression | None) -> tuple[list[str]
     return (["time_us", "relative_error"], data) if {"time_us", "relative_error"} <= {*data} else None
 
 
-def rows(console: Console, store: str, found: pd.DataFrame, columns: list[str], top: int, cost: bool) -> None:
-    """The rows of a store that were asked for."""
-    _print(console, f"{store}: {len(found):,} rows", found, columns, top)
+def rows(
+    console: Console, store: str, kept: Sequence[Row], found: pd.DataFrame, columns: list[str], top: int
+) -> None:
+    """The rows of a store that were asked for, `found` among those that it holds."""
+    _print(console, f"{store}: {len(found):,} rows", found, columns or _columns(found, kept), top)
+    if not columns and len(found) > 1:
+        _same(console, found)
     if len(found) > top:
         console.print(f"and {len(found) - top:,} more: --top N", style="dim")
 
 
-def _print(console: Console, title: str, found: pd.DataFrame, columns: list[str], top: int) -> None:
-    names = columns or _columns(found)
+def _print(console: Console, title: str, found: pd.DataFrame, names: list[str], top: int) -> None:
+    """As many of the columns as there is room for, those that matter most."""
+    names = list(names)
     while True:
         right = [n for n, name in enumerate(names) if pd.api.types.is_numeric_dtype(found[name])]
         made = table(title, *(_label(name) for name in names), right=right)
@@ -101,14 +107,17 @@ def _print(console: Console, title: str, found: pd.DataFrame, columns: list[str]
             made.add_row(*(_value(row[name]) for name in names))
         wide = console.measure(made, options=console.options.update(width=10_000)).maximum > console.width
         less = [name for name in reversed(FIGURES) if name in names and name not in FIGURES[:3]]
-        if columns or not wide or not less:
+        if not wide or not less:
             break
         names.remove(less[0])
     console.print(made)
+
+
+def _same(console: Console, found: pd.DataFrame) -> None:
+    """One line on what is the same in all rows."""
     same = {name: found[name].iloc[0] for name in map(str, found) if _fixed(found, name)}
-    said = ", ".join(f"{_label(name)} {_value(value)}" for name, value in same.items())
-    if said and not columns and len(found) > 1:
-        console.print(f"all: {said}", style="dim", soft_wrap=True)
+    said = [f"{_label(name)} {_value(value)}" for name, value in same.items() if not _missing(value)]
+    console.print(f"all: {', '.join(said)}", style="dim", soft_wrap=True)
 
 
 def _fixed(found: pd.DataFrame, name: str) -> bool:
@@ -116,11 +125,12 @@ def _fixed(found: pd.DataFrame, name: str) -> bool:
     return name not in (*FIGURES, *OTHERS) and found[name].map(str).nunique() == 1
 
 
-def _columns(found: pd.DataFrame) -> list[str]:
-    """What varies, and the main figures."""
-    varied = [n for n in map(str, found) if n not in (*FIGURES, *OTHERS) and not _fixed(found, n)]
+def _columns(found: pd.DataFrame, kept: Sequence[Row]) -> list[str]:
+    """What varies of that which was asked, and the main figures."""
+    asked = list(dict.fromkeys(name for row in kept for name in row.settings if name in found))
+    varied = [name for name in asked if not _fixed(found, name)]
     if len(found) == 1:
-        varied = [n for n in ("algorithm", "chunk", "dtype") if n in found]
+        varied = [name for name in ("algorithm", "chunk", "dtype") if name in found]
     return [*varied, *(n for n in FIGURES if n in found), *(["reason"] if found["reason"].any() else [])]
 
 
@@ -132,8 +142,13 @@ def _label(name: str) -> str:
     }.get(name, name.replace("_", "-"))  # fmt: skip
 
 
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _value(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    value = value.item() if hasattr(value, "item") else value
+    if _missing(value):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
