@@ -74,15 +74,15 @@ def transpose(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
 
 def kkt(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """L [chunks, heads, C, C]."""
-    k, beta = _keys(arrays["k"], chunks), arrays["beta_heads"]
-    products = _products(k, k, _gate(arrays, chunks))
+    k, beta = per_value_head(arrays["k"], chunks), arrays["beta_heads"]
+    products = _products(k, k, gate(arrays, chunks))
     return {"L": np.tril(products * np.swapaxes(beta, -1, -2), -1)}
 
 
 def scores(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """P [chunks, heads, C, C]."""
-    q, k = _keys(arrays["q"], chunks), _keys(arrays["k"], chunks)
-    return {"P": _products(q, k, _gate(arrays, chunks))}
+    q, k = per_value_head(arrays["q"], chunks), per_value_head(arrays["k"], chunks)
+    return {"P": _products(q, k, gate(arrays, chunks))}
 
 
 def inverse(arrays: Arrays, _: Chunks) -> dict[str, Array]:
@@ -98,14 +98,14 @@ def masked_start(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
 def wy(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """U [.., C, Dv] and W [.., C, Dk]."""
     Tb = arrays["T"] * arrays["beta_heads"]
-    k = _keys(arrays["k"], chunks)
-    return {"U": Tb @ arrays["v"], "W": Tb @ (np.exp(_gate(arrays, chunks)) * k)}
+    k = per_value_head(arrays["k"], chunks)
+    return {"U": Tb @ arrays["v"], "W": Tb @ (np.exp(gate(arrays, chunks)) * k)}
 
 
 def state(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """V' [.., C, Dv], the state before each chunk, S_chunks [chunks, heads, Dk, Dv], and the last of each
     sequence, state [sequences, heads, Dk, Dv]; from initial_state alike, or zeros."""
-    k, G, U, W = _keys(arrays["k"], chunks), _gate(arrays, chunks), arrays["U"], arrays["W"]
+    k, G, U, W = per_value_head(arrays["k"], chunks), gate(arrays, chunks), arrays["U"], arrays["W"]
     fresh, before = np.empty_like(U), np.empty((*U.shape[:2], k.shape[-1], U.shape[-1]))
     initial, final = arrays.get("initial_state"), []
     for sequence, span in enumerate(chunks.spans()):
@@ -122,7 +122,7 @@ def state(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
 
 def output(arrays: Arrays, chunks: Chunks) -> dict[str, Array]:
     """O [.., C, Dv]."""
-    q = _keys(arrays["q"], chunks) * np.exp(_gate(arrays, chunks))
+    q = per_value_head(arrays["q"], chunks) * np.exp(gate(arrays, chunks))
     return {"O": q @ arrays["S_chunks"] + arrays["P"] @ arrays["V_new"]}
 
 
@@ -176,12 +176,12 @@ def _normalised(x: Array) -> Array:
     return normalised
 
 
-def _keys(x: Array, chunks: Chunks) -> Array:
+def per_value_head(x: Array, chunks: Chunks) -> Array:
     """One per value head."""
     return np.repeat(x, chunks.group, axis=1)
 
 
-def _gate(arrays: Arrays, chunks: Chunks) -> Array:
+def gate(arrays: Arrays, chunks: Chunks) -> Array:
     """G [chunks, heads, C, Dk], or [.., C, 1] where it is one for all channels, or 0 for all."""
     if chunks.decay == "none":
         x = arrays["k" if "k" in arrays else "q"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from npusim.data import Array, Computed, Data
 from npusim.errors import InputError
-from npusim.execute import execute
+from npusim.execute import Execution, execute
 from npusim.graph import Kernel
 from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrices, reference_inverse
 from npusim.kernels import KernelEntry
@@ -61,16 +61,9 @@ class Triangles(Data):
         _check_tensors(kernel, self.sample)
 
     def compute(self, kernel: Kernel) -> Computed:
-        """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype. A masked
-        start T0 is that of L as it is drawn."""
+        """The reference is the float64 inverse of L as the kernel receives it, in the operand dtype."""
         L = self.batch.L
-        shape = kernel.tensor("L").shape
-        given = {"L": L.reshape(shape)}
-        if any(tensor.name == "T0" for tensor in kernel.tensors):
-            order, block = kernel.settings["order"], kernel.settings["block"]
-            start = self._once(lambda: banded_inverse(L, order, block), "start", order, block)
-            given["T0"] = start.reshape(shape)
-        execution = execute(kernel, given, memo=self.memo)
+        execution = invert(kernel, L, self.memo)
         T = execution.outputs["T"].reshape(L.shape)
         stored = execution.inputs["L"].reshape(L.shape)
 
@@ -78,20 +71,34 @@ class Triangles(Data):
             return reference_inverse(stored.astype(np.float64))
 
         given_as = kernel.tensor("L")
-        reference = self._once(truth, "inverse", given_as.dtype, given_as.scale)
+        reference = once(self.memo, truth, "inverse", given_as.dtype, given_as.scale)
         errors = compare(T, reference, self.batch.head)
         return Computed(
             execution, {"T": errors}, {"T": T}, len(L), self.batch.total, piece=("matrix", "matrices")
         )
 
-    def _once(self, compute: Callable[[], Array], *key: Hashable) -> Array:
-        """What `compute` gives, and has given before under this key."""
-        if self.memo is None:
-            return compute()
-        return self.memo.result(self.memo.number("truth", *key), lambda: Result(compute())).value
-
     def remembering(self) -> Triangles:
         return replace(self, memo=Memo())
+
+
+def invert(kernel: Kernel, L: Array, memo: Memo | None = None) -> Execution:
+    """Run `kernel`, a tri-inverse of M matrices, on L [M, C, C] float64. T is `outputs["T"]`, of the kernel's
+    shape [chunks, heads, C, C]. Where the kernel takes a masked start, it is that of L as given, not as stored.
+    `memo`: what kernels before have computed of this L."""
+    shape = kernel.tensor("L").shape
+    given = {"L": L.reshape(shape)}
+    if any(tensor.name == "T0" for tensor in kernel.tensors):
+        order, block = kernel.settings["order"], kernel.settings["block"]
+        start = once(memo, lambda: banded_inverse(L, order, block), "start", order, block)
+        given["T0"] = start.reshape(shape)
+    return execute(kernel, given, memo=memo)
+
+
+def once(memo: Memo | None, compute: Callable[[], Array], *key: Hashable) -> Array:
+    """What `compute` gives, and has given before under this key."""
+    if memo is None:
+        return compute()
+    return memo.result(memo.number("computed", *key), lambda: Result(compute())).value
 
 
 def _check_tensors(kernel: Kernel, problem: Problem) -> None:
