@@ -82,8 +82,8 @@ class Triangles(Data):
 
 
 def invert(kernel: Kernel, L: Array, memo: Memo | None = None) -> Execution:
-    """Run `kernel`, a tri-inverse of M matrices, on L [M, C, C] float64. T is `outputs["T"]`, of the kernel's
-    shape [chunks, heads, C, C]. Where the kernel takes a masked start, it is that of L as given, not as stored.
+    """Run `kernel`, a tri-inverse of M matrices, on L [M, C, C] float64. T is `outputs["T"]`, of the shape
+    [chunks, heads, C, C]. Where the kernel takes a masked start, it is that of L as given, not as stored.
     `memo`: what kernels before have computed of this L."""
     shape = kernel.tensor("L").shape
     given = {"L": L.reshape(shape)}
