@@ -49,6 +49,11 @@ def stack(model: Model, one: Pass) -> Stack:
     return Stack(model.name, (*layers, head), (*order, len(layers)))
 
 
+def delta_net(d: Delta, one: Pass) -> Layer:
+    """The stages of a delta net by themselves, from normalised queries and keys to o."""
+    return Layer("delta net", tuple(_chunks(one, d)))
+
+
 def _kind(model: Model, kind: tuple[Mixer, FeedForward]) -> str:
     mixer, feed_forward = kind
     mixed = len({feed for _, feed in model.layers}) > 1

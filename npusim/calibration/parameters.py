@@ -181,7 +181,7 @@ def _parameter(members: list[Member], machines: int) -> Parameter:
     prior = None
     if means:
         mean = sum(means) / len(means)
-        prior = (mean, max(mean * _spread(paths[0]), 1e-3))
+        prior = (mean, max(mean * spread(paths[0]), 1e-3))
     lower, upper = _bounds(paths[0], first, start, one)
     theories = [number.theory for _, _, number in members if number.theory is not None]
     return Parameter(
@@ -199,7 +199,8 @@ def _documented(number: Quantity[Any]) -> float | None:
     return None if number.documented is None else float(number.documented)
 
 
-def _spread(path: str) -> float:
+def spread(path: str) -> float:
+    """How far documents on a field disagree, as a share of its value."""
     return next((spread for glob, spread in SPREADS if fnmatchcase(path, glob)), OTHER_SPREAD)
 
 

@@ -22,6 +22,7 @@ LATER = {
     "calibrate": "Fit numbers of a profile to measured rows, and say what the rows determine and what not.",
     "sweep": "Time and compute a kernel over ranges of any of its settings; kept in a store, to go on from.",
     "results": "Show the rows of a sweep's store: filtered, sorted, grouped, written to CSV or Parquet.",
+    "recommend": "Find the fastest inverse that is exact enough, by chunk and format, and the best chunk.",
     "sensitivity": "Rank a profile's numbers by their effect on a kernel's time: which to improve first.",
     "show": "Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile.",
 }
@@ -30,7 +31,7 @@ LATER = {
 
 FILES = {
     "layer": "layer", "validate": "validate", "calibrate": "calibrate", "sweep": "sweep", "results": "sweep",
-    "sensitivity": "sensitivity",
+    "recommend": "recommend", "sensitivity": "sensitivity",
 }  # fmt: skip
 """the files of those of them that are not in commands.py"""
 

@@ -1,0 +1,235 @@
+"""What people see of a recommendation: a table, the reasons in words, and the fronts it was chosen from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from npusim.cli.render import decibel, error, field, machine_line, table, us
+from npusim.machine import Machine
+from npusim.problem import Problem
+from npusim.recommend.candidates import label
+from npusim.recommend.judge import Judged
+from npusim.recommend.search import MEASURES, Choice, Goal
+from npusim.settings import MachineSettings
+
+SHOWN = 6
+"""rows of a front that are shown"""
+Rest = Mapping[int, float | str]
+"""by chunk size the time of the other stages, or why there is none"""
+
+
+def settings(
+    console: Console,
+    model: str,
+    layer: Problem,
+    goal: Goal,
+    machines: MachineSettings,
+    machine: Machine,
+    algorithms: Sequence[str],
+) -> None:
+    """What was resolved, before the work begins."""
+    net = f"{layer.heads} value heads of {layer.value_dim} on {layer.kv_heads} of {layer.head_dim}"
+    field(console, "layer", f"{model or 'delta net'}: {net}, decay per {layer.decay}, {layer.dtype}")
+    field(console, "problem", f"{layer.batch} x {layer.seq_len} tokens")
+    machine_line(console, machines, [machine])
+    field(console, "goal", f"{goal.measure} {_sign(goal)} {goal.bound:g}")
+    field(console, "among", ", ".join(algorithms))
+
+
+def _sign(goal: Goal) -> str:
+    return "at least" if MEASURES[goal.measure][1] else "at most"
+
+
+def show(console: Console, goal: Goal, choices: Sequence[Choice], rest: Rest) -> None:
+    """One table of the choices; words; the fronts; what the figures rest on."""
+    columns = ("dtype", "C", "fastest that is exact enough", "us", "vs mxr", "o error", "worst SNR",
+               "delta net us", "stays")  # fmt: skip
+    made = table("the fastest inverse", *columns, right=(1, 3, 4, 5, 6, 7, 8))
+    best = best_chunks(choices, rest)
+    for one in choices:
+        made.add_row(*_row(one, rest), style="bold" if one.chunk == best.get(one.dtype) else None)
+    console.print(made)
+    for one in choices:
+        console.print(words(one, goal), soft_wrap=False)
+    for name, chunk in best.items():
+        console.print(f"best chunk for the delta net with an inverse in {name}: {chunk}", style="bold")
+    for size, why in rest.items():
+        if isinstance(why, str):
+            console.print(f"C={size}: no time of the other stages: {why}", style="yellow")
+    for one in choices:
+        console.print(_front(one, goal))
+    for line in notes(choices):
+        console.print(line, style="dim")
+
+
+def best_chunks(choices: Sequence[Choice], rest: Rest) -> dict[str, int]:
+    """By dtype the chunk at which the delta net is fastest, among those with a winner."""
+    whole: dict[str, tuple[float, int]] = {}
+    for one in choices:
+        time = layer_us(one, rest)
+        if time is not None:
+            whole[one.dtype] = min(whole.get(one.dtype, (math.inf, 0)), (time, one.chunk))
+    return {name: chunk for name, (_, chunk) in whole.items()}
+
+
+def layer_us(one: Choice, rest: Rest) -> float | None:
+    """The delta net with the winner: its other stages and the inverse, one after another."""
+    others = rest[one.chunk]
+    return None if one.winner is None or isinstance(others, str) else others + one.winner.time_us
+
+
+def _speedup(one: Choice, of: Judged) -> float | None:
+    return one.baseline.time_us / of.time_us if one.baseline else None
+
+
+def _row(one: Choice, rest: Rest) -> list[str]:
+    winner = one.winner
+    if winner is None or winner.exactness is None:
+        return [one.dtype, str(one.chunk), "none", *["-"] * 6]
+    ratio, found = _speedup(one, winner), winner.exactness
+    return [
+        one.dtype, str(one.chunk), label(winner.options), us(winner.time_us), _times(ratio),
+        error(found.output), decibel(found.worst_snr_db), us(layer_us(one, rest)),
+        "-" if one.stays is None else f"{one.stays:.0%}",
+    ]  # fmt: skip
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"
+
+
+def words(one: Choice, goal: Goal) -> str:
+    """The reason in words: 'C=64 fp16: masked-neumann N=3 S=8, cube-bound, 2.1x faster than mxr, ..'."""
+    start = f"C={one.chunk} {one.dtype}: "
+    if one.winner is None or one.winner.exactness is None:
+        return start + _none(one, goal)
+    winner, found, ratio = one.winner, one.winner.exactness, _speedup(one, one.winner)
+    busy = f"{winner.unit} busy {winner.utilisation:.0%}"
+    parts = [label(winner.options), f"{winner.bound}-bound ({busy})"]
+    if ratio is not None and not (winner.options.algorithm == "mxr" and ratio == 1):
+        parts.append(f"{ratio:.2g}x faster than mxr" if ratio >= 1 else f"{1 / ratio:.2g}x slower than mxr")
+    parts += [f"error of o {found.output:.1e}, of the state {found.state:.1e}"]
+    parts += [f"worst SNR of T {decibel(found.worst_snr_db)} dB"]
+    if winner.extrapolated:
+        off = "unknown" if winner.expected_error is None else f"{winner.expected_error:.0%}"
+        parts.append(f"time extrapolated, expected error {off} ({'; '.join(winner.extrapolated)})")
+    else:
+        parts.append(f"time inside what was measured, expected error {winner.expected_error or 0:.0%}")
+    text = start + ", ".join(parts)
+    if one.stays is not None:
+        text += f"; stays the fastest in {one.stays:.0%} of draws of the uncertain numbers"
+        if one.rivals:
+            rival, share = one.rivals[0]
+            text += f" (in {share:.0%} it is {label(rival.options)})"
+    return text
+
+
+def _none(one: Choice, goal: Goal) -> str:
+    """Why there is no winner, and what comes nearest."""
+    if not one.tried:
+        reason = one.refused[0].reason if one.refused else "there are no candidates"
+        return f"nothing can be built: {reason}"
+    nearest = min(one.front, key=goal.badness, default=None)
+    if nearest is None:
+        return "no candidate gave errors"
+    value = abs(goal.badness(nearest))
+    said = "infinite" if math.isinf(value) else f"{value:.2g}"
+    return f"none of {one.tried} candidates is exact enough; nearest {label(nearest.options)}: {said}"
+
+
+def _front(one: Choice, goal: Goal) -> Any:
+    """Time against error, what nothing beats in both."""
+    columns = ("", "us", "vs mxr", "o error", "state", "rel. error", "mean SNR", "worst SNR")
+    title = f"C={one.chunk} {one.dtype}: what nothing beats in time and {goal.measure}"
+    made = table(title, *columns, right=range(1, len(columns)))
+    rows = list(one.front)
+    if len(rows) > SHOWN:  # around the winner
+        at = next((n for n, row in enumerate(rows) if one.winner and row.options == one.winner.options), 0)
+        start = min(max(0, at - SHOWN // 2), len(rows) - SHOWN)
+        rows = rows[start : start + SHOWN]
+    for row in rows:
+        found = row.exactness
+        if found is None:
+            continue
+        won = one.winner is not None and row.options == one.winner.options
+        made.add_row(
+            label(row.options), us(row.time_us), _times(_speedup(one, row)), error(found.output),
+            error(found.state), error(found.relative), decibel(found.snr_db), decibel(found.worst_snr_db),
+            style="bold" if won else None,
+        )  # fmt: skip
+    return made
+
+
+def notes(choices: Sequence[Choice]) -> list[str]:
+    """What the figures rest on."""
+    tried, judged = sum(one.tried for one in choices), sum(one.judged for one in choices)
+    lines = [
+        f"{tried} candidates timed, {judged} of them judged on 16 heads x 1024 tokens with generated keys "
+        "and gates (the others fell behind on fewer heads); errors are what T alone does: the other stages "
+        "are exact",
+        "delta net us: all stages one after another, without projections; the inverse stores T in the "
+        "layer's format",
+    ]
+    if any(one.dtype not in ("fp16", "bf16") for one in choices):
+        lines.append(
+            "an inverse in another format reads L in that format: that the stage before stores it so is not "
+            "counted"
+        )
+    refused = {row.reason.partition(";")[0] for one in choices for row in one.refused}
+    if refused:
+        lines.append(f"left out: {'; '.join(sorted(refused)[:4])}")
+    return lines
+
+
+def as_json(
+    model: str,
+    layer: Problem,
+    goal: Goal,
+    machines: MachineSettings,
+    choices: Sequence[Choice],
+    rest: Rest,
+) -> dict[str, Any]:
+    """The JSON of `npusim recommend`."""
+    return {
+        "model": model or None,
+        "problem": layer.model_dump(mode="json", include={
+            "batch", "seq_len", "heads", "key_heads", "head_dim", "value_dim", "decay", "dtype",
+        }),
+        "goal": {"measure": goal.measure, "bound": goal.bound},
+        "choices": [
+            {
+                "dtype": one.dtype, "chunk": one.chunk, "winner": _judged(one, one.winner),
+                "words": words(one, goal), "delta_net_us": layer_us(one, rest), "stays": one.stays,
+                "rivals": [{"share": share, **(_judged(one, row) or {})} for row, share in one.rivals],
+                "front": [_judged(one, row) for row in one.front],
+                "tried": one.tried, "judged": one.judged,
+                "refused": [{"candidate": label(row.options), "reason": row.reason} for row in one.refused],
+            }
+            for one in choices
+        ],
+        "best_chunk": best_chunks(choices, rest),
+        "notes": notes(choices),
+        "settings": machines.model_dump(mode="json"),
+    }  # fmt: skip
+
+
+def _judged(choice: Choice, one: Judged | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    found = one.exactness
+
+    def plain(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "candidate": label(one.options),
+        "options": one.options.model_dump(mode="json", exclude_none=True),
+        "time_us": one.time_us, "speedup": _speedup(choice, one), "bound": one.bound, "unit": one.unit,
+        "utilisation": one.utilisation, "expected_error": one.expected_error,
+        "extrapolated": list(one.extrapolated),
+        "errors": {name: plain(float(value)) for name, value in vars(found).items()} if found else None,
+    }  # fmt: skip
