@@ -103,10 +103,11 @@ def bytes_of(dtype: str) -> float:
     return find_dtype(dtype).bytes
 
 
-def operand_scale(dtype: str, largest: float) -> float:
-    """Power-of-two scale with which an integer dtype reaches `largest`; 1 for floats."""
+def operand_scale(dtype: str, largest: float, floats: bool = False) -> float:
+    """Power-of-two scale with which an integer dtype reaches `largest`; 1 for floats, unless `floats` and
+    they end below it."""
     kind = find_dtype(dtype)
-    if kind.kind == "float":
+    if kind.kind == "float" and not (floats and largest > kind.limit):
         return 1.0
     return float(2.0 ** np.ceil(np.log2(largest / kind.limit)))
 
@@ -296,7 +297,8 @@ class KernelBuilder(Writer):
         flag `after`, and sets the flag `sets`, for which all that waited for its last setting must be done.
         """
         target = view_of(dst)
-        source = self._detour(access_of(src), target.tile, self._route("GM", target.tile.level), label)
+        route = self._route("GM", target.tile.level)
+        source = self._detour(access_of(src), target.tile, target.scale, route, label)
         return self._write(
             copy_kind(source), target, (source,), label=label, fresh=fresh, sets=self._set(sets),
             after=self._after(after),
@@ -314,9 +316,10 @@ class KernelBuilder(Writer):
         """Tile -> global memory, rounding to the tensor's dtype; by the machine's route. Flags as above."""
         if access_of(dst).tensor.role not in ("output", "workspace"):
             raise wrong(f"tensor {dst.tensor.name} is no output; declare what is stored with k.output(...)")
-        source: View | Access = self._read(src)
+        source: View | Access = self._leaving(self._read(src), dst.tensor, dst.tensor.scale, label)
         assert isinstance(source, View)
-        source = self._detour(source, dst.tensor, self._route(source.tile.level, "GM"), label)
+        route = self._route(source.tile.level, "GM")
+        source = self._detour(source, dst.tensor, dst.tensor.scale, route, label)
         flags = {"sets": self._set(sets), "after": self._after(after)}
         self._emit(Operation(OpKind.store, dst, (source,), label=label, stream=stream, **flags))  # type: ignore[arg-type]
 
@@ -333,6 +336,7 @@ class KernelBuilder(Writer):
     ) -> Version:
         """Tile -> tile at another level, by the machine's route; `fresh` as for `load`.
 
+        Of an accumulator, what the way out cannot quantise to, the vector unit does (npusim.machine.Path).
         Within one memory a plain move is no work wherever the destination can be another name of the
         source (npusim.names).
         With no direct path the data go through `route`, or through a workspace on the shortest way.
@@ -341,11 +345,15 @@ class KernelBuilder(Writer):
         if route:
             self.move(route, src, label=label and f"{label} (out)")
             src = route
-        source, target = self._read(src), view_of(dst)
+        target = view_of(dst)
+        given = self._read(src)
+        source = self._leaving(given, target.tile, target.scale, label)
+        if source is not given and target.tile.level == "UB":  # the vector unit makes it where it is to be
+            return self._write(OpKind.vector, target, (source,), into, "quantise", label=label, fresh=fresh)
         start, end = source.tile.level, target.tile.level
         shared = self.target.same_memory(start, end)  # `finish` adds the route of what stays a copy
         stops = [] if shared else self._route(start, end)
-        last = self._detour(source, target.tile, stops, label)
+        last = self._detour(source, target.tile, target.scale, stops, label)
         extra = {"transpose": (bool(transpose),), "fractals": (fractals,)}
         return self._write(OpKind.move, target, (last,), into=into, label=label, fresh=fresh, **extra)  # type: ignore[arg-type]
 

@@ -33,6 +33,7 @@ from npusim.machine import Unit
 from npusim.operand_shapes import SHAPE_RULES, WHOLE, WHOLE_SECOND
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import Target
+from npusim.tile_scales import scales
 
 FRACTAL = 16
 """rows and columns of a fractal"""
@@ -57,6 +58,7 @@ def check(kernel: Kernel, target: Target | None = None) -> Kernel:
             _refuse("level", place, levels(phase, target))
             check_capacity(kernel, phase, target)
     _refuse("use before definition", kernel.name, use_before_definition(kernel))
+    _refuse("scale", kernel.name, scales(kernel))
     return kernel
 
 
@@ -116,7 +118,8 @@ def dtypes(phase: Phase) -> Iterator[Fault]:
     """Products take two operands of one dtype and accumulate in that dtype's accumulator."""
     for op in operations(phase.nodes):
         if op.kind is OpKind.matmul:
-            dst, a, b = (end.tile for end in (op.dst, *op.srcs) if isinstance(end, View))
+            views = [end for end in (op.dst, *op.srcs) if isinstance(end, View)]
+            dst, a, b = (view.tile for view in views)
             if a.dtype != b.dtype:
                 yield op, f"{op.name}: operands {a.name} ({a.dtype}) and {b.name} ({b.dtype}) differ in dtype"
             wanted = accumulator(dtype(a.dtype)).name
@@ -125,11 +128,9 @@ def dtypes(phase: Phase) -> Iterator[Fault]:
                     op,
                     f"{op.name}: accumulator {dst.name} is {dst.dtype}; {a.dtype} accumulates in {wanted}",
                 )
-            if dtype(wanted).kind == "int" and abs(dst.scale - a.scale * b.scale) > 1e-12 * dst.scale:
-                yield (
-                    op,
-                    f"{op.name}: accumulator {dst.name} has scale {dst.scale:g}, not {a.scale * b.scale:g}",
-                )
+            given, due = views[0].scale, views[1].scale * views[2].scale
+            if abs(given - due) > 1e-12 * given:
+                yield op, f"{op.name}: accumulator {dst.name} has scale {given:g}, not {due:g}"
 
 
 def levels(phase: Phase, target: Target) -> Iterator[Fault]:

@@ -140,11 +140,12 @@ def transfer(
     apart_bytes: float = 0,
     instructions: int = 1,
     missed: float = 0.0,
+    quantised: str = "",
 ) -> Cost:
     """A move over path `key`: see `machine.Path`. `rows` and `row_bytes` are those of one instruction.
 
     `apart_bytes`: bytes of a row in global memory where rows are not adjacent there, else 0. `missed`: the
-    share of the bytes that L2 does not hold.
+    share of the bytes that L2 does not hold. `quantised`: 'int32->int8' where the move changes the format so.
     """
     path = find_path(machine, key)
     field = f"paths.{key}"
@@ -167,6 +168,8 @@ def transfer(
         )
     if path.partial_line_cycles and apart_bytes % machine.memory.l2_line_bytes.value:
         terms[f"{field}.partial_line_cycles"] = instructions * rows * path.partial_line_cycles.value
+    if quantised in path.quantise_cycles:
+        terms[f"{field}.quantise_cycles.{quantised}"] = instructions * path.quantise_cycles[quantised].value
     latency = {f"{field}.latency_cycles": path.latency_cycles.value}
     if missed and key.startswith("gm") and machine.memory.hbm_latency_cycles:
         latency["memory.hbm_latency_cycles"] = missed * machine.memory.hbm_latency_cycles.value

@@ -129,6 +129,15 @@ def quantise(x: Array, dtype: Dtype, scale: float) -> tuple[Array, int]:
         return q.astype(dtype.carrier, copy=False), saturated
 
 
+def takes_scale(source: str, old: float, target: str, scale: float) -> bool:
+    """Whether numbers of dtype `source`, one unit of which is worth `old`, must be scaled to become `target`
+    at `scale`, as in all but a copy and a rounding from float to float. fp8 is always quantised to."""
+    if (source, old) == (target, scale):
+        return False
+    floats = DTYPES[source].kind == DTYPES[target].kind == "float"
+    return not floats or old != scale or DTYPES[target].bits < 16
+
+
 def accumulator(dtype: Dtype) -> Dtype:
     """The dtype in which products of `dtype` operands accumulate: fp64, fp32 or int32."""
     if dtype.kind == "int":

@@ -12,7 +12,7 @@ def exact(kernel: Kernel) -> Kernel:
     """`kernel` with every tile and tensor in fp64 at scale 1; names, shapes and structure stay."""
     tiles = {tile: replace(tile, dtype="fp64", scale=1.0) for tile in kernel.tiles}
     tensors = {tensor.name: replace(tensor, dtype="fp64", scale=1.0) for tensor in kernel.tensors}
-    rewrite = Rewrite(tiles.__getitem__, lambda tensor: tensors[tensor.name])
+    rewrite = Rewrite(tiles.__getitem__, lambda tensor: tensors[tensor.name], keep_units=False)
     return replace(
         kernel,
         dtype="fp64",

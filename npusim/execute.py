@@ -48,7 +48,8 @@ BLOCK_BYTES = 1 << 26
 class Range:
     """What one operation wrote, over the whole execution, against the limit of its dtype.
 
-    `max_abs` in real values; `nonfinite` counts inf and NaN, `saturated` integers beyond their range.
+    `max_abs` and `limit` in real values, of which one unit stored is `scale`; `nonfinite` counts inf and NaN,
+    `saturated` integers beyond their range.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Range:
     max_abs: float = 0.0
     nonfinite: int = 0
     saturated: int = 0
+    scale: float = 1.0
 
 
 @dataclass
@@ -139,12 +141,12 @@ def _encode(x: Array, name: str, scale: float) -> tuple[Array, int]:
     target = dtype(name)
     if target.kind == "int":
         return dtypes.quantise(x, target, scale)
-    return dtypes.round_to(x, target), 0
+    return dtypes.round_to(x if scale == 1.0 else x / x.dtype.type(scale), target), 0
 
 
 def _decode(x: Array, name: str, scale: float) -> Array:
     """The real values of a carrier; a power of two is exact in any precision, other scales take float64."""
-    if dtype(name).kind != "int":
+    if scale == 1.0:
         return x
     return x * scale if math.frexp(scale)[0] == 0.5 else x.astype(np.float64) * scale
 
@@ -159,7 +161,7 @@ class _Run:
         self.written = {t: np.zeros(t.shape, bool) for t in memory if t.role in ("output", "workspace")}
         self.computed = 0
         self.tiles: dict[Tile, deque[Version]] = {}
-        self.ranges: dict[tuple[str, str], Range] = {}
+        self.ranges: dict[tuple[str, str, float], Range] = {}
         self.batch = 1
         self.active: npt.NDArray[np.bool_] | None = None
         self.items: Array = np.zeros(1, dtype=np.int64)
@@ -227,13 +229,13 @@ class _Run:
             return
         found, number = self.result(op, env)
         if isinstance(op.dst, Access):
-            self.note(op.name, op.dst.tensor, found)
+            self.note(op.name, *_format(op.dst), found)
             self.store(op.dst, found.value, number, env)
             return
         assert isinstance(op.dst, View)
         self.write(op.dst, Version(found.value, number), op, env)
         if op.kind is not OpKind.move or self.converts(op):
-            self.note(op.name, op.dst.tile, found)
+            self.note(op.name, *_format(op.dst), found)
 
     def result(self, op: Operation, env: dict[str, Any]) -> tuple[Result, int]:
         """What `op` gives, and its number: computed, or as the memo has it."""
@@ -244,23 +246,20 @@ class _Run:
 
     def key(self, op: Operation, env: dict[str, Any]) -> tuple[Hashable, ...]:
         """All that the result of `op` depends on, its operands by number."""
-        end = op.dst.tensor if isinstance(op.dst, Access) else op.dst.tile if op.dst else None
-        assert end is not None and op.dst is not None
+        assert op.dst is not None
         masks = tuple(None if mask is None else mask.tobytes() for mask in op.fractals)
         reads = op.adds or (op.kind is OpKind.vector and VECTOR[op.function].accumulates)
         operands = [self.seen(src, env) for src in (*op.srcs, *([op.dst] if reads else []))]
         what = (str(op.kind), op.function, op.immediate, op.transpose, masks, op.dst.shape)
-        return (*what, end.dtype, end.scale, *operands)
+        return (*what, *_format(op.dst), *operands)
 
     def seen(self, end: View | Access, env: dict[str, Any]) -> Hashable:
         """What an operand is: the number of a version, the part of it that is taken, and its format."""
         if isinstance(end, View):
-            version, tile = self.tiles[end.tile][-1 - end.back], end.tile
             window = None if end.whole else (end.shape, _corner(end, env))
-            return version.number, window, tile.dtype, tile.scale
-        tensor = end.tensor
+            return self.tiles[end.tile][-1 - end.back].number, window, *_format(end)
         places = [self.place(index, env).tobytes() for index in (*end.lead, end.row, end.col)]
-        return self.memory[tensor].number, end.shape, *places, tensor.dtype, tensor.scale
+        return self.memory[end.tensor].number, end.shape, *places, *_format(end)
 
     def compute(self, op: Operation, env: dict[str, Any]) -> Result:
         assert op.dst is not None
@@ -268,8 +267,7 @@ class _Run:
             return Result(*self.product(op, env))
         if op.kind is OpKind.vector:
             return Result(*self.vector(op, env))
-        end = op.dst.tensor if isinstance(op.dst, Access) else op.dst.tile
-        return Result(*self.copied(op, end.dtype, end.scale, env))
+        return Result(*self.copied(op, *_format(op.dst), env))
 
     def product(self, op: Operation, env: dict[str, Any]) -> tuple[Array, int]:
         assert isinstance(op.dst, View)
@@ -287,30 +285,26 @@ class _Run:
     def vector(self, op: Operation, env: dict[str, Any]) -> tuple[Array, int]:
         """Elementwise and row functions compute in fp32 (fp64 where the destination is)."""
         assert isinstance(op.dst, View)
-        tile, function = op.dst.tile, VECTOR[op.function]
+        tile, scale, function = op.dst.tile, op.dst.scale, VECTOR[op.function]
         wide = np.float64 if tile.dtype == "fp64" else np.float32
         operands: list[Any] = []
         for src in op.srcs:
             assert isinstance(src, View)
-            operands.append(
-                _decode(self.read(src, env), src.tile.dtype, src.tile.scale).astype(wide, copy=False)
-            )
+            operands.append(_decode(self.read(src, env), src.tile.dtype, src.scale).astype(wide, copy=False))
         if function.accumulates:
-            operands.insert(
-                0, _decode(self.read(op.dst, env), tile.dtype, tile.scale).astype(wide, copy=False)
-            )
+            operands.insert(0, _decode(self.read(op.dst, env), tile.dtype, scale).astype(wide, copy=False))
         elif function.rule == "none":
             operands.append(op.dst.shape)
         if function.immediate:
             operands.append(wide(op.immediate if op.immediate is not None else 0.0))
         if function.stepwise:
             operands.append(
-                lambda x: _decode(_encode(x, tile.dtype, tile.scale)[0], tile.dtype, tile.scale).astype(wide)
+                lambda x: _decode(_encode(x, tile.dtype, scale)[0], tile.dtype, scale).astype(wide)
             )
         with np.errstate(all="ignore"):
             value = np.asarray(function.compute(*operands), dtype=wide)
         value = np.broadcast_to(value, (*value.shape[:-2], *op.dst.shape))
-        return _encode(value if value.ndim == 3 else value[None], tile.dtype, tile.scale)
+        return _encode(value if value.ndim == 3 else value[None], tile.dtype, scale)
 
     def copied(self, op: Operation, target: str, scale: float, env: dict[str, Any]) -> tuple[Array, int]:
         """A load's or move's values in the destination's dtype."""
@@ -318,7 +312,7 @@ class _Run:
         if isinstance(src, Access):
             value, source, old = self.fetch(src, env), src.tensor.dtype, src.tensor.scale
         else:
-            value, source, old = self.read(src, env), src.tile.dtype, src.tile.scale
+            value, source, old = self.read(src, env), src.tile.dtype, src.scale
         if op.transpose and op.transpose[0]:
             value = np.swapaxes(value, -1, -2)
         if (source, old) == (target, scale):
@@ -345,7 +339,7 @@ class _Run:
         src, dst = op.srcs[0], op.dst
         if not (isinstance(src, View) and isinstance(dst, View)):
             return True
-        return (src.tile.dtype, src.tile.scale) != (dst.tile.dtype, dst.tile.scale)
+        return (src.tile.dtype, src.scale) != (dst.tile.dtype, dst.scale)
 
     # --- values --------------------------------------------------------------------------------
 
@@ -417,18 +411,22 @@ class _Run:
         """Of an index [batch or 1, ..] the part of the items that have not finished."""
         return np.broadcast_to(index, (self.batch, *index.shape[1:]))[self.active]
 
-    def note(self, name: str, end: Tile | Tensor, found: Result) -> None:
+    def note(self, name: str, kind: str, scale: float, found: Result) -> None:
         """Update the range of what operation `name` writes."""
         if self.active is not None:
             value = np.broadcast_to(found.value, (self.batch, *found.value.shape[1:]))
             found = Result(value[self.active], found.saturated)
-        kind = dtype(end.dtype)
-        unit = end.scale if kind.kind == "int" else 1.0
-        seen = self.ranges.setdefault((name, end.dtype), Range(name, end.dtype, kind.limit * unit))
+        fresh = Range(name, kind, dtype(kind).limit * scale, scale=scale)
+        seen = self.ranges.setdefault((name, kind, scale), fresh)
         largest, nonfinite = found.extent
-        seen.max_abs = max(seen.max_abs, largest * unit)
+        seen.max_abs = max(seen.max_abs, largest * scale)
         seen.nonfinite += nonfinite
         seen.saturated += found.saturated
+
+
+def _format(end: View | Access) -> tuple[str, float]:
+    """Dtype and scale in which an end of an operation is written or read."""
+    return (end.tile.dtype, end.scale) if isinstance(end, View) else (end.tensor.dtype, end.tensor.scale)
 
 
 def _corner(view: View, env: dict[str, Any]) -> tuple[int, int]:

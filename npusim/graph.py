@@ -8,14 +8,14 @@ Nothing here states a dependence; they follow from the order in which tiles are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from npusim.arguments import whole, wrong
+from npusim.arguments import positive, whole, wrong
 from npusim.ops import OpKind
 
 Bools = npt.NDArray[np.bool_]
@@ -157,7 +157,7 @@ class Tile:
     slots: int = 1
     place: Place = "cube"
     scale: float = 1.0
-    """for integer dtypes: the value of one unit in the last place"""
+    """real values are what is stored times this: for integers the value of one unit in the last place"""
     where: str = ""
     """'path:line' where a user's own kernel says so"""
 
@@ -172,6 +172,11 @@ class Tile:
             as_index(col),
             self.shape[1] if cols is None else whole("cols", cols),
         )
+
+    def scaled(self, scale: float) -> View:
+        """The whole tile, what it holds counted in another unit: a buffer of operands takes each at the scale
+        it comes with."""
+        return replace(self.view(), unit=None if scale == self.scale else positive("scale", scale))
 
     @cached_property
     def all(self) -> View:
@@ -189,10 +194,17 @@ class View:
     col: Index
     cols: int
     back: int = 0
+    unit: float | None = None
+    """the scale of this version, where it is not the tile's own"""
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.rows, self.cols
+
+    @property
+    def scale(self) -> float:
+        """Real values are what is stored times this."""
+        return self.tile.scale if self.unit is None else self.unit
 
     @property
     def whole(self) -> bool:
@@ -200,7 +212,8 @@ class View:
 
     def __str__(self) -> str:
         window = "" if self.whole else f"[{_span(self.row, self.rows)}, {_span(self.col, self.cols)}]"
-        return f"{self.tile.name}{window}{f'@-{self.back}' if self.back else ''}"
+        unit = "" if self.unit is None else f" scale {self.unit:g}"
+        return f"{self.tile.name}{window}{f'@-{self.back}' if self.back else ''}{unit}"
 
 
 def _span(start: Index, size: int) -> str:

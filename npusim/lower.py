@@ -14,7 +14,7 @@ import numpy.typing as npt
 from npusim import cost
 from npusim.check import check
 from npusim.cost import Cost
-from npusim.dtypes import dtype
+from npusim.dtypes import dtype, takes_scale
 from npusim.errors import GraphError, Unsupported
 from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Place, Tile, View, tiles_of
 from npusim.machine import Machine
@@ -24,7 +24,7 @@ from npusim.program import Flow, Instance, Lane, PhaseProgram, Program, Role, Tr
 from npusim.reuse import Reuse
 from npusim.where import blaming
 
-BYTE_FUNCTIONS = ("cast", "copy", "fill", "col_broadcast")
+BYTE_FUNCTIONS = ("cast", "quantise", "copy", "fill", "col_broadcast")
 """vector functions that take elements below 16 bits (PyPTO times arithmetic for 16 and 32 bits only)"""
 
 
@@ -384,15 +384,15 @@ class _PhaseLowering:
         if place == "replicate" and core == 0:
             rows *= self.vector_cores
         each = dtype(_dtype(counted)).bytes
-        mask = op.fractals[0] if op.fractals else None
+        mask, change = op.fractals[0] if op.fractals else None, _quantised(src, dst)
         if mask is not None:
             count, edge = int(mask.sum()), cost.FRACTAL
-            found = self.transfer_cost(key, edge, edge * each, instructions=count)
+            found = self.transfer_cost(key, edge, edge * each, instructions=count, quantised=change)
             moved = count * edge * edge
         else:
             apart = next((_row_bytes(end) for end in (src, dst) if not _adjacent(end)), 0.0)
             missed = self._missed(op) if "gm" in key else 0.0
-            found = self.transfer_cost(key, rows, cols * each, apart, missed=missed)
+            found = self.transfer_cost(key, rows, cols * each, apart, missed=missed, quantised=change)
             moved = rows * cols
         flows = tuple(self._flows(op, key.upper().split("_"), moved))
         return self._on(core, path.unit, op, found, flows=flows)
@@ -422,6 +422,13 @@ class _PhaseLowering:
 
 def _dtype(end: View | Access) -> str:
     return end.tile.dtype if isinstance(end, View) else end.tensor.dtype
+
+
+def _quantised(src: View | Access, dst: View | Access) -> str:
+    """'int32->int8' where a copy scales or requantises, else ''."""
+    old, new = (end.scale if isinstance(end, View) else end.tensor.scale for end in (src, dst))
+    source, target = _dtype(src), _dtype(dst)
+    return f"{source}->{target}" if takes_scale(source, old, target, new) else ""
 
 
 def _row_bytes(end: View | Access) -> float:

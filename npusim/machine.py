@@ -211,6 +211,11 @@ class Path(Model):
     partial_line_cycles: Cost | None = Field(
         None, description="per row that is stored apart from the others and does not fill whole L2 lines"
     )
+    quantise_cycles: dict[str, Cost] = Field(
+        default_factory=dict,
+        description="of a way out of L0C: 'int32->int8' and the like, the formats that it scales and rounds "
+        "to as it moves, and what that adds to an instruction; all others are left to the vector unit",
+    )
 
 
 class Memory(Model):
@@ -264,6 +269,11 @@ class Machine(Model):
             ends = key.upper().split("_")
             if len(ends) != 2 or any(end not in LEVELS for end in ends):
                 raise ValueError(f"paths.{key}: not 'from_to' of two levels ({', '.join(LEVELS)})")
+            for change in path.quantise_cycles:
+                if not (ends[0] == "L0C" and _is_pair(change, tuple(DTYPES))):
+                    raise ValueError(
+                        f"paths.{key}.quantise_cycles: {change!r} is not 'dtype->dtype' of a way out of L0C"
+                    )
             if path.unit not in self.units:
                 raise ValueError(f"paths.{key}.unit: a fused core has no {path.unit}")
         for dtype in self.core.cube.k0:

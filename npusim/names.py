@@ -69,7 +69,7 @@ def _changes_nothing(op: Operation, target: Target) -> bool:
     assert isinstance(src, View) and isinstance(dst, View)
     return (
         (src.tile.level != dst.tile.level or src.tile.place in (dst.tile.place, "replicate"))
-        and (src.tile.dtype, src.tile.scale) == (dst.tile.dtype, dst.tile.scale)
+        and (src.tile.dtype, src.scale) == (dst.tile.dtype, dst.scale)
         and src.whole
         and dst.whole
         and not (any(op.transpose) or any(mask is not None for mask in op.fractals))

@@ -109,6 +109,16 @@ VECTOR: dict[str, VectorOp] = {
     "rsqrt": VectorOp("1 over the square root of a", 1, "same", lambda a: 1 / np.sqrt(a)),
     "abs": VectorOp("magnitude of a", 1, "same", np.abs),
     "cast": VectorOp("a in the destination's dtype", 1, "same", lambda a: a),
+    "quantise": VectorOp(
+        "a in the destination's dtype and scale: a multiplication by the ratio of the scales, and a cast",
+        1,
+        "same",
+        lambda a: a,
+        expand=lambda rows, cols, _: [
+            Instruction("muls", rows, cols, dependent=True),
+            Instruction("cast", rows, cols),
+        ],
+    ),
     "copy": VectorOp("a", 1, "same", lambda a: a),
     "fill": VectorOp("the immediate everywhere", 0, "none", np.full, immediate=True),
     "identity": VectorOp(

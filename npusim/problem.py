@@ -239,6 +239,7 @@ class Problem(Settings):
 
 
 Schedule = Literal["doubling", "horner", "naive"]
+Scaling = Literal["uniform", "per-tile"]
 
 
 class Options(Settings):
@@ -273,7 +274,21 @@ class Options(Settings):
         "unit before them; kkt, by the stage that makes L",
     )
     block: PositiveInt | None = Field(
-        None, le=LARGEST_CHUNK, description="edge of the diagonal blocks that are inverted first"
+        None,
+        le=LARGEST_CHUNK,
+        description="edge of the diagonal blocks that are inverted first and then merged",
+    )
+    scaling: Scaling | None = Field(
+        None,
+        description="scales of operands in few bits: uniform, one for all; per-tile, for each tile, each "
+        "power and each running sum its own [default: uniform]",
+    )
+    scaled_for: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="scaling per-tile: magnitude of L in the chunk, alike in all its places, whose powers "
+        "and sums the scales reach; more saturates less and is coarser [default: 0.13]",
     )
     iterations: PositiveInt | None = Field(
         None, le=64, description="newton-schulz: iterations [default: as many as are exact]"
@@ -314,6 +329,8 @@ class Target:
     level_memory: dict[str, str]
     paths: frozenset[tuple[str, str]]
     cube_dtypes: frozenset[str]
+    quantises: frozenset[tuple[str, str]] = frozenset()
+    """(level, 'int32->int8'): what a move out of L0C to that level makes as it moves"""
 
     @classmethod
     def of(cls, machine: Machine) -> Self:
@@ -326,6 +343,11 @@ class Target:
             level_memory={name: level.memory or name for name, level in machine.levels.items()},
             paths=frozenset((start, end) for start, end in paths),
             cube_dtypes=frozenset(machine.core.cube.k0),
+            quantises=frozenset(
+                (key.upper().split("_")[1], change)
+                for key, path in machine.paths.items()
+                for change in path.quantise_cycles
+            ),
         )
 
     @staticmethod

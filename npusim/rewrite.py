@@ -14,6 +14,8 @@ class Rewrite:
 
     tile: Callable[[Tile], Tile]
     tensor: Callable[[Tensor], Tensor]
+    keep_units: bool = True
+    """whether views keep a scale of their own, or have that of their new tile"""
 
     def phase(self, phase: Phase) -> Phase:
         return replace(phase, nodes=self._nodes(phase.nodes))
@@ -44,4 +46,5 @@ class Rewrite:
         return replace(end, tensor=self.tensor(end.tensor))
 
     def _view(self, view: View) -> View:
-        return replace(view, tile=self.tile(view.tile))
+        unit = view.unit if self.keep_units else None
+        return replace(view, tile=self.tile(view.tile), unit=unit)

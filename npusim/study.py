@@ -70,7 +70,7 @@ class Numerics:
     def to_json(self) -> dict[str, Any]:
         ranges = [
             {
-                "name": r.name, "dtype": r.dtype, "max_abs": r.max_abs, "limit": r.limit,
+                "name": r.name, "dtype": r.dtype, "scale": r.scale, "max_abs": r.max_abs, "limit": r.limit,
                 "nonfinite": r.nonfinite, "saturated": r.saturated,
             }
             for r in self.computed.execution.ranges

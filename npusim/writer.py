@@ -11,6 +11,7 @@ from typing import get_args
 
 from npusim.arguments import one_of, positive, sizes, text, whole, wrong
 from npusim.dtypes import dtype as find_dtype
+from npusim.dtypes import takes_scale
 from npusim.errors import GraphError, Unsupported
 from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View, tiles_of
 from npusim.ops import OpKind
@@ -277,23 +278,53 @@ class Writer:
             with blaming(op.where):
                 raise Unsupported(text) from None
         self._open()  # in a workspace that no name stands for
-        last = self._detour(source, dst.tile, stops, op.label, "shared ")
+        last = self._detour(source, dst.tile, dst.scale, stops, op.label, "shared ")
         return *(replace(node, where=op.where) for node in self._close()), replace(op, srcs=(last,))
 
     def _detour(
         self,
         source: View | Access,
         goal: Tile | Tensor,
+        scale: float,
         stops: list[str],
         label: str,
         prefix: str = "",
     ) -> View | Access:
-        """Copy `source` over the levels `stops` on its way to `goal`; rounding is done by the first copy."""
+        """Copy `source` over the levels `stops` on its way to `goal`, there counted in units of `scale`;
+        rounding is done by the first copy."""
         for stop in stops:
-            via = self._workspace(source, goal, stop, prefix)
+            via = self._workspace(source, goal, stop, prefix).scaled(scale)
             self._write(copy_kind(source), via, (source,), label=label and f"{label} (out)")
-            source = via.view()
+            source = via
         return source
+
+    def _leaving(self, source: View, goal: Tile | Tensor, scale: float, label: str) -> View:
+        """`source`, on its way to `goal`, there counted in units of `scale`. Where it leaves an accumulator
+        by a way that cannot quantise so, the vector unit does in UB, and what it makes is the source."""
+        dtype, level = source.tile.dtype, goal.level if isinstance(goal, Tile) else "GM"
+        if source.tile.level != "L0C" or not takes_scale(dtype, source.scale, goal.dtype, scale):
+            return source
+        first = [*self._route("L0C", level), level][0]
+        if (first, f"{dtype}->{goal.dtype}") in self.target.quantises:
+            return source
+        if level != "UB" and ("UB", f"{dtype}->{goal.dtype}") in self.target.quantises:
+            made = self._beside("quantised", source.shape, goal.dtype, "rows").scaled(scale)
+            self._write(OpKind.move, made, (source,), label=label and f"{label} (quantise)")
+            return made
+        place = goal.place if isinstance(goal, Tile) and level == "UB" else "rows"
+        raw = self._beside("accumulator", source.shape, dtype, place).scaled(source.scale)
+        last = self._detour(source, raw.tile, source.scale, self._route("L0C", "UB"), label)
+        self._write(OpKind.move, raw, (last,), label=label and f"{label} (as it is)")
+        if level == "UB":
+            return raw
+        made = self._beside("quantised", source.shape, goal.dtype, place).scaled(scale)
+        self._write(OpKind.vector, made, (raw,), False, "quantise", label=label and f"{label} (quantise)")
+        return made
+
+    def _beside(self, what: str, shape: tuple[int, int], dtype: str, place: Place) -> Tile:
+        """A tile in UB in which the vector unit requantises, one for all of a kind."""
+        name = f"{what} {shape[0]}x{shape[1]} {dtype}, {place}"
+        return self._tiles.get(name) or self.tile(name, "UB", shape, dtype, place=place)
 
     def _workspace(self, source: View | Access, goal: Tile | Tensor, level: str, prefix: str) -> Tile:
         """A tile at `level`, private to the core group, for a detour; another one for each prefix."""
