@@ -20,6 +20,7 @@ from algorithms.tri_inverse import (
     below_diagonal_blocks,
     check_power_of_two,
     diagonal_blocks,
+    vector_dtype,
 )
 from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile, bytes_of
 
@@ -52,9 +53,9 @@ class BlockRecursion:
         self._vector_tiles(slots if 10 * share <= target.level_bytes["UB"] else 1)
 
     def _vector_tiles(self, slots: int) -> None:
-        """In UB, dealt to the vector cores by rows. Integers are masked in fp16."""
+        """In UB, dealt to the vector cores by rows. Integers and fp8 are masked as wider floats."""
         inverse = self.inverse
-        self.working = inverse.dtype if inverse.scale == 1.0 else "fp16"
+        self.working = vector_dtype(inverse.dtype)
 
         def ub(name: str, dtype: str, slots: int = 1, scale: float = 1.0) -> Tile:
             return self.k.tile(name, "UB", (self.n, self.n), dtype, slots, "rows", scale)
@@ -98,7 +99,7 @@ class BlockRecursion:
         k = self.k
         k.load(self.L, self.inverse.L.at(*item), label="load L")
         if self.minus is not self.L:
-            k.vector("cast", self.minus, self.L, label="L in fp16")
+            k.vector("quantise", self.minus, self.L, label=f"L in {self.working}")
         k.vector("muls", self.minus, self.minus, imm=-1.0, label="A = -L")
         if self.n > FRACTAL:
             self.to_l1(self.A, self.minus)
@@ -108,22 +109,23 @@ class BlockRecursion:
 
     def to_l1(self, dst: Tile, src: Tile) -> None:
         if self.rounded is not self.part:
-            self.k.vector("cast", self.rounded, src, label="round")
+            self.k.vector("quantise", self.rounded, src, label="round")
             src = self.rounded
         self.k.move(dst, src, label=f"{dst.name} to L1")
 
 
 def merge_fractals(products: Products, A: Tile, X: Tile, Y: Tile, cx: Tile, cy: Tile) -> None:
-    """X <- X + X_odd A X_even for diagonal blocks of 16, 32, ..; X is in L1 and in its accumulator `cx`."""
-    k, n, size = products.k, products.n, FRACTAL
+    """X <- X + X_odd A X_even for diagonal blocks of 16, 32, ..; X is in L1 and in its accumulator `cx`.
+    All of it needs no other range than L."""
+    n, size = products.n, FRACTAL
     while size < n:
         below, even = below_diagonal_blocks(n, size), diagonal_blocks(n, size, 0)
         products.add(cy, X, A, "Xo A", first=True, take=(diagonal_blocks(n, size, 1), below))
-        k.move(Y, cy, label="exit Xo A")
-        products.add(cx, Y, X, "+ Xo A Xe", take=(below, even))
+        products.exit(Y, cy, "exit Xo A")
+        products.update(cx, Y, X, "+ Xo A Xe", take=(below, even), again=X)
         size *= 2
         if size < n:
-            k.move(X, cx, label="exit X")
+            products.exit(X, cx, "exit X")
 
 
 def pairs(n: int, size: int) -> Bools:
@@ -139,5 +141,5 @@ ALGORITHM = Algorithm(
     source="arXiv 2605.21325 (MBH)",
     build=build,
     variants={"textbook": "small blocks masked on the vector cores, all products on the cube"},
-    parameters=frozenset({"slots", "fractals", "out_dtype"}),
+    parameters=frozenset({"slots", "fractals", "out_dtype", "scaling", "scaled_for"}),
 )

@@ -12,12 +12,20 @@ are parameters. Chunks above 64 are split into blocks of 64, which are merged in
   T21 = -T22 L21 T11.
 All operands are lower triangular, and only fractals that can be non-zero are multiplied. Where the masked
 start comes from (`--mask-on`): algorithms/masked_start.py; the merge: algorithms/merge.py.
+`--scaling per-tile` gives each power of E and each running sum its own scale (algorithms/scaling.py). Sums at
+different scales cannot stand in one accumulator: Horner's scheme has no powers and begins each sum anew,
+doubling takes one product more a step where the scale changes, and naive, which adds to one sum, is refused.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
+
 from algorithms.masked_start import Block, FromLoads, FromSeries, Given, Square, Terms
 from algorithms.merge import Merge
+from algorithms.scaling import Matrix
 from algorithms.tri_inverse import Inverse, Products
 from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile, Unsupported
 
@@ -44,7 +52,8 @@ class MaskedNeumann:
             self.schedule = "horner"
         self.group = min(options.slots or (2 if self.blocks == 1 else 1), inverse.problem.total)
         self._settings(options)
-        self.products = Products(inverse, target, self.size)
+        self.sums, self.powers = self._scales()
+        self.products = Products(inverse, target, self.size, self.powers or self.sums[:-1])
         self._tiles(target)
         self.masked = self._start(options, target) if self.mask else None
         if self.blocks > 1:
@@ -58,6 +67,28 @@ class MaskedNeumann:
             return FromLoads(square, target, self.order, self.slots)
         band = self.order + (options.mask_edge == "inclusive")
         return FromSeries(square, self.order, band, self.slots)
+
+    def _scales(self) -> tuple[list[float], list[float]]:
+        """Of each running sum P, and of each power of E, in the order in which they leave the accumulator."""
+        scaling = self.inverse.scaling
+        if scaling.per_tile and self.schedule == "naive" and self.steps > 2:
+            raise Unsupported(
+                "--schedule: naive adds all powers to one sum, which powers of different scales do not have; "
+                "use horner or doubling with --scaling per-tile"
+            )
+        if self.schedule != "doubling":
+            return scaling.of_horner(self._residual(), max(0, self.steps - 2)), []
+        sums, powers = scaling.of_doubling(-self._residual(), max(0, self.steps.bit_length() - 2))
+        return sums, powers[:-1]
+
+    def _residual(self) -> Matrix:
+        """E of the chunk that scales are made for."""
+        A, one = -self.inverse.scaling.chunk(self.size), np.eye(self.size)
+        T0 = one
+        for _ in range(self.order - 1):
+            T0 = one + A @ T0
+        band = self.order + (self.inverse.options.mask_edge == "inclusive")
+        return one - (one - A) @ (np.triu(T0, 1 - band) if self.mask else T0)
 
     def _settings(self, options: Options) -> None:
         self.mask = options.mask is not False
@@ -163,28 +194,28 @@ class MaskedNeumann:
         self.k.move(self.E, self.c, label="exit E")
         add(self.cP, one, one, "I", first=True)
         add(self.cP, self.E, one, "I + E")
-        self.k.move(self.P, self.cP, label="exit P")
+        self.products.exit(self.P, self.cP, "exit P", self.sums[0])
         {"doubling": self.doubling, "horner": self.horner, "naive": self.naive}[self.schedule]()
         add(self.c, self.T0[j], self.P, "T0 P", first=True)
         self.result(item, block, self.c)
 
     def doubling(self) -> None:
         """P(2s) = P(s) + P(s) E^s, E^2s = E^s E^s: 2(p-1) products for S = 2^p."""
-        power, terms = self.E, 2
-        while terms < self.steps:
-            self.products.add(self.c, power, power, "E^s E^s", first=True)
-            self.k.move(self.Q, self.c, label="exit E^s")
+        power, products = self.E, self.products
+        for of_power, of_sum in zip(self.powers, self.sums[1:], strict=True):
+            products.add(self.c, power, power, "E^s E^s", first=True)
+            products.exit(self.Q, self.c, "exit E^s", of_power)
             power = self.Q
-            self.products.add(self.cP, self.P, self.Q, "+ P E^s")
-            self.k.move(self.P, self.cP, label="exit P")
-            terms *= 2
+            products.update(self.cP, self.P, self.Q, "+ P E^s")
+            products.exit(self.P, self.cP, "exit P", of_sum)
 
     def horner(self) -> None:
         """P <- I + E P: S - 2 products."""
-        for _ in range(self.steps - 2):
+        one, ones = self.products.I, self.products.ones
+        for before, scale in pairwise(self.sums):
             self.products.add(self.cP, self.E, self.P, "E P", first=True)
-            self.products.add(self.cP, self.products.I, self.products.I, "I + E P")
-            self.k.move(self.P, self.cP, label="exit P")
+            self.products.add(self.cP, one, ones[before], "I + E P")
+            self.products.exit(self.P, self.cP, "exit P", scale)
 
     def naive(self) -> None:
         """P = I + E + E E + ..: S - 2 products, each power added by the identity."""
@@ -199,9 +230,10 @@ class MaskedNeumann:
 
     def result(self, item: Item, block: int, tile: Tile) -> None:
         """Store a diagonal block of T; where blocks are merged, keep it as an operand too."""
+        found = self.products.at(tile)
         if self.blocks > 1:
-            self.merge.keep(block, tile)
-        self.k.store(self.block(block).of(self.inverse.T, item), tile, label="store T")
+            self.merge.keep(block, found)
+        self.k.store(self.block(block).of(self.inverse.T, item), found, label="store T")
 
 
 ALGORITHM = Algorithm(
@@ -222,6 +254,8 @@ ALGORITHM = Algorithm(
             "slots",
             "fractals",
             "out_dtype",
+            "scaling",
+            "scaled_for",
         }
     ),
 )

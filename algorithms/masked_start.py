@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from algorithms.gdn_stage import Stage
-from algorithms.tiles import FRACTAL
-from algorithms.tri_inverse import Inverse, vector_place
+from algorithms.tri_inverse import Inverse, checked_block, splits, vector_dtype, vector_place
 from npusim.builder import (
     Access,
     InputError,
@@ -30,7 +29,6 @@ from npusim.builder import (
     Target,
     Tensor,
     Tile,
-    Unsupported,
 )
 
 DEFAULTS = {16: (4, 4), 32: (4, 3), 64: (3, 8), 128: (8, 16), 256: (16, 16)}
@@ -58,15 +56,10 @@ class Terms:
 
 
 def _block(chunk: int, block: int | None) -> int:
-    size = block or (chunk if chunk <= SPLIT else SPLIT)
-    halvings = chunk // size
-    if chunk % size or size % FRACTAL or halvings & (halvings - 1):
-        if block is None:
-            return chunk  # 80, 96, ..: nothing that halves
-        raise Unsupported(
-            f"--block: {size} does not split a chunk of {chunk} into 2, 4 or 8 blocks of 16 or more"
-        )
-    return size
+    if block is not None:
+        return checked_block(chunk, block)
+    size = chunk if chunk <= SPLIT else SPLIT
+    return size if splits(chunk, size) else chunk  # 80, 96, ..: nothing that halves
 
 
 @dataclass(frozen=True)
@@ -95,15 +88,15 @@ class Square:
 
 
 class _Start:
-    """T0 of the blocks under way: `wide` in UB as it was masked. Integers are masked in fp16, since the
-    vector unit computes on 16 and 32 bits."""
+    """T0 of the blocks under way: `wide` in UB as it was masked. Integers and fp8 are masked as wider floats,
+    since the vector unit computes on 16 and 32 bits."""
 
     wide: list[Tile]
 
     def __init__(self, square: Square, order: int) -> None:
         self.k, self.n, self.order = square.k, square.n, order
         self.dtype, self.scale = square.dtype, square.scale
-        self.working = self.dtype if self.scale == 1.0 else "fp16"
+        self.working = vector_dtype(self.dtype)
 
     def ub(self, name: str, place: Place, dtype: str | None = None, scale: float = 1.0) -> Tile:
         return self.k.tile(name, "UB", (self.n, self.n), dtype or self.working, 1, place, scale)
@@ -118,7 +111,7 @@ class _Start:
         """Block j as an operand: rounded."""
         if self.working == self.dtype:
             return self.wide[j]
-        self.k.vector("cast", self.rounded[j], self.wide[j], label="round T0")
+        self.k.vector("quantise", self.rounded[j], self.wide[j], label="round T0")
         return self.rounded[j]
 
     rounded: list[Tile]
@@ -213,7 +206,7 @@ class FromLoads(_Start):
             self.k.vector("fill", raw, imm=0.0, label="zeros")
         self.k.load(into.view(0, n, 0, n - shift), window, label="load L, shifted")
         if into is raw:
-            self.k.vector("cast", dst, raw, label="L in fp16")
+            self.k.vector("quantise", dst, raw, label=f"L in {self.working}")
 
 
 class Given:

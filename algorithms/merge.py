@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from algorithms.tri_inverse import Bools, Products, diagonal_blocks, fitting, lower_triangle
-from npusim.builder import Item, Target, Tile, View, bytes_of
+from npusim.builder import Item, Target, View, bytes_of
 
 
 class Merge:
@@ -48,7 +48,8 @@ class Merge:
                 source = self.inverse.identity(f"-I of {size} for all", -1.0, size)
                 self.k.load(tile, source.at(), label=f"load {tile.name}")
 
-    def keep(self, block: int, tile: Tile) -> None:
+    def keep(self, block: int, tile: View) -> None:
+        """Keep a diagonal block of T, which stands in an accumulator or in UB, as an operand."""
         at, size = block * self.size, self.size
         if block == 0 and not self.structured:  # the fractals above the diagonal are multiplied, too
             self.k.load(self.T, self.clear.at(), label="clear T")

@@ -17,6 +17,9 @@ from algorithms.tiles import FRACTAL
 from algorithms.tri_inverse import Inverse, Products, check_power_of_two, diagonal_blocks
 from npusim.builder import Algorithm, Item, Kernel, Options, Problem, Target, Tile
 
+ROUNDS = 3
+"""of doubling on 16 x 16: they reach D^15"""
+
 
 def build(problem: Problem, options: Options, target: Target) -> Kernel:
     """The tile graph of MXR; cube core only."""
@@ -171,7 +174,10 @@ class Textbook:
         self.inverse, self.k, self.n = inverse, inverse.k, inverse.n
         slots = inverse.options.slots or 2
         inverse.k.settings["slots"] = slots
-        self.products = Products(inverse, target)
+        scaling = inverse.scaling
+        sums, self.powers = scaling.of_doubling(scaling.chunk(FRACTAL), ROUNDS)
+        self.sums = [*sums[:-1], inverse.scale]  # the last is an inverse
+        self.products = Products(inverse, target, scales=self.powers)
         operand, accumulator = self.products.operand, self.products.accumulator
         self.M, self.A = operand("M", slots), operand("-M", slots)
         self.X, self.Y = operand("X"), operand("Y")
@@ -185,7 +191,7 @@ class Textbook:
     def matrix(self, items: list[Item]) -> None:
         """One matrix: 9 + 2 log2(n/16) products."""
         (item,) = items
-        k, add = self.k, self.products.add
+        k, add, exit = self.k, self.products.add, self.products.exit
         one, diagonal = self.products.I, diagonal_blocks(self.n, FRACTAL)
         for tile in (self.X, self.Y):
             self.products.holds(tile, diagonal)
@@ -193,19 +199,19 @@ class Textbook:
         add(self.cy, self.products.minus_I, self.M, "-I M", first=True)
         k.move(self.A, self.cy, label="exit -M")
         add(self.cy, self.M, self.M, "diag(M)^2", first=True, take=(diagonal, diagonal))
-        k.move(self.Y, self.cy, label="exit Y")
+        exit(self.Y, self.cy, "exit Y", self.powers[0])
         add(self.cx, one, one, "I", first=True)
         add(self.cx, one, self.A, "- diag(M)", take=(None, diagonal))
-        k.move(self.X, self.cx, label="exit X")
-        for last in (False, False, True):
-            add(self.cx, self.X, self.Y, "+ X Y")
-            if not (last and self.n == FRACTAL):
-                k.move(self.X, self.cx, label="exit X")
-            if not last:
+        exit(self.X, self.cx, "exit X", self.sums[0])
+        for done in range(1, ROUNDS + 1):
+            self.products.update(self.cx, self.X, self.Y, "+ X Y")
+            if not (done == ROUNDS and self.n == FRACTAL):
+                exit(self.X, self.cx, "exit X", self.sums[done])
+            if done < ROUNDS:
                 add(self.cy, self.Y, self.Y, "Y Y", first=True)
-                k.move(self.Y, self.cy, label="exit Y")
+                exit(self.Y, self.cy, "exit Y", self.powers[done])
         merge_fractals(self.products, self.A, self.X, self.Y, self.cx, self.cy)
-        k.store(self.inverse.T.at(*item), self.cx, label="store T")
+        k.store(self.inverse.T.at(*item), self.products.at(self.cx), label="store T")
 
 
 ALGORITHM = Algorithm(
@@ -218,6 +224,6 @@ ALGORITHM = Algorithm(
         "accumulator-kept": "the same, X staying in its accumulator while it is doubled: 3 products fewer",
         "textbook": "accumulators kept, empty fractals skipped, L0 double-buffered",
     },
-    parameters=frozenset({"slots", "fractals", "out_dtype"}),
-    textbook_only=frozenset({"slots", "fractals"}),
+    parameters=frozenset({"slots", "fractals", "out_dtype", "scaling", "scaled_for"}),
+    textbook_only=frozenset({"slots", "fractals", "scaling", "scaled_for"}),
 )

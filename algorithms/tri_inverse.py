@@ -5,12 +5,14 @@ T = (I + L)^-1 for strictly lower triangular L [C, C]; the papers write A = -L, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from algorithms.scaling import Scaling
 from algorithms.tiles import FRACTAL
 from npusim.builder import (
     KernelBuilder,
@@ -21,6 +23,7 @@ from npusim.builder import (
     Tensor,
     Tile,
     Unsupported,
+    View,
     accumulator_of,
     bytes_of,
     operand_scale,
@@ -30,7 +33,8 @@ Bools = npt.NDArray[np.bool_]
 Shape = tuple[int, int]
 LARGEST_CHUNK = 256
 LARGEST = {"int8": 2.0, "int16": 16.0, "int4": 1.0}
-"""Range that integer operands must reach: L stays below 1, T and the powers may grow beyond."""
+"""Range that integer operands must reach where all have one scale: L stays below 1, T and the powers may grow
+beyond."""
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Inverse:
     dtype: str
     L: Tensor
     T: Tensor
+    scaling: Scaling
 
     @classmethod
     def begin(
@@ -58,12 +63,17 @@ class Inverse:
         k = KernelBuilder("tri-inverse", target, dtype, algorithm, variant)
         chunks, heads = problem.shape
         pitch = heads * n
-        out_dtype = options.out_dtype or ("fp64" if dtype == "fp64" else out)
+        # what an int32 accumulator can leave as (DEQF16), where operands are integers
+        natural = "fp64" if dtype == "fp64" else "fp16" if accumulator_of(dtype) == "int32" else out
+        out_dtype = options.out_dtype or natural
         shape = (chunks, heads, n, n)
-        L = k.input("L", shape, dtype, pitch, operand_scale(dtype, LARGEST.get(dtype, 1.0)))
+        scaling = Scaling.of(dtype, LARGEST.get(dtype, 1.0), options)
+        if scaling.per_tile:
+            k.settings.update(scaling="per-tile", scaled_for=scaling.scaled_for)
+        L = k.input("L", shape, dtype, pitch, scaling.unit)
         T = k.output("T", shape, out_dtype, pitch, operand_scale(out_dtype, LARGEST.get(out_dtype, 1.0)))
         k.settings["out_dtype"] = out_dtype
-        return cls(k, problem, options, dtype, L, T)
+        return cls(k, problem, options, dtype, L, T, scaling)
 
     @cached_property
     def n(self) -> int:
@@ -76,7 +86,7 @@ class Inverse:
 
     @property
     def scale(self) -> float:
-        """Value of one unit of an integer operand; 1 for floats."""
+        """Value of one unit of an operand that has no other range than L; 1 for floats."""
         return self.L.scale
 
     def operand(self, name: str, level: str, slots: int = 1, shape: Shape | None = None) -> Tile:
@@ -88,9 +98,11 @@ class Inverse:
         dtype = accumulator_of(self.dtype)
         return self.k.tile(name, "L0C", shape or (self.n, self.n), dtype, slots, "cube", self.scale**2)
 
-    def identity(self, name: str, factor: float, size: int | None = None) -> Tensor:
-        """factor * I [C, C], or of another size, as a constant in global memory."""
-        return self.k.constant(name, factor * np.eye(size or self.n), self.dtype, self.scale)
+    def identity(
+        self, name: str, factor: float, size: int | None = None, scale: float | None = None
+    ) -> Tensor:
+        """factor * I [C, C], or of another size or scale, as a constant in global memory."""
+        return self.k.constant(name, factor * np.eye(size or self.n), self.dtype, scale or self.scale)
 
 
 class Products:
@@ -100,10 +112,14 @@ class Products:
     start-up. `--no-fractals`: they are multiplied whole; where a step takes certain blocks only, these are
     copied fractal by fractal over zeros.
 
-    `I` and `minus_I` lie in L1 once `load` is called, inside a phase.
+    `I` and `minus_I` lie in L1 once `load` is called, inside a phase, and an identity at each of `scales`.
+    Tiles hold numbers at the scale that `exit` gave them last. What is added to an accumulator must have the
+    scale of what stands there, the product of its operands' scales: `update` begins anew where it changes.
     """
 
-    def __init__(self, inverse: Inverse, target: Target, size: int | None = None) -> None:
+    def __init__(
+        self, inverse: Inverse, target: Target, size: int | None = None, scales: Iterable[float] = ()
+    ) -> None:
         self.inverse, self.k, self.n = inverse, inverse.k, size or inverse.n
         self.structured = inverse.options.fractals is not False
         inverse.k.settings["fractals"] = self.structured
@@ -113,8 +129,16 @@ class Products:
         self.b = inverse.operand("b", "L0B", deep, self.square)
         self.I, self.minus_I, self.zero = (self.operand(name) for name in ("I", "-I", "0"))
         self.known: dict[Tile, Bools] = {}
-        for one in (self.I, self.minus_I):
+        self.scales: dict[Tile, float] = {}
+        """of tiles that are not at their own scale"""
+        others = sorted({scale for scale in scales if scale != inverse.scale})
+        self.ones = {scale: self._one(scale) for scale in others} | {inverse.scale: self.I}
+        for one in (*self.ones.values(), self.minus_I):
             self.holds(one, diagonal_blocks(self.n, FRACTAL))
+
+    def _one(self, scale: float) -> Tile:
+        name = f"I in units of {scale:g}"
+        return self.k.tile(name, "L1", self.square, self.inverse.dtype, scale=scale)
 
     def load(self) -> None:
         """Load the two identities, and the zero that fills up what is copied in part."""
@@ -122,6 +146,10 @@ class Products:
         for tile, factor in factors.items():
             source = self.inverse.identity(f"{tile.name} for all", factor, self.n)
             self.k.load(tile, source.at(), label=f"load {tile.name}")
+        for scale, tile in self.ones.items():
+            if tile is not self.I:
+                source = self.inverse.identity(f"{tile.name} for all", 1.0, self.n, scale)
+                self.k.load(tile, source.at(), label=f"load {tile.name}")
 
     def operand(self, name: str, slots: int = 1) -> Tile:
         """An operand in L1."""
@@ -135,6 +163,32 @@ class Products:
         self.known[tile] = fractals
         return tile
 
+    def at(self, tile: Tile) -> View:
+        """What stands in a tile, at the scale that it has there."""
+        return tile.scaled(self.scales.get(tile, tile.scale))
+
+    def exit(self, dst: Tile, src: Tile, label: str, scale: float | None = None) -> None:
+        """Move what stands in an accumulator to L1; at `scale` there, or the tile's own."""
+        self.scales[dst] = scale or dst.scale
+        self.k.move(self.at(dst), self.at(src), label=label)
+
+    def update(
+        self,
+        dst: Tile,
+        left: Tile,
+        right: Tile,
+        label: str,
+        take: tuple[Bools | None, Bools | None] = (None, None),
+        again: Tile | None = None,
+    ) -> None:
+        """dst += left right, where dst holds `again` (left), which is also in L1: where the scale changes, it
+        is written anew, as a product with the identity."""
+        again, due = again or left, self.at(left).scale * self.at(right).scale
+        if self.at(dst).scale != due:
+            one = self.ones[due / self.at(again).scale]
+            self.add(dst, again, one, f"{again.name} I", first=True)
+        self.add(dst, left, right, label, take=take)
+
     def add(
         self,
         dst: Tile,
@@ -145,23 +199,34 @@ class Products:
         take: tuple[Bools | None, Bools | None] = (None, None),
     ) -> None:
         """dst += left right (= for the first); of either operand only the fractals to `take`."""
-        self._copy(self.a, left, take[0])
-        self._copy(self.b, right, take[1])
+        a, b = self._copy(self.a, left, take[0]), self._copy(self.b, right, take[1])
         masks = (self._mask(left, take[0]), self._mask(right, take[1]))
-        self.k.matmul(dst, self.a, self.b, not first, masks, label=label)
+        if first:
+            self.scales[dst] = a.scale * b.scale
+        self.k.matmul(dst.scaled(a.scale * b.scale), a, b, not first, masks, label=label)
 
-    def _copy(self, dst: Tile, src: Tile, take: Bools | None) -> None:
-        label = f"L1 to {dst.level}"
+    def _copy(self, buffer: Tile, tile: Tile, take: Bools | None) -> View:
+        """The operand in a buffer of L0, at its scale."""
+        src = self.at(tile)
+        dst, label = buffer.scaled(src.scale), f"L1 to {buffer.level}"
         if take is None or self.structured:
             self.k.move(dst, src, label=label)
         else:
-            self.k.move(dst, self.zero, label=label)
-            self.k.move(dst, src, fractals=take, into=True, label=f"fractals to {dst.level}")
+            self.k.move(dst, self.zero.scaled(src.scale), label=label)
+            self.k.move(dst, src, fractals=take, into=True, label=f"fractals to {buffer.level}")
+        return dst
 
     def _mask(self, tile: Tile, take: Bools | None) -> Bools | None:
         if not self.structured:
             return None
         return self.known.get(tile, lower_triangle(self.n)) if take is None else take
+
+
+def vector_dtype(dtype: str) -> str:
+    """What the vector unit computes in for operands of `dtype`: floats of 16 or 32 bits that hold them."""
+    if accumulator_of(dtype) == "int32":
+        return "fp32" if bytes_of(dtype) > 1 else "fp16"
+    return dtype if bytes_of(dtype) > 1 else "fp16"
 
 
 def fitting(target: Target, level: str, each: float, most: int) -> int:
@@ -193,6 +258,21 @@ def below_diagonal_blocks(n: int, size: int) -> Bools:
     block = np.arange(n // FRACTAL) * FRACTAL // size
     mask: Bools = (block[:, None] == block[None, :] + 1) & (block[None, :] % 2 == 0)
     return mask
+
+
+def splits(chunk: int, block: int) -> bool:
+    """Whether blocks of 16 or more on the diagonal of a chunk can be merged in pairs."""
+    halvings = chunk // block
+    return not (chunk % block or block % FRACTAL or halvings & (halvings - 1))
+
+
+def checked_block(chunk: int, block: int) -> int:
+    """`block`, where it splits the chunk so. Unsupported otherwise."""
+    if splits(chunk, block):
+        return block
+    raise Unsupported(
+        f"--block: {block} does not split a chunk of {chunk} into 2, 4 or 8 blocks of 16 or more"
+    )
 
 
 def check_power_of_two(n: int, algorithm: str) -> None:
