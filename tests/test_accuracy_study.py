@@ -1,0 +1,134 @@
+"""The study of accuracy, benchmarks/accuracy: its inputs, its figures, its file, and the effects it shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STUDY = Path(__file__).parent.parent / "benchmarks" / "accuracy"
+sys.path.insert(0, str(STUDY))
+
+import inputs  # noqa: E402
+import points  # noqa: E402
+import tables  # noqa: E402
+from points import Point  # noqa: E402
+
+
+def snr(T, truth):
+    return -20 * np.log10(np.linalg.norm(T - truth) / np.linalg.norm(truth))
+
+
+@pytest.mark.parametrize("chunk", [16, 64, 128])
+def test_the_hard_sets_are_what_they_are_called(chunk):
+    sets = {one.name: one.L for one in inputs.stack(chunk, ()).sets}
+    assert ("row sums 37.3" in sets) == (chunk > 38)
+    one = np.eye(chunk)
+    np.testing.assert_allclose(np.linalg.inv(one + sets["all ones"]), [one - np.eye(chunk, k=-1)], atol=1e-12)
+    for name, L in sets.items():
+        assert np.abs(np.triu(L)).max() == 0 and np.abs(L).max() <= 1, name
+    row_sums = np.abs(sets.get("row sums 37.3", np.full((1, 1, 1), 37.3))).sum(-1).max(-1)
+    np.testing.assert_allclose(row_sums, 37.3)
+    assert (
+        np.abs(sets["keys 0.99"][:, 1:][np.tri(chunk - 1, chunk, dtype=bool)[None].repeat(4, 0)]).min() > 0.95
+    )
+    first = (chunk - min(20, chunk - 4)) // 2
+    np.testing.assert_allclose(np.diagonal(sets["run of 20"], -1, 1, 2)[:, first : first + 3], 0.9)
+
+
+def test_figures_are_those_of_the_truncated_series():
+    """Without the mask T is the series of N S terms; numpy sums it and inverts."""
+    point = Point("keys", "fp64", 64, order=3, steps=4, mask=False, keys=0.3)
+    (found,) = points.figures(point, ()).values()
+    L = inputs.drawn(64, 0.3).L
+    series = sum(np.linalg.matrix_power(-L, n) for n in range(12))
+    truth = np.linalg.inv(np.eye(64) + L)
+    worst = min(snr(*pair) for pair in zip(series, truth, strict=True))
+    assert found["worst_snr_db"] == pytest.approx(worst, abs=0.1)
+    assert found["error"] == pytest.approx(np.linalg.norm(series - truth) / np.linalg.norm(truth), rel=1e-3)
+    assert (found["samples"], found["nonfinite"]) == (64, 0)
+    assert found["worst_output"] > found["output"] > found["error"] / 100
+
+
+def test_what_is_exact_counts_in_the_mean_at_the_resolution_of_float64():
+    point = Point("run", "fp64", 64, "forward-substitution", run=0)
+    (found,) = points.figures(point, ()).values()
+    assert found["snr_db"] == found["worst_snr_db"] == pytest.approx(319.09, abs=0.01)
+
+
+def worst(dtype, order, steps, mask, **where):
+    (found,) = points.figures(
+        Point(*where.pop("on"), dtype, 64, order=order, steps=steps, mask=mask, **where), ()
+    ).values()
+    return found["worst_snr_db"]
+
+
+@pytest.mark.parametrize("dtype", ["fp64", "fp16"])
+def test_where_tokens_repeat_one_another_the_paper_s_effects_show(dtype):
+    """N = 3 alone is poor; S = 8 repairs little, in fp16 as its terms cancel; with the mask it is good."""
+    found = {
+        (steps, mask): worst(dtype, 3, steps, mask, on=("run",), run=20)
+        for steps, mask in ((1, False), (8, False), (8, True))
+    }
+    assert found[1, False] < -15
+    assert found[8, False] < 15
+    assert found[8, True] > 75
+
+
+def test_where_keys_resemble_each_other_a_little_the_mask_costs_what_it_saves_where_they_do_much():
+    def gain(keys):
+        return worst("fp64", 3, 8, True, on=("keys",), keys=keys) - worst(
+            "fp64", 3, 8, False, on=("keys",), keys=keys
+        )
+
+    assert gain(0.2) < -50 and gain(0.3) < 0 and gain(0.5) > 30
+
+
+def test_n_4_leaves_int16_where_n_3_does_not():
+    def lost(order, name):
+        point = Point("range", "int16", 64, order=order, steps=8, mask=True, inputs=name)
+        return sum(seen["lost"] for seen in points.figures(point, ()).values())
+
+    for name in ("all ones", "keys 0.99"):
+        assert lost(3, name) == 0 < lost(4, name)
+
+
+def test_no_start_of_three_terms_is_worse_than_the_bound():
+    for L in (np.tril(np.ones((64, 64)), -1), np.tril(-np.ones((64, 64)), -1)):
+        start = np.eye(64) - L + L @ L
+        assert snr(start, np.linalg.inv(np.eye(64) + L)) > tables.worst_start(64) > -44
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
+    path = tmp_path / "figures.jsonl"
+    store = points.Store(path)
+    first, second = (Point("run", "fp64", 64, "mxr", run=run) for run in (0, 4))
+    store.add(first, {"run of 20": {"snr_db": float("inf"), "samples": 4}})
+    with path.open("a") as file:
+        file.write("\n" + json.dumps({"point": {"part": "run"}})[:-5])  # it died while it wrote
+    again = points.Store(path)
+    assert again.known == {first: {"run of 20": {"snr_db": float("inf"), "samples": 4}}}
+    again.add(second, {})
+    assert set(points.Store(path).known) == {first, second}
+
+
+def test_an_algorithm_that_takes_no_such_chunk_has_no_figures():
+    assert points.figures(Point("inverse", "fp16", 64, "blocked-substitution:tilelang", block=32), ()) == {}
+
+
+def test_the_command_computes_what_is_missing_and_refreshes_the_page(tmp_path):
+    page = tmp_path / "page.md"
+    around = "before\n<!-- table run -->\n{}<!-- end -->\n<!-- table grid -->\nkept\n<!-- end -->\n"
+    page.write_text(around.format("old\n"))
+    command = [sys.executable, str(STUDY), "-o", str(tmp_path / "a.jsonl"), "--parts", "run"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "72 of 72 points" in shown.stderr
+    assert shown.stdout.count("\n| ") == 1 + len(points.RUNS)
+    again = subprocess.run([*command, "--page", str(page)], capture_output=True, text=True, check=True)
+    assert again.stderr == ""
+    table = shown.stdout.partition("run:\n\n")[2]
+    assert page.read_text() == around.format(table)
