@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import inputs
 import numpy as np
@@ -39,7 +40,9 @@ PAPER = {
 }
 """SNR in dB, mean / worst, that arXiv 2606.06034 reports; of 64 terms in fp64 and in fp16, of the others in a
 format that is not stated"""
-SOME_STEPS = (1, 2, 3, 4, 6, 8, 10, 12)
+MOST = 12
+"""S up to which what suffices is looked for; beyond it there is but one, by doubling"""
+SOME_STEPS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 DRAWN = tuple(f"keys {correlation:g}" for correlation in inputs.CORRELATIONS)
 START = ("I + A", "I + A (..)")
 AFTER = ("+ I", "E^s E^s", "+ P E^s", "store T")
@@ -49,13 +52,7 @@ AFTER = ("+ I", "E^s E^s", "+ P E^s", "store T")
 def sections(known: Known) -> dict[str, Callable[[Known], Lines]]:
     """By the name of its place in the page; only those whose points are there."""
     parts = {point.part for point in known}
-    needed = {"paper": "paper", "keys": "keys", "run": "run", "range": "range", "lost": "range",
-              "steps": "grid", "suffices": "grid", "formats": "grid", "hard": "grid", "inverses": "inverse",
-              "long": "long"}  # fmt: skip
-    made = {"paper": paper, "keys": by_keys, "run": by_run, "range": ranges, "lost": lost, "steps": steps,
-            "suffices": suffices, "formats": formats, "hard": hard, "inverses": inverses,
-            "long": sequences}  # fmt: skip
-    return {name: make for name, make in made.items() if needed[name] in parts}
+    return {name: make for name, (make, *needed) in TABLES.items() if parts.issuperset(needed)}
 
 
 def refresh(page: Path, known: Known) -> None:
@@ -184,24 +181,35 @@ def steps(known: Known) -> Lines:
 
 
 def suffices(known: Known) -> Lines:
-    """The smallest S with which the worst head's o keeps to BOUND."""
-    yield from _head("C", "format", *(f"{name}, N = {order}" for name in DRAWN for order in ORDERS))
+    """The smallest S with which the worst head's o keeps to what is allowed, with the mask and without."""
+    yield from _head(
+        "C", "format", "o allowed", *(f"{name}, N = {order}" for name in DRAWN for order in ORDERS)
+    )
     for chunk in CHUNKS:
         for dtype in DTYPES:
+            limits = [allowed(known, dtype, chunk, name) for name in DRAWN]
             cells = []
-            for name in DRAWN:
+            for name, limit in zip(DRAWN, limits, strict=True):
                 for order in ORDERS:
-                    least = [_least(known, dtype, chunk, order, mask, name) for mask in (True, False)]
+                    least = [_least(known, dtype, chunk, order, mask, name, limit) for mask in (True, False)]
                     cells.append(" / ".join(str(count) if count else "-" for count in least))
-            if any(cell != "- / -" for cell in cells):
-                yield _row(str(chunk), dtype, *cells)
+            yield _row(str(chunk), dtype, "; ".join(map(_error, limits)), *cells)
 
 
-def _least(known: Known, dtype: str, chunk: int, order: int, mask: bool, name: str) -> int | None:
-    """With every larger S it does, too: one that is met by chance does not count."""
+def allowed(known: Known, dtype: str, chunk: int, name: str) -> float:
+    """BOUND, or, where storing L in the format costs more than that already, twice what forward substitution
+    in this format comes to."""
+    exact = known[Point("inverse", dtype, chunk, EXACT[0])][name]["worst_output"]
+    return max(BOUND, float(2 * exact))
+
+
+def _least(
+    known: Known, dtype: str, chunk: int, order: int, mask: bool, name: str, limit: float
+) -> int | None:
+    """With every larger S up to MOST it does, too: one that is met by chance does not count."""
     least = None
-    for count in reversed(STEPS):
-        if not known[Point("grid", dtype, chunk, NEUMANN, order, count, mask)][name]["worst_output"] <= BOUND:
+    for count in reversed([count for count in STEPS if count <= MOST]):
+        if not known[Point("grid", dtype, chunk, NEUMANN, order, count, mask)][name]["worst_output"] <= limit:
             break
         least = count
     return least
@@ -293,6 +301,22 @@ def _head(*cells: str) -> Lines:
 
 def _row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+TABLES: dict[str, tuple[Any, ...]] = {
+    "paper": (paper, "paper"),
+    "keys": (by_keys, "keys"),
+    "run": (by_run, "run"),
+    "range": (ranges, "range"),
+    "lost": (lost, "range"),
+    "suffices": (suffices, "grid", "inverse"),
+    "steps": (steps, "grid"),
+    "formats": (formats, "grid"),
+    "inverses": (inverses, "inverse"),
+    "hard": (hard, "grid", "inverse"),
+    "long": (sequences, "long"),
+}
+"""what makes a table, and the parts whose points it takes"""
 
 
 def printed(known: Known) -> Iterable[str]:
