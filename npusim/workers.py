@@ -21,6 +21,10 @@ LOST = 4
 """breakdowns in a row, with nothing finished in between, after which work is given up"""
 
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""variables that say in how many threads numpy multiplies"""
+
+
 class Workers:
     """Calls a function of a module with many arguments at once; a context, whose workers end with it.
 
@@ -79,7 +83,7 @@ class Workers:
         self, function: Callable[..., Any], left: dict[int, tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
         """The results of what is left, until a worker dies."""
-        with _uninterrupted():  # workers start here, and inherit it
+        with _uninterrupted(), _one_thread():  # workers start here, and inherit it
             executor = self._begin()
             before = set(multiprocessing.active_children())
             futures: dict[Future[Any], int] = {
@@ -151,6 +155,19 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products of processes that start meanwhile run in one thread: there is a process for each core, and
+    threads that wait for one take most of the time."""
+    added = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _prepare() -> None:

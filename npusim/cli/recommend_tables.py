@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from npusim.cli.render import decibel, error, field, machine_line, table, us
 from npusim.machine import Machine
 from npusim.problem import Problem
 from npusim.recommend.candidates import label
 from npusim.recommend.judge import Judged
-from npusim.recommend.search import MEASURES, Choice, Goal
+from npusim.recommend.search import MEASURES, PROBED, RUNGS, Choice, Goal
 from npusim.settings import MachineSettings
 
 SHOWN = 6
@@ -46,15 +47,15 @@ def _sign(goal: Goal) -> str:
 
 def show(console: Console, goal: Goal, choices: Sequence[Choice], rest: Rest) -> None:
     """One table of the choices; words; the fronts; what the figures rest on."""
-    columns = ("dtype", "C", "fastest that is exact enough", "us", "vs mxr", "o error", "worst SNR",
-               "delta net us", "stays")  # fmt: skip
-    made = table("the fastest inverse", *columns, right=(1, 3, 4, 5, 6, 7, 8))
+    columns = ("dtype", "C", "fastest exact enough", "us", "vs mxr", "o error", "net us")
+    title = "the fastest inverse, and the delta net with it"
+    made = _narrow(table(title, *columns, right=(1, 3, 4, 5, 6)), 2)
     best = best_chunks(choices, rest)
     for one in choices:
         made.add_row(*_row(one, rest), style="bold" if one.chunk == best.get(one.dtype) else None)
     console.print(made)
     for one in choices:
-        console.print(words(one, goal), soft_wrap=False)
+        console.print(words(one, goal))
     for name, chunk in best.items():
         console.print(f"best chunk for the delta net with an inverse in {name}: {chunk}", style="bold")
     for size, why in rest.items():
@@ -89,13 +90,18 @@ def _speedup(one: Choice, of: Judged) -> float | None:
 def _row(one: Choice, rest: Rest) -> list[str]:
     winner = one.winner
     if winner is None or winner.exactness is None:
-        return [one.dtype, str(one.chunk), "none", *["-"] * 6]
-    ratio, found = _speedup(one, winner), winner.exactness
+        return [one.dtype, str(one.chunk), "none", *["-"] * 4]
     return [
-        one.dtype, str(one.chunk), label(winner.options), us(winner.time_us), _times(ratio),
-        error(found.output), decibel(found.worst_snr_db), us(layer_us(one, rest)),
-        "-" if one.stays is None else f"{one.stays:.0%}",
+        one.dtype, str(one.chunk), label(winner.options, short=True), us(winner.time_us),
+        _times(_speedup(one, winner)), error(winner.exactness.output), us(layer_us(one, rest)),
     ]  # fmt: skip
+
+
+def _narrow(made: Table, folded: int) -> Table:
+    """A table of which one column alone gives way where there is no room."""
+    for number, column in enumerate(made.columns):
+        column.no_wrap = number != folded
+    return made
 
 
 def _times(ratio: float | None) -> str:
@@ -143,9 +149,9 @@ def _none(one: Choice, goal: Goal) -> str:
 
 def _front(one: Choice, goal: Goal) -> Any:
     """Time against error, what nothing beats in both."""
-    columns = ("", "us", "vs mxr", "o error", "state", "rel. error", "mean SNR", "worst SNR")
+    columns = ("", "us", "vs mxr", "o error", "state", "worst SNR")
     title = f"C={one.chunk} {one.dtype}: what nothing beats in time and {goal.measure}"
-    made = table(title, *columns, right=range(1, len(columns)))
+    made = _narrow(table(title, *columns, right=range(1, len(columns))), 0)
     rows = list(one.front)
     if len(rows) > SHOWN:  # around the winner
         at = next((n for n, row in enumerate(rows) if one.winner and row.options == one.winner.options), 0)
@@ -157,8 +163,8 @@ def _front(one: Choice, goal: Goal) -> Any:
             continue
         won = one.winner is not None and row.options == one.winner.options
         made.add_row(
-            label(row.options), us(row.time_us), _times(_speedup(one, row)), error(found.output),
-            error(found.state), error(found.relative), decibel(found.snr_db), decibel(found.worst_snr_db),
+            label(row.options, short=True), us(row.time_us), _times(_speedup(one, row)), error(found.output),
+            error(found.state), decibel(found.worst_snr_db),
             style="bold" if won else None,
         )  # fmt: skip
     return made
@@ -168,20 +174,22 @@ def notes(choices: Sequence[Choice]) -> list[str]:
     """What the figures rest on."""
     tried, judged = sum(one.tried for one in choices), sum(one.judged for one in choices)
     lines = [
-        f"{tried} candidates timed, {judged} of them judged on 16 heads x 1024 tokens with generated keys "
-        "and gates (the others fell behind on fewer heads); errors are what T alone does: the other stages "
-        "are exact",
-        "delta net us: all stages one after another, without projections; the inverse stores T in the "
-        "layer's format",
+        f"{tried} candidates, {judged} of them judged on {RUNGS[-1]} heads x {PROBED['seq_len']} tokens with "
+        "generated keys and gates (the others fell behind on fewer heads); errors are what T alone does: the "
+        "other stages are exact",
+        "net us: all stages of the delta net one after another, without projections; the inverse stores T "
+        "in the layer's format",
     ]
     if any(one.dtype not in ("fp16", "bf16") for one in choices):
         lines.append(
             "an inverse in another format reads L in that format: that the stage before stores it so is not "
             "counted"
         )
-    refused = {row.reason.partition(";")[0] for one in choices for row in one.refused}
-    if refused:
-        lines.append(f"left out: {'; '.join(sorted(refused)[:4])}")
+    reasons: dict[str, list[str]] = {}
+    for row in (row for one in choices for row in one.refused):
+        reasons.setdefault(row.reason.partition(";")[0], []).append(str(row.options.algorithm))
+    for reason, names in reasons.items():
+        lines.append(f"left out: {', '.join(dict.fromkeys(names))}: {reason}")
     return lines
 
 

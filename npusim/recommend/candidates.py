@@ -25,7 +25,7 @@ def candidates(
     found: list[Options] = []
     for algorithm in (entry.algorithms[one] for one in algorithms):
         for own in _parameters(algorithm, chunk):
-            for scaling in _scalings(algorithm, name):
+            for scaling in _scalings(algorithm, own.get("variant"), name):
                 given = {**own, **scaling, "algorithm": algorithm.name}
                 if "out_dtype" in algorithm.parameters:
                     given["out_dtype"] = out
@@ -47,20 +47,24 @@ def _parameters(algorithm: Algorithm, chunk: int) -> Iterator[dict[str, Any]]:
                     yield from ({"order": order, "steps": steps, **mask} for mask in MASKS)
 
 
-def _scalings(algorithm: Algorithm, name: str) -> Iterator[dict[str, Any]]:
+def _scalings(algorithm: Algorithm, variant: str | None, name: str) -> Iterator[dict[str, Any]]:
     """One scale for all operands, and of integers also one for each tile."""
     yield {}
-    if dtype(name).kind == "int" and "scaling" in algorithm.parameters:
+    bound = "scaling" in algorithm.textbook_only and variant != "textbook"
+    if dtype(name).kind == "int" and "scaling" in algorithm.parameters and not bound:
         yield {"scaling": "per-tile"}
 
 
-def label(options: Options) -> str:
-    """What a candidate is called: 'masked-neumann N=3 S=8, no mask'."""
+def label(options: Options, short: bool = False) -> str:
+    """What a candidate is called: 'masked-neumann N=3 S=8, mask on start'; `short`: 'masked-neumann 3/8
+    start'."""
     parts = [str(options.algorithm)]
     if options.order is not None:
-        parts[0] += f" N={options.order} S={options.steps}"
-        parts += ["no mask"] if options.mask is False else [f"mask on {options.mask_on}"]
+        mask = "no mask" if options.mask is False else f"{'' if short else 'mask on '}{options.mask_on}"
+        terms = f"{options.order}/{options.steps}" if short else f"N={options.order} S={options.steps}"
+        parts = [f"{parts[0]} {terms}", mask]
     elif options.variant is not None:
         parts[0] += f" {options.variant}"
-    scaling = getattr(options, "scaling", None)
-    return ", ".join([*parts, *([f"scales {scaling}"] if scaling else [])])
+    if options.scaling is not None:
+        parts.append(options.scaling if short else f"scales {options.scaling}")
+    return (" " if short else ", ").join(parts)

@@ -65,24 +65,22 @@ def _machine(settings: MachineSettings) -> Machine:
     return settings.machine()
 
 
-def timed(
-    registry: str, settings: MachineSettings, problem: Problem, some: Sequence[Options]
-) -> list[Judged]:
-    """The time of each candidate on the whole problem."""
+def timed(registry: str, settings: MachineSettings, problem: Problem, some: Sequence[Judged]) -> list[Judged]:
+    """The same with the time of each candidate on the whole problem."""
     entry, machine = load_registry(registry)[KERNEL], _machine(settings)
     target, found = Target.of(machine), list[Judged]()
-    for options in some:
+    for one in some:
         try:
-            kernel = entry.build(problem, options, target)
+            kernel = entry.build(problem, one.options, target)
             totals = simulate(lower(kernel, machine), EngineSettings()).totals()
         except NpusimError as error:
-            found.append(Judged(options, reason=str(error)))
+            found.append(replace(one, reason=str(error)))
             continue
         short = outline(totals, machine)
         known = expected(kernel.name, kernel.algorithm, kernel.variant, problem, machine)
-        found.append(Judged(
-            options, short.task_us, short.bound, short.dominant_unit, short.utilisation, known.error,
-            known.extrapolated,
+        found.append(replace(
+            one, time_us=short.task_us, bound=short.bound, unit=short.dominant_unit,
+            utilisation=short.utilisation, expected_error=known.error, extrapolated=known.extrapolated,
         ))  # fmt: skip
     return found
 

@@ -1,8 +1,10 @@
-"""The search: all candidates are timed; errors are found on more and more heads, of those that may matter yet
-(successive halving: Jamieson and Talwalkar, "Non-stochastic best arm identification", 2016)."""
+"""The search: errors of all candidates on a few heads, times of those that come near, and errors on more and
+more heads of those that may matter yet (successive halving: Jamieson and Talwalkar, "Non-stochastic best arm
+identification", 2016)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +21,11 @@ from npusim.workers import Workers
 
 PROBED = {"seq_len": 1024, "value_dim": 8}
 """tokens that show how errors grow over chunks; of the columns of values, which do not meet, a few"""
-RUNGS = (2, 4, 8, 16)
-"""heads on which errors are found; all candidates at once on the most where they are FEW"""
-FEW = 24
+RUNGS = (2, 4, 8)
+"""heads on which errors are found; where few are left, those on the most at once"""
+FEW = 12
+FAR = 20.0
+"""by how much a candidate may miss the bound on the first heads and be looked at further"""
 TASK = 12
 """candidates that a worker takes at once"""
 NEAR, CONTENDERS = 1.3, 6
@@ -65,11 +69,17 @@ class Goal:
         limit = -self.bound if MEASURES[self.measure][1] else self.bound
         return one.exactness is not None and one.exactness.nonfinite == 0 and self.badness(one) <= limit
 
+    def nearly(self, one: Judged) -> bool:
+        """Whether it misses the bound by no more than FAR, in amplitude."""
+        if MEASURES[self.measure][1]:
+            return self.badness(one) <= 20 * math.log10(FAR) - self.bound
+        return self.badness(one) <= FAR * self.bound
+
 
 @dataclass(frozen=True)
 class Choice:
     """The answer for one chunk and dtype. `winner`: None where nothing is good enough; `front`: those that
-    none beats in time and error; `tried`: how many were timed, `judged`: on all heads; `stays`: how often
+    none beats in time and error; `tried`: how many there were, `judged`: on all heads; `stays`: how often
     the winner is still the fastest that is good enough when uncertain numbers of the profile are drawn from
     their ranges, `rivals`: who is instead, by share."""
 
@@ -106,24 +116,32 @@ class Search:
         self, algorithms: Sequence[str], dtype: str, chunk: int, progress: Progress | None = None
     ) -> Choice:
         """The choice for one chunk and dtype of the inverse."""
-        layer = self.problem.dtype
-        some = candidates(self.entry, algorithms, dtype, chunk, layer)
+        some = candidates(self.entry, algorithms, dtype, chunk, self.problem.dtype)
         sizes = self.problem.model_copy(update={"chunk": chunk, "dtype": dtype})
         whole = Problem(**sizes.model_dump(include=set(self.entry.sizes) | {"dtype"}, exclude_none=True))
         tell = _telling(progress, f"C={chunk} {dtype}")
-        known = self._all(timed, (self.registry, self.settings, whole), some, tell("timing"))
-        refused = [one for one in known if one.reason]
-        left = [one for one in known if not one.reason]
-        tried = len(left)
-        for heads in RUNGS if tried > FEW else RUNGS[-1:]:
-            probed = self._probed(chunk, dtype, heads)
-            common = (self.registry, self.settings, probed, self.numerics, layer)
-            left = self._all(exactness, common, left, tell(f"errors on {heads} heads"))
-            refused += [one for one in left if one.reason]
-            left = [one for one in left if not one.reason]
-            if heads != RUNGS[-1]:
-                left = self._half(left)
-        return self._choice(dtype, chunk, whole, left, refused, tried)
+        refused: list[Judged] = []
+
+        def kept(found: list[Judged]) -> list[Judged]:
+            refused.extend(one for one in found if one.reason)
+            return [one for one in found if not one.reason]
+
+        def judged(left: list[Judged], heads: int) -> list[Judged]:
+            common = (self.registry, self.settings, self._probed(chunk, dtype, heads), self.numerics)
+            return kept(self._all(exactness, (*common, self.problem.dtype), left, tell(f"{heads} heads")))
+
+        left = judged([Judged(options) for options in some], RUNGS[0])
+        left = kept(self._all(timed, (self.registry, self.settings, whole), self._near(left), tell("timing")))
+        for heads in RUNGS[1:] if len(left) > FEW else RUNGS[-1:]:
+            left = judged(self._half(left), heads)
+        return self._choice(dtype, chunk, whole, left, tuple(refused), len(some))
+
+    def _near(self, some: list[Judged]) -> list[Judged]:
+        """Without those that are far from good enough on a few heads already, which more cannot make good;
+        the nearest FEW where all are."""
+        ordered = sorted(some, key=self.goal.badness)
+        near = [one for one in ordered if self.goal.nearly(one)]
+        return near if len(near) > FEW else ordered[:FEW]
 
     def _probed(self, chunk: int, dtype: str, heads: int) -> Problem:
         """Heads of their own keys: as hard as any."""
@@ -154,14 +172,14 @@ class Search:
         chunk: int,
         whole: Problem,
         left: list[Judged],
-        refused: list[Judged],
+        refused: tuple[Judged, ...],
         tried: int,
     ) -> Choice:
         good = sorted((one for one in left if self.goal.met(one)), key=lambda one: one.time_us)
         base = self._baseline(whole)
         made = Choice(
             dtype, chunk, good[0] if good else None, base, tuple(front(left, self.goal)), tried, len(left),
-            tuple(refused),
+            refused,
         )  # fmt: skip
         if not good:
             return made
@@ -177,7 +195,7 @@ class Search:
         """The last baseline of the kernel: the best that is published, in the format of the layer."""
         plain = whole.model_copy(update={"dtype": self.problem.dtype})
         options = Options(algorithm=self.entry.baselines[-1], out_dtype=self.problem.dtype)
-        (found,) = timed(self.registry, self.settings, plain, [options])
+        (found,) = timed(self.registry, self.settings, plain, [Judged(options)])
         return None if found.reason else found
 
 
