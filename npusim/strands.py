@@ -243,8 +243,8 @@ def _regions(run: PhaseRun, stream: int) -> tuple[Region, ...]:
     for point in run.checkpoints:
         if point.period is None or stream not in point.period.live:
             continue
-        v, each = point.period.ends()[1], int(point.period.operations[stream])
-        end = int(v.fronts()[stream].min()) + point.periods * each
+        each = int(point.period.operations[stream])
+        end = int(point.period.fronts[1][stream].min()) + point.periods * each
         first = int(point.taken[stream])
         if first < end:
             regions.append(Region(first, end, each))

@@ -69,19 +69,34 @@ class Encoded:
         v.eta_times(at.ETA_TIME)[:] = np.inf
         return state
 
-    def packed(self, state: Ints, group: int | None, room: Ints | None = None) -> Ints:
-        """A copy of a state, or (of groups that run apart) of what of it is that of one group; over an
-        earlier copy in `room`, if there is one: memory that is new costs several times as much."""
-        parts = [state] if group is None else [state[part] for part in self._parts(group)]
-        return np.concatenate(parts, out=room)
+    def packed(self, state: Ints, group: int | None) -> Ints:
+        """A copy of a state, of its rings what is in use, or (of groups that run apart) of what of it is that
+        of one group."""
+        rest = self[at.STEP]
+        parts = [slice(0, rest)] if group is None else self._parts(group)
+        steps, waiting = self.views(state).rings(group)
+        return np.concatenate([*(state[part] for part in parts), steps.reshape(-1), waiting])
 
     def unpacked(self, packed: Ints, group: int | None) -> Ints:
         """The state again; of one group, with no work for the others."""
-        if group is None:
-            state = _no_words(len(packed))
-            state[:] = packed
-            return state
         state = _no_words(self[at.STATE_END])
+        end = self._restore(state, packed, group)
+        self.views(state).fill_rings(packed[end:])
+        return state
+
+    def seen(self, packed: Ints, group: int | None) -> Views:
+        """A packed state without its rings, to look at, not to change."""
+        if group is None:
+            return self.views(packed)
+        state = _no_words(self[at.STEP])
+        self._restore(state, packed, group)
+        return self.views(state)
+
+    def _restore(self, state: Ints, packed: Ints, group: int | None) -> int:
+        """Into `state`, of zeros, what a packed one has but for the rings; how many words that were."""
+        if group is None:
+            state[: self[at.STEP]] = packed[: self[at.STEP]]
+            return self[at.STEP]
         v = self.views(state)
         v.core(at.C_CLOSED)[:] = 1
         v.eta_times(at.ETA_TIME)[:] = np.inf
@@ -89,15 +104,12 @@ class Encoded:
         for part in self._parts(group):
             start, end = end, end + part.stop - part.start
             state[part] = packed[start:end]
-        return state
-
-    def seen(self, packed: Ints, group: int | None) -> Views:
-        """A packed state to look at, not to change."""
-        return self.views(packed if group is None else self.unpacked(packed, group))
+        return end
 
     def _parts(self, group: int) -> list[slice]:
-        """Where the words of a group are, and those of no group."""
-        starts = [(int(self.words[t]) + group * size, size) for t, size in _of_a_group(self.words).items()]
+        """Where the words of a group are, and those of no group, but for the rings."""
+        sizes = {name: size for name, size in _of_a_group(self.words).items() if name < at.STEP}
+        starts = [(int(self.words[name]) + group * size, size) for name, size in sizes.items()]
         return [slice(0, at.GLOBALS), *(slice(start, start + size) for start, size in starts)]
 
     def widened(self, state: Ints) -> tuple[Encoded, Ints]:
@@ -324,9 +336,12 @@ class _Uses:
         self.writers = [1 + n for n in joins]
         self.guards = [(r + w) * (n > 0) for r, w, n in zip(self.readers, self.writers, joins, strict=True)]
         self._place(phase.slots)
-        self.records = [self._record(lanes, *use) for use in uses]
+        # most uses are like others
+        records = {use: self._record(lanes, *use) for use in set(uses)}
+        bounds = {use: self._edges(use[0], use[1], use[3]) for use in records}
+        self.records = [records[use] for use in uses]
         self.ends = flat.use_end.tolist()
-        edges = [self._edges(buffer, kind, lane) for buffer, kind, _, lane in uses]
+        edges = [bounds[use] for use in uses]
         most = np.bincount(instance, edges, len(flat.lane)) + np.diff(flat.drain_end)
         self.most_edges = int(most.max(initial=0))
 
@@ -408,8 +423,10 @@ class _Flows:
     def _never_full(self, program: Program, flat: Flat) -> bool:
         """All lanes of all groups at full speed at once fit into every pool."""
         need: dict[tuple[str, int], float] = {}
-        for lane, (low, high) in zip(flat.lane.tolist(), pairwise(flat.flow_end.tolist()), strict=True):
-            own = [flat.transfers[n] for n in flat.flow[low:high]]
+        flow, ends = flat.flow.tolist(), flat.flow_end.tolist()
+        lists = zip(flat.lane.tolist(), pairwise(ends), strict=True)
+        for lane, *numbers in dict.fromkeys((lane, *flow[low:high]) for lane, (low, high) in lists):
+            own = [flat.transfers[n] for n in numbers]
             for name in {pool for one in own for pool in one.pools}:
                 rate = sum(one.rate for one in own if name in one.pools)
                 need[name, lane] = max(need.get((name, lane), 0.0), rate)

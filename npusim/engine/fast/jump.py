@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
@@ -102,11 +102,19 @@ class Period:
         first = int(words[words[at.TABLE] + record[at.FIRST_AT] + g])
         return first + int(record[at.ITEM_STEP]) * np.arange(count)
 
+    @cached_property
+    def fronts(self) -> tuple[Ints, Ints]:
+        """[group, lane] of the states before and after it, the number of the first operation that is not
+        over."""
+        old, new = (
+            self.encoded.views(self.encoded.unpacked(state, self.group)).fronts()
+            for state in (self.before, self.after)
+        )
+        return old, new
+
     def later(self, state: Ints, periods: int) -> None:
         """Move `state`, one like those of this period, forward by so many periods."""
         v, live = self.encoded.views(state), self.live
-        # of all groups a slice: no copies
-        some: Any = slice(None) if len(live) == self.encoded[at.GROUPS] else live
         cycles = periods * self.cycles
         operations = periods * self.operations
         lanes, cores = self._of(at.LANES), self._of(at.CORES)
@@ -116,12 +124,13 @@ class Period:
             + [(v.core_times(f), cores) for f in CORE_TIMES]
         ):
             times[rows] += cycles
-        steps = v.steps().reshape(self.encoded[at.GROUPS], -1, self.encoded[at.STEP_WORDS])
         by_group = operations[live, None]
-        steps.view(np.float64)[some, :, : at.BLOCK] += cycles
-        steps[some, :, at.NAME] += by_group << at.LANE_BITS
-        for field in STEP_CAUSES:
-            steps[some, :, field] += np.where(steps[some, :, field] >= 0, by_group << at.CODE_BITS, 0)
+        for steps in self._rings(v):
+            some = slice(None) if len(live) == len(steps) else live  # of all groups no copies
+            steps.view(np.float64)[some, :, : at.BLOCK] += cycles
+            steps[some, :, at.NAME] += by_group << at.LANE_BITS
+            for field in STEP_CAUSES:
+                steps[some, :, field] += np.where(steps[some, :, field] >= 0, by_group << at.CODE_BITS, 0)
         entries = v.entry_places()
         for field in ENTRY_TIMES:
             v.versions().view(np.float64)[np.ix_(live, entries + field)] += cycles
@@ -136,6 +145,13 @@ class Period:
         for g in live:
             self._trips_later(v, int(g), periods)
         self._tallies_later(v, periods)
+
+    def _rings(self, v: Views) -> list[Ints]:
+        """For each lane, [group, step, field] as far as a live group has used its ring."""
+        lanes, ring = self.encoded[at.LANES], self.encoded[at.RING]
+        walked = v.lane(at.L_WALKED).reshape(-1, lanes)[self.live]
+        steps = v.steps().reshape(-1, lanes, ring, self.encoded[at.STEP_WORDS])
+        return [steps[:, n, :used] for n, used in enumerate(np.minimum(walked.max(axis=0), ring).tolist())]
 
     def _of(self, size: int) -> Ints:
         """Records of lanes or cores of the live groups."""
@@ -179,8 +195,9 @@ class Period:
         later = recurring(_block, cores)
         _block(v)[cores] += later
         core_of = self.encoded.words[self.encoded[at.LANE_CORE] :][: self.encoded[at.LANES]]
-        by_lane = later.reshape(len(self.live), -1)[:, core_of].reshape(-1)
-        v.steps().view(np.float64)[lanes, :, at.BLOCK] += by_lane[:, None]
+        by_lane = later.reshape(len(self.live), -1)[:, core_of]
+        for n, steps in enumerate(self._rings(v)):
+            steps.view(np.float64)[self.live, :, at.BLOCK] += by_lane[:, n, None]
 
 
 def _counts(v: Views) -> Ints:

@@ -23,8 +23,9 @@ where the entries of a group's versions are among them"""
 (CODE, LOOP, TABLE, INSTANCE, USE, PRODUCER, LEFT_BY, DRAINS, FLOWS, LANE_CORE, FLAG, BUFFER, ENTRY, CLASS,
  PART, MEMBERS, POOL) = (next(_header) for _ in range(17))  # fmt: skip
 # tables of the state
-(GROUP, TRIP, LANE, STEP, CORE, ORDER, NEWEST, VERSION, HEAP, FLIGHT, FIFO, ETA, TALLY,
- WAITS, CORE_WAITS, SCRATCH, STATE_END) = (next(_header) for _ in range(17))  # fmt: skip
+(GROUP, TRIP, LANE, CORE, NEWEST, VERSION, HEAP, FLIGHT, FIFO, ETA, TALLY, WAITS, CORE_WAITS, SCRATCH,
+ STEP, ORDER, STATE_END) = (next(_header) for _ in range(17))  # fmt: skip
+"""STEP, ORDER: rings, of which little may be in use; they come last"""
 HEADER = next(_header)
 
 # --- records that do not change --------------------------------------------------------------

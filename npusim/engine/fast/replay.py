@@ -243,14 +243,14 @@ def stretches(run: PhaseRun, group: int | None) -> Iterator[Stretch]:
     """The parts of a run, of one group or (None) of all, that were simulated, and how often the last period
     of each was repeated."""
     points, ahead = [_start(run, group)], 0
-    first = points[0].views().fronts()
+    first = run.first.views(points[0].state()).fronts()
     for point in run.checkpoints:
         if point.group != group:
             continue
         points.append(point)
         if (period := point.period) is None:
             continue
-        repeated, end = (v.fronts() for v in period.ends())
+        repeated, end = period.fronts
         yield Stretch(tuple(points), ahead, first, end, repeated, point.periods, period.cycles)
         points, ahead, first = [point], point.periods + 1, end + point.periods * period.operations[:, None]
     last = run.encoded.views(run.state).group(at.SEQ_NEXT).copy()

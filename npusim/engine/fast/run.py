@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -68,8 +68,8 @@ class Checkpoint:
         return state
 
     def views(self) -> Views:
-        """To look at it."""
-        return self.encoded.views(self.packed if self.group is None else self.state())
+        """To look at it, without its rings."""
+        return self.encoded.seen(self.packed, self.group)
 
     @cached_property
     def taken(self) -> Ints:
@@ -193,7 +193,7 @@ def run_phase(
     run.state[at.ROWS] = at.NONE
     run.state[at.SNAP] = 0 if jumping.exact else jumping.first
     before: Ints | None = None
-    """the state when one was first alike; later, room for another"""
+    """the state when one was first alike"""
     again = False
     while True:
         why = step(run.encoded, run.state, rows, memory, np.inf, STEPS)
@@ -210,15 +210,14 @@ def run_phase(
             run.compared, run.came_back = True, run.came_back or again
             memory.save(run.encoded, state)
             if again:
-                before = run.encoded.packed(state, run.alone, before)
+                before = run.encoded.packed(state, run.alone)
             state[at.COMPARING] = 1
             if why == SNAPSHOT:
                 state[at.SNAP] = 2 * state[at.SAMPLES]
         elif why == MATCH:
             assert before is not None
-            if _jump(run, before, jumping, float(memory.times[APART])):
-                before = None
-            again = False
+            _jump(run, before, jumping, float(memory.times[APART]))
+            before, again = None, False
         elif why == BUDGET:
             _remember(run)
             if progress:
@@ -252,24 +251,20 @@ def _look_later(state: Ints, sample: int) -> None:
     state[at.COMPARING], state[at.SNAP] = 0, sample
 
 
-def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> bool:
+def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
     """The state is that of `before` again: jump over as many periods as follow, if that saves enough."""
     state = run.state
-    # to look at it, the state of all groups need not be copied
-    seen = state if run.alone is None else run.encoded.packed(state, run.alone)
-    period = Period.between(run.encoded, run.alone, before, seen)
+    period = Period.between(run.encoded, run.alone, before, run.encoded.packed(state, run.alone))
     periods = period.most() if period else 0
     if period is None or periods == 0 or periods * int(period.operations[period.live].sum()) < jumping.least:
         _look_later(state, 2 * int(state[at.SAMPLES]))
-        return False
-    period = replace(period, after=run.encoded.packed(state, run.alone))
+        return
     run.checkpoints.append(Checkpoint(run.encoded, run.alone, before, period, periods))
     period.later(state, periods)
     run.skipped_iterations += periods * int(period.trips[period.live].sum())
     run.skipped_operations += periods * int(period.operations[period.live].sum())
     run.error_cycles += periods * apart
     state[at.SAMPLES], state[at.SNAP], state[at.COMPARING] = 0, jumping.first, 0
-    return True
 
 
 def run_program(program: Program, jumping: Jumping, progress: Progress | None = None) -> list[PhaseRun]:

@@ -131,20 +131,37 @@ class Views:
         groups, cores, codes = (self.size(n) for n in (at.GROUPS, at.CORES, at.CODES))
         return self.table(at.CORE_WAITS, groups * cores, codes).view(np.float64).reshape(groups, cores, codes)
 
+    def held(self, group: int | None = None) -> tuple[Ints, Ints]:
+        """The lane and number of every step that a ring holds, of one group or (None) of all."""
+        walked = _of_group(self.lane(at.L_WALKED), group, self.size(at.LANES))
+        return _numbers(np.maximum(walked - self.size(at.RING), 0), walked)
+
+    def waiting(self, group: int | None = None) -> tuple[Ints, Ints]:
+        """The core and number of every step that was walked over and waits for its core."""
+        tail = _of_group(self.core(at.C_TAIL), group, self.size(at.CORES))
+        return _numbers(np.minimum(self.core(at.C_HEAD), tail), tail)
+
+    def rings(self, group: int | None = None) -> tuple[Ints, Ints]:
+        """What rings hold: [step, field], and [step] that waits for its core."""
+        (lane, n), (core, m) = self.held(group), self.waiting(group)
+        ring = self.size(at.RING)
+        return self.steps()[lane, n % ring], self.order()[core, m % (4 * ring)]
+
+    def fill_rings(self, words: Ints) -> None:
+        """Put back what `rings` gave, one after the other."""
+        (lane, n), (core, m) = self.held(), self.waiting()
+        ring, size = self.size(at.RING), self.size(at.STEP_WORDS)
+        self.steps()[lane, n % ring] = words[: len(n) * size].reshape(-1, size)
+        self.order()[core, m % (4 * ring)] = words[len(n) * size :]
+
     def copy_from(self, old: Views) -> None:
         """Take over a state with narrower rings."""
-        self.state[: at.GLOBALS] = old.state[: at.GLOBALS]
-        tables = [n for n in range(at.GROUP, at.STATE_END) if n not in (at.STEP, at.ORDER)]
-        for name in tables:
-            a, b = old.size(name), old.size(name + 1)
-            self.state[self.size(name) : self.size(name) + b - a] = old.state[a:b]
+        rest = self.size(at.STEP)
+        self.state[:rest] = old.state[:rest]
         self.place_links()
-        narrow, wide = old.size(at.RING), self.size(at.RING)
-        walked, head = self.lane(at.L_WALKED), self.core(at.C_HEAD)
-        lane, n = _numbers(np.maximum(walked - narrow, 0), walked)
-        self.steps()[lane, n % wide] = old.steps()[lane, n % narrow]
-        core, n = _numbers(head, self.core(at.C_TAIL))
-        self.order()[core, n % (4 * wide)] = old.order()[core, n % (4 * narrow)]
+        wide = self.size(at.RING)
+        (lane, n), (core, m) = old.held(), old.waiting()
+        self.steps()[lane, n % wide], self.order()[core, m % (4 * wide)] = old.rings()
         self._move_names(old)
 
     def _move_names(self, old: Views) -> None:
@@ -170,6 +187,13 @@ class Views:
         named = np.arange(edges.shape[1]) < many[:, None]
         edges[named] = moved(edges[named] >> at.EDGE_BITS) << at.EDGE_BITS | edges[named] & own
         self.steps()[lane, n % wide] = steps
+
+
+def _of_group(many: Ints, group: int | None, each: int) -> Ints:
+    """`many` of each record, but none of the records of other groups, which have `each` of them."""
+    if group is None:
+        return many
+    return np.where(np.arange(len(many)) // each == group, many, 0)
 
 
 def _numbers(low: Ints, high: Ints) -> tuple[Ints, Ints]:
