@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -239,24 +239,32 @@ def vector_place(target: Target, number: int) -> Place:
     return "second" if target.vector_cores > 1 and number % 2 else "first"
 
 
+@cache
 def diagonal_blocks(n: int, size: int, parity: int | None = None) -> Bools:
     """Mask over the 16x16 fractals of an n x n matrix: its diagonal blocks of `size`, or only the even
     (parity 0) or odd (1) ones."""
     count = n // FRACTAL
     block = np.arange(count) * FRACTAL // size
     mask: Bools = block[:, None] == block[None, :]
-    return mask if parity is None else mask & (block[:, None] % 2 == parity)
+    return _shared(mask if parity is None else mask & (block[:, None] % 2 == parity))
 
 
+@cache
 def lower_triangle(n: int, first: int = 0) -> Bools:
     """Mask of the fractals on and below the diagonal: those that hold sub-diagonals from `first` on."""
-    return np.tri(n // FRACTAL, k=-max(0, -(-(first - FRACTAL + 1) // FRACTAL)), dtype=bool)
+    return _shared(np.tri(n // FRACTAL, k=-max(0, -(-(first - FRACTAL + 1) // FRACTAL)), dtype=bool))
 
 
+@cache
 def below_diagonal_blocks(n: int, size: int) -> Bools:
     """Mask of the blocks (1, 0), (3, 2), ... of `size`: what one step of block recursion fills."""
     block = np.arange(n // FRACTAL) * FRACTAL // size
-    mask: Bools = (block[:, None] == block[None, :] + 1) & (block[None, :] % 2 == 0)
+    return _shared((block[:, None] == block[None, :] + 1) & (block[None, :] % 2 == 0))
+
+
+def _shared(mask: Bools) -> Bools:
+    """A mask that many operations have."""
+    mask.setflags(write=False)
     return mask
 
 

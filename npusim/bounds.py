@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from npusim.graph import (
     Operation,
     Phase,
     item_variable,
-    tiles_of,
 )
 
 Ints = npt.NDArray[np.int64]
@@ -33,9 +32,12 @@ def bounds(phase: Phase) -> Iterator[Fault]:
 
 
 def _nodes(nodes: tuple[Node, ...], extents: Mapping[str, Extent]) -> Iterator[Fault]:
+    seen: set[Hashable] = set()
     for node in nodes:
         if isinstance(node, Operation):
-            yield from _operation(node, extents)
+            if node.signature not in seen:
+                seen.add(node.signature)
+                yield from _operation(node, extents)
         elif isinstance(node, Items):
             for body, group in ((node.body, node.group), (node.ragged, node.total % node.group)):
                 own = {
@@ -91,11 +93,13 @@ def _of(ends: Extent, some: npt.NDArray[np.bool_]) -> Extent:
 
 def _operation(op: Operation, extents: Mapping[str, Extent]) -> Iterator[Fault]:
     for index in _starts(op):
+        if not index.terms:
+            continue
         for name, _ in index.terms:
             if name not in extents:
                 yield op, f"{op.name}: index {index} is used outside its loop or items; use it in their body"
                 return
-    for view in tiles_of(op):
+    for view in op.views:
         rows, cols = view.tile.shape
         if not (_inside(view.row, view.rows, rows, extents) and _inside(view.col, view.cols, cols, extents)):
             yield op, f"{op.name}: view {view} lies outside tile {view.tile.name} {[rows, cols]}"
@@ -105,8 +109,9 @@ def _operation(op: Operation, extents: Mapping[str, Extent]) -> Iterator[Fault]:
 
 def _starts(op: Operation) -> Iterator[Index]:
     """Every index that an operation uses."""
-    for view in tiles_of(op):
-        yield from (view.row, view.col)
+    for view in op.views:
+        yield view.row
+        yield view.col
     for end in (op.dst, *op.srcs):
         if isinstance(end, Access):
             yield from (*end.lead, end.row, end.col)
@@ -129,6 +134,8 @@ def _access(op: Operation, access: Access, extents: Mapping[str, Extent]) -> Ite
 
 def _inside(start: Index, size: int, limit: int, extents: Mapping[str, Extent]) -> bool:
     """start .. start + size lies in 0 .. limit for all values of the variables."""
+    if not start.terms:
+        return size >= 1 and 0 <= start.const <= limit - size
     least: int | Ints = start.const
     largest: int | Ints = start.const
     for name, factor in start.terms:

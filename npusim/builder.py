@@ -49,7 +49,6 @@ from npusim.graph import (
     Tile,
     View,
     item_variable,
-    operations,
     table_variable,
 )
 from npusim.kernels import Algorithm, KernelEntry, Shapes
@@ -436,7 +435,7 @@ class KernelBuilder(Writer):
         text("the variant of a kernel", self.variant, empty=True)
         phases: list[Phase] = []
         for place, phase in enumerate(self._phases):
-            if any(within_one_memory(op, self.target) for op in operations(phase.nodes)):
+            if any(within_one_memory(op, self.target) for op in phase.operations):
                 later = needed(node for after in self._phases[place + 1 :] for node in after.nodes)
                 nodes = drop_names(phase.nodes, later, self.target, self._copied)
                 phase = replace(phase, nodes=nodes)

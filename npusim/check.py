@@ -27,7 +27,6 @@ from npusim.graph import (
     Tile,
     View,
     operations,
-    tiles_of,
 )
 from npusim.machine import Unit
 from npusim.operand_shapes import SHAPE_RULES, WHOLE, WHOLE_SECOND
@@ -50,6 +49,7 @@ def check(kernel: Kernel, target: Target | None = None) -> Kernel:
     Without a target, levels (some machines have one memory behind several) and the capacity of the buffers
     are not looked at: numerics need neither.
     """
+    # rules that look at operations one by one look at those of one signature once
     for phase in kernel.phases:
         place = f"{kernel.name}, phase {phase.name}"
         for rule, test in RULES.items():
@@ -70,7 +70,7 @@ def _refuse(rule: str, place: str, faults: Iterable[Fault]) -> None:
 
 def shapes(phase: Phase) -> Iterator[Fault]:
     """Operands of an operation fit each other."""
-    for op in operations(phase.nodes):
+    for op in phase.distinct:
         problem = _shape_problem(op)
         if problem:
             yield op, f"{op.name}: {problem}"
@@ -116,7 +116,7 @@ def _named(end: View | Access | None) -> str:
 
 def dtypes(phase: Phase) -> Iterator[Fault]:
     """Products take two operands of one dtype and accumulate in that dtype's accumulator."""
-    for op in operations(phase.nodes):
+    for op in phase.distinct:
         if op.kind is OpKind.matmul:
             views = [end for end in (op.dst, *op.srcs) if isinstance(end, View)]
             dst, a, b = (view.tile for view in views)
@@ -135,7 +135,7 @@ def dtypes(phase: Phase) -> Iterator[Fault]:
 
 def levels(phase: Phase, target: Target) -> Iterator[Fault]:
     """Operands lie at the levels, or at least in the memories, that their unit reads and writes."""
-    for op in operations(phase.nodes):
+    for op in phase.distinct:
         for view, allowed in zip((op.dst, *op.srcs), _LEVELS.get(op.kind, ()), strict=False):
             if isinstance(view, View) and not any(_lies(view.tile.level, at, target) for at in allowed):
                 yield (
@@ -145,7 +145,7 @@ def levels(phase: Phase, target: Target) -> Iterator[Fault]:
                 )
         if op.scratch is not None and not _lies(op.scratch.level, "UB", target):
             yield op, f"{op.name}: scratch tile {op.scratch.name} is at {op.scratch.level}; it must be at UB"
-        for view in tiles_of(op):
+        for view in op.views:
             if phase.over == "vector" and not any(_lies(view.tile.level, at, target) for at in ("UB", "GM")):
                 yield (
                     op,
@@ -159,7 +159,7 @@ def _lies(level: str, at: str, target: Target) -> bool:
 
 def places(phase: Phase) -> Iterator[Fault]:
     """The vector cores that compute a result hold all of its operands."""
-    for op in operations(phase.nodes):
+    for op in phase.distinct:
         if op.kind is not OpKind.vector or not isinstance(op.dst, View):
             continue
         here = op.dst.tile.place
@@ -186,8 +186,8 @@ def _is_needed_whole(op: Operation, src: View | Access) -> bool:
 
 def deadlock(phase: Phase) -> Iterator[Fault]:
     """A version is read while its slot still lives: later writes would wait for this read for ever."""
-    for op in operations(phase.nodes):
-        for view in tiles_of(op):
+    for op in phase.distinct:
+        for view in op.views:
             if view.back >= view.tile.slots:
                 yield (
                     op,
@@ -290,7 +290,7 @@ def _by_block(phase: Phase) -> Iterator[tuple[int, Operation]]:
 def cores(phase: Phase) -> Iterator[Fault]:
     """Waits, barriers and scalar work name cores and units that the graph knows."""
     places = get_args(Place)
-    for op in operations(phase.nodes):
+    for op in phase.distinct:
         place, _, scope = op.on.partition(":")
         known = [*places, *get_args(Unit)] if op.kind is OpKind.wait else places
         if op.on and place not in known:
@@ -371,7 +371,7 @@ def tile_bytes(tile: Tile, target: Target, over: str = "group") -> int:
 
 def phase_tiles(phase: Phase) -> list[Tile]:
     """The tiles a phase touches, in order of first use."""
-    return list(dict.fromkeys(view.tile for op in operations(phase.nodes) for view in tiles_of(op)))
+    return list(dict.fromkeys(view.tile for op in phase.distinct for view in op.views))
 
 
 def peak_bytes(kernel: Kernel, target: Target) -> dict[str, int]:

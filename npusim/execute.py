@@ -31,7 +31,6 @@ from npusim.graph import (
     Tile,
     View,
     operations,
-    tiles_of,
 )
 from npusim.memo import Memo, Result
 from npusim.ops import VECTOR, OpKind
@@ -210,7 +209,7 @@ class _Run:
         env: dict[str, Any],
     ) -> None:
         """Run `body` for all `trips` at once, block by block; tiles written before stay as they were."""
-        tiles = {view.tile for op in operations(body) for view in tiles_of(op)}
+        tiles = {view.tile for op in operations(body) for view in op.views}
         each = sum(8 * tile.shape[0] * tile.shape[1] for tile in tiles)
         size = max(1, BLOCK_BYTES // max(each, 1))
         outer = {tile: deque(versions, versions.maxlen) for tile, versions in self.tiles.items()}

@@ -7,7 +7,7 @@ Nothing here states a dependence; they follow from the order in which tiles are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -87,7 +87,13 @@ class Index:
         return "+".join(parts).replace("+-", "-")
 
 
+START = Index()
+"""where most rectangles begin"""
+
+
 def as_index(value: int | Index) -> Index:
+    if value.__class__ is int and not value:
+        return START
     return value if isinstance(value, Index) else Index(whole("a position", value))
 
 
@@ -249,6 +255,31 @@ class Operation:
     where: str = ""
     """'path:line' where a user's own kernel says so"""
 
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The tile views it reads and writes."""
+        found = [end for end in (self.dst, *self.srcs) if isinstance(end, View)]
+        found += [tile.all for tile in (self.scratch, self.sets) if tile is not None]
+        return (*found, self.after) if self.after is not None else tuple(found)
+
+    @cached_property
+    def signature(self) -> Hashable:
+        """Equal for operations of a kernel that differ in nothing but their place in its tree; of one that
+        touches a tensor itself, as it matters where in the tree it does so."""
+        ends = [end for end in (self.dst, *self.srcs) if isinstance(end, View)]
+        if len(ends) < len(self.srcs) + (self.dst is not None) or any(v.tile.level == "GM" for v in ends):
+            return self
+        views = [
+            (v.tile, v.row.const, v.row.terms, v.rows, v.col.const, v.col.terms, v.cols, v.back, v.unit)
+            for v in ends
+        ]
+        # masks are known by their places: all of them live as long as the kernel does
+        return (
+            self.kind, self.function, self.immediate, self.into, self.adds, self.stream, self.transpose,
+            tuple(map(id, self.fractals)), self.scratch, self.sets, self.after, self.on, self.label,
+            self.dst is None, *views,
+        )  # fmt: skip
+
     @property
     def name(self) -> str:
         """How reports call it: the label, or the kind and destination."""
@@ -328,6 +359,19 @@ class Phase:
     over: Literal["group", "vector"]
     nodes: tuple[Node, ...]
 
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """Every operation of its tree once, in program order."""
+        return tuple(operations(self.nodes))
+
+    @cached_property
+    def distinct(self) -> tuple[Operation, ...]:
+        """Of operations of one signature the first."""
+        found: dict[Hashable, Operation] = {}
+        for op in self.operations:
+            found.setdefault(op.signature, op)
+        return tuple(found.values())
+
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
@@ -362,16 +406,3 @@ def operations(nodes: tuple[Node, ...]) -> Iterator[Operation]:
         else:
             yield from operations(node.body)
             yield from operations(node.ragged)
-
-
-def tiles_of(op: Operation) -> Iterator[View]:
-    """The tile views an operation reads and writes."""
-    for end in (op.dst, *op.srcs):
-        if isinstance(end, View):
-            yield end
-    if op.scratch is not None:
-        yield op.scratch.all
-    if op.sets is not None:
-        yield op.sets.all
-    if op.after is not None:
-        yield op.after

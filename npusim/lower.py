@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
@@ -16,7 +16,7 @@ from npusim.check import check
 from npusim.cost import Cost
 from npusim.dtypes import dtype, takes_scale
 from npusim.errors import GraphError, Unsupported
-from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Place, Tile, View, tiles_of
+from npusim.graph import Access, Items, Kernel, Loop, Node, Operation, Phase, Place, Tile, View
 from npusim.machine import Machine
 from npusim.ops import VECTOR, OpKind
 from npusim.problem import L2State, Target
@@ -24,6 +24,8 @@ from npusim.program import Flow, Instance, Lane, PhaseProgram, Program, Role, Tr
 from npusim.reuse import Reuse
 from npusim.where import blaming
 
+Lowered = tuple[Instance, tuple[tuple[int, Use, int], ...]]
+"""an operation on a core, and its uses of buffers"""
 BYTE_FUNCTIONS = ("cast", "quantise", "copy", "fill", "col_broadcast")
 """vector functions that take elements below 16 bits (PyPTO times arithmetic for 16 and 32 bits only)"""
 
@@ -82,6 +84,7 @@ class _PhaseLowering:
         self.product_cost: Callable[..., Cost] = cache(partial(self._exact, cost.product))
         self.vector_cost: Callable[..., Cost] = cache(partial(self._exact, cost.vector))
         self.transfer_cost: Callable[..., Cost] = cache(partial(self._exact, cost.transfer))
+        self.lowered: dict[Hashable, list[Lowered]] = {}
         self.repeated: frozenset[Loop] = frozenset()
         """loops around that are past their first trip, where that makes a difference"""
 
@@ -176,11 +179,7 @@ class _PhaseLowering:
         """The instances of a tile operation, one per core that takes part."""
         numbers = []
         with blaming(op.where) if op.where else nullcontext():
-            for order, core in enumerate(self._cores_of(op)):
-                if not self._takes_part(op, core):
-                    continue
-                one = self._instance(op, core)
-                uses = tuple(self._uses(op, core, order))
+            for one, uses in self._alike(op):
                 numbers.append(len(self.instances))
                 # written out: dataclasses.replace takes as long as all else that is done here
                 self.instances.append(Instance(
@@ -188,6 +187,16 @@ class _PhaseLowering:
                     one.holds,
                 ))  # fmt: skip
         return numbers
+
+    def _alike(self, op: Operation) -> list[Lowered]:
+        """An operation on each core that takes part: lowered once of many that are alike."""
+        key = (op.signature, self.repeated)
+        if key not in self.lowered:
+            self.lowered[key] = [
+                (self._instance(op, core), tuple(self._uses(op, core, order)))
+                for order, core in enumerate(self._cores_of(op)) if self._takes_part(op, core)
+            ]  # fmt: skip
+        return self.lowered[key]
 
     def _cores_of(self, op: Operation) -> list[int]:
         if len(self.cores) == 1:
@@ -213,7 +222,7 @@ class _PhaseLowering:
 
     def _whole_rows(self, op: Operation) -> None:
         """A tile dealt by rows is used by all its rows: a window of rows lies on some of the cores only."""
-        for view in tiles_of(op):
+        for view in op.views:
             window = view.tile.place == "rows" and view.rows != view.tile.shape[0]
             if window and view.tile.level == "UB" and self.vector_cores > 1:
                 raise GraphError(

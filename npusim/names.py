@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from npusim.graph import Items, Loop, Node, Operation, Tile, View, operations, tiles_of
+from npusim.graph import Items, Loop, Node, Operation, Tile, View, operations
 from npusim.ops import OpKind
 from npusim.problem import Target
 
@@ -53,7 +53,7 @@ def needed(nodes: Iterable[Node]) -> set[Tile]:
     written: set[Tile] = set()
     for node in nodes:
         if isinstance(node, Operation):
-            found |= {view.tile for view in tiles_of(node) if node.into or view is not node.dst} - written
+            found |= {view.tile for view in node.views if node.into or view is not node.dst} - written
             written |= _written(node)
         else:
             found |= needed(node.body) - written
@@ -81,7 +81,7 @@ def _renamed(move: Operation, nodes: Nodes, later: set[Tile], target: Target) ->
     source, dst = move.srcs[0], move.dst
     assert isinstance(source, View) and isinstance(dst, View)
     name, back, lost = dst.tile, source.back, False
-    if any(view.tile is name and view.back for op in operations(nodes) for view in tiles_of(op)):
+    if any(view.tile is name and view.back for op in operations(nodes) for view in op.views):
         return None
     done: list[Node] = []
     for place, node in enumerate(nodes):

@@ -15,7 +15,7 @@ from typing import Any
 
 from npusim.check import check
 from npusim.errors import InputError, did_you_mean
-from npusim.graph import Access, Kernel, operations
+from npusim.graph import Access, Kernel
 from npusim.kernels import Algorithm, Build, KernelEntry
 from npusim.problem import Options, Problem, Target
 from npusim.user_file import UserFile
@@ -156,7 +156,7 @@ def _guarded(file: UserFile, function: str, found: Callable[..., Any], algorithm
 
 def _missing(kernel: Kernel) -> str:
     """What a kernel lacks to be worth timing, or ''."""
-    ops = [op for phase in kernel.phases for op in operations(phase.nodes)]
+    ops = [op for phase in kernel.phases for op in phase.operations]
     if not ops:
         return "the kernel has no operations; write some in a phase"
     stored = {op.dst.tensor for op in ops if isinstance(op.dst, Access)}

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
 
 from npusim.errors import InputError, NpusimError
@@ -19,15 +20,16 @@ BUILT_IN = ("npusim", "algorithms")
 def caller() -> str:
     """'path:line' of the call of the builder that is under way; '' where a built-in kernel makes it."""
     frame: FrameType | None = sys._getframe(1)
-    while frame and _module(frame) in BUILDER:
+    while frame and frame.f_globals.get("__name__") in BUILDER:
         frame = frame.f_back
-    if frame is None or _module(frame).partition(".")[0] in BUILT_IN:
+    if frame is None or _built_in(str(frame.f_globals.get("__name__", ""))):
         return ""
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _module(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", ""))
+@cache
+def _built_in(module: str) -> bool:
+    return module.partition(".")[0] in BUILT_IN
 
 
 def line_in(path: str, error: BaseException) -> str:

@@ -13,7 +13,7 @@ from npusim.arguments import one_of, positive, sizes, text, whole, wrong
 from npusim.dtypes import dtype as find_dtype
 from npusim.dtypes import takes_scale
 from npusim.errors import GraphError, Unsupported
-from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View, tiles_of
+from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View
 from npusim.ops import OpKind
 from npusim.problem import Target
 from npusim.where import blaming, caller
@@ -71,6 +71,7 @@ class Writer:
         self._blocks: list[list[Node]] = []
         self._block_ids: list[int] = []
         self._opened = 0
+        self._routes: dict[tuple[str, str], list[str]] = {}
         self._writes: Counter[Tile] = Counter()
         self._block_writes: Counter[tuple[Tile, int]] = Counter()
         self._pins: list[dict[Tile, int]] = []
@@ -154,20 +155,20 @@ class Writer:
             raise GraphError("phase", "operations stand outside a phase; open one with k.phase(...)")
         if isinstance(node, Operation):
             text("a label", node.label, empty=True)
-            for view in tiles_of(node):
-                self._own(view.tile)
+            for view in node.views:
+                if self._tiles.get(view.tile.name) is not view.tile:
+                    raise self._foreign(view.tile)
             for end in (node.dst, *node.srcs):
-                if isinstance(end, Access):
-                    self._own(end.tensor)
+                if isinstance(end, Access) and self._tensors.get(end.tensor.name) is not end.tensor:
+                    raise self._foreign(end.tensor)
         where = caller()
         self._blocks[-1].append(replace(node, where=where) if where else node)
 
-    def _own(self, thing: Tile | Tensor) -> None:
-        """GraphError where a tile or tensor is none that this builder declared."""
-        known = self._tiles if isinstance(thing, Tile) else self._tensors
-        if known.get(thing.name) is not thing:
-            kind = type(thing).__name__.lower()
-            raise wrong(f"{kind} {thing.name} belongs to another KernelBuilder; declare it with this one")
+    @staticmethod
+    def _foreign(thing: Tile | Tensor) -> GraphError:
+        """What is wrong with a tile or tensor that this builder did not declare."""
+        kind = type(thing).__name__.lower()
+        return wrong(f"{kind} {thing.name} belongs to another KernelBuilder; declare it with this one")
 
     # --- writing and reading ---------------------------------------------------------------------
 
@@ -243,7 +244,8 @@ class Writer:
     def _read(self, operand: Operand) -> View:
         """The view that is read: a Version counted back from the latest write."""
         if isinstance(operand, Version):
-            self._own(operand.tile)
+            if self._tiles.get(operand.tile.name) is not operand.tile:
+                raise self._foreign(operand.tile)
             return replace(operand.tile.view(), back=self._back(operand))
         return view_of(operand)
 
@@ -251,6 +253,11 @@ class Writer:
 
     def _route(self, start: str, end: str) -> list[str]:
         """The levels between `start` and `end`: none for a direct path, else the shortest detour."""
+        if (start, end) not in self._routes:
+            self._routes[start, end] = self._shortest(start, end)
+        return self._routes[start, end]
+
+    def _shortest(self, start: str, end: str) -> list[str]:
         queue: deque[list[str]] = deque([[start]])
         seen: set[str] = set()
         while queue:

@@ -11,7 +11,6 @@ from npusim.check import check
 from npusim.errors import GraphError
 from npusim.exact import exact
 from npusim.execute import execute
-from npusim.graph import operations, tiles_of
 from npusim.lower import lower
 from npusim.problem import Target
 from npusim.profiles import load_machine
@@ -225,7 +224,7 @@ def test_in_exact_arithmetic_the_flags_are_those_of_the_new_kernel():
     x = np.random.default_rng(4).standard_normal((4, 32, 32))
     found = execute(check(kernel, TARGET), {"x": x})
     np.testing.assert_allclose(found.outputs["z"], x + 1, rtol=1e-15)
-    used = {view.tile for phase in kernel.phases for op in operations(phase.nodes) for view in tiles_of(op)}
+    used = {view.tile for phase in kernel.phases for op in phase.operations for view in op.views}
     assert used == set(kernel.tiles)
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npusim.graph import operations
 from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Machine
 from npusim.measurements.rows import SIZES
@@ -247,7 +246,7 @@ def validate(selection: Selection, predictor: Predictor, progress: Progress | No
 
 def apart_of(one: Case, registry: Registry, unnamed: bool) -> str:
     """What sets a row apart (a key of APART), or ''. `unnamed`: its source does not name the device."""
-    made = (op for phase in one.build(registry).phases for op in operations(phase.nodes))
+    made = (op for phase in one.build(registry).phases for op in phase.operations)
     if not any(op.dst or op.srcs or op.sets for op in made):  # nothing is read, written or handed over
         return LAUNCH_ONLY
     algorithm = registry[one.row.kernel].algorithm(one.row.algorithm)
