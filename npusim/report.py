@@ -109,7 +109,7 @@ class Outline:
 def outline(totals: Totals, machine: Machine) -> Outline:
     """What a table of many kernels shows of one, without its critical path."""
     core_us = totals.makespan / machine.cycles_per_us
-    units = _units(totals.lanes, machine, core_us)
+    units = _units(totals.lanes, machine, core_us, waits=False)
     bound, dominant = _bound(units, _roofline(totals, machine), core_us)
     return Outline(task_us(totals), bound, dominant, units[dominant].utilisation, _bytes(totals))
 
@@ -155,18 +155,21 @@ def task_us(run: Timed) -> float:
     return run.makespan / machine.cycles_per_us + overhead
 
 
-def _units(lanes: list[LaneUsage], machine: Machine, core_us: float) -> dict[str, UnitUsage]:
+def _units(
+    lanes: list[LaneUsage], machine: Machine, core_us: float, waits: bool = True
+) -> dict[str, UnitUsage]:
+    """By name, all units of a machine; `waits`: with what they waited for."""
     scale = machine.cycles_per_us
     found: dict[str, UnitUsage] = {}
     for name in machine.units:
         own = [lane for lane in lanes if lane.unit == name]
-        waits: dict[str, float] = defaultdict(float)
-        for lane in own:
+        causes: dict[str, float] = defaultdict(float)
+        for lane in own if waits else ():
             for cause, cycles in lane.waiting.items():
-                waits[cause] += cycles / scale / len(own)
+                causes[cause] += cycles / scale / len(own)
         busy = [lane.busy / scale for lane in own] or [0.0]
         mean = float(np.mean(busy))
-        waiting = dict(sorted(waits.items(), key=lambda item: -item[1])) if own else {"unused": core_us}
+        waiting = dict(sorted(causes.items(), key=lambda item: -item[1])) if own else {"unused": core_us}
         occupied = float(np.mean([lane.occupied / scale for lane in own] or [0.0]))
         found[name] = UnitUsage(mean, occupied, mean / core_us if core_us else 0.0, max(busy), waiting)
     return found

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,19 +24,29 @@ ISSUE, QUEUE, FIRST_LANE = at.BY_ISSUE, at.BY_QUEUE, at.BY_LANE
 
 @dataclass
 class LaneUsage:
-    """One unit of one core. `waiting` maps a cause to cycles."""
+    """One unit of one core. `waits`: cycles by code, with what says which cause a code is."""
 
     unit: str
     busy: float = 0.0
     occupied: float = 0.0
     """the part of `busy` in which the unit could not have started another operation"""
-    waiting: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    waits: list[tuple[Callable[[int], str], Floats | list[float]]] = field(default_factory=list)
     cursor: float = 0.0
     """up to where the unit's time is accounted for"""
 
+    @property
+    def waiting(self) -> dict[str, float]:
+        """Cycles by cause."""
+        found: dict[str, float] = {}
+        for cause, cycles in self.waits:
+            for code, waited in enumerate(cycles if isinstance(cycles, list) else cycles.tolist()):
+                if waited > 0:
+                    found[cause(code)] = found.get(cause(code), 0.0) + waited
+        return found
+
     def wait(self, until: float, cause: str) -> None:
         if until > self.cursor:
-            self.waiting[cause] += until - self.cursor
+            self.waits.append((lambda _: cause, [until - self.cursor]))
             self.cursor = until
 
 
@@ -50,7 +59,10 @@ class _Units:
     def enter(self, phase: PhaseProgram, stream: int, lane: int, begin: float) -> LaneUsage:
         """The unit that is `lane` of a stream, accounted for up to the start of the phase: at `begin`, and
         once its core is dispatched."""
-        entry = self.usage.setdefault(phase.unit_of(stream, lane), LaneUsage(phase.lanes[lane].unit))
+        key = phase.unit_of(stream, lane)
+        entry = self.usage.get(key)
+        if entry is None:
+            entry = self.usage[key] = LaneUsage(key[2])
         entry.wait(begin, "barrier over all cores")
         entry.wait(float(phase.start_cycles[stream]), "launch")
         return entry
@@ -66,15 +78,14 @@ class _Causes:
 
     def __init__(self, phase: PhaseProgram, lanes: Ints) -> None:
         self.phase, self.lanes = phase, lanes
-        self.label = cache(self._label)
+        self.of = cache(lambda lane: cache(partial(self._label, lane)))
+        """[lane] what says which cause a code is"""
 
     def charge(self, entry: LaneUsage, lane: int, cycles: Floats) -> None:
         """Enter `cycles` [code] that a lane waited."""
-        for code, waited in enumerate(cycles.tolist()):
-            if waited > 0:
-                entry.waiting[self.label(code, lane)] += waited
+        entry.waits.append((self.of(lane), cycles))
 
-    def _label(self, code: int, lane: int) -> str:
+    def _label(self, lane: int, code: int) -> str:
         if code < FIRST_LANE:
             return "issue" if code == ISSUE else "queue full"
         reuse, place = divmod(code - FIRST_LANE, len(self.lanes))
@@ -109,13 +120,13 @@ def _add_tallies(units: _Units, phase: PhaseProgram, run: PhaseRun, begin: float
     encoded = run.encoded
     v, groups = encoded.views(run.state), encoded[at.GROUPS]
     causes = _Causes(phase, encoded.lanes)
-    lane_of = np.array([i.lane for i in phase.instances])
-    core_of = np.array([phase.lanes[lane].core for lane in lane_of])
-    issued = np.array([i.role is Role.unit for i in phase.instances])
+    lane_of = phase.flat.lane
+    core_of = np.array([lane.core for lane in phase.lanes])[lane_of]
+    issued = phase.flat.role == Role.unit
     counts = v.tallies()[:, :, at.T_COUNT]
     occupied = v.tallies().view(np.float64)[:, :, at.T_OCCUPIED]
     busy, reached = (v.lane_times(f).reshape(groups, -1) for f in (at.L_BUSY, at.L_REACHED))
-    waits, core_waits = v.waits(), v.core_waits()
+    waits, core_waits = v.waits().copy(), v.core_waits().copy()  # the state may go
     for n, lane in enumerate(encoded.lanes.tolist()):
         own = issued & (lane_of == lane)
         working = occupied[:, own].sum(axis=1).tolist()
