@@ -28,6 +28,10 @@ Array = npt.NDArray[Any]
 EXACT_FLOAT32 = 2.0**24
 """Whole numbers up to this magnitude, and hence sums that never leave it, are exact in float32."""
 EXACT_FLOAT64 = 2.0**53
+OVERFLOWS_HALF = int(np.float32(65520.0).view(np.uint32))
+"""bits of the least float32 that is inf in fp16"""
+HALVES = 1 << 15
+"""values that are rounded to fp16 at once: they stay in the processor's cache"""
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,34 @@ def round_to(x: Array, dtype: Dtype) -> Array:
     """
     if dtype.kind == "int":
         return quantise(x, dtype, 1.0)[0]
+    if dtype.name == "fp16" and x.dtype == np.float32 and (found := _to_half(x)) is not None:
+        return found
     with np.errstate(all="ignore"):
         rounded = x.astype(dtype.storage, copy=False)
         return rounded.astype(dtype.carrier, copy=False)
+
+
+def _to_half(x: Array) -> Array | None:
+    """float32 values rounded to fp16, in float32: a tenth of the time of numpy's casts, which take far longer
+    still where values underflow. None where any is not finite or beyond the range.
+
+    With c = 1.5 2^(e + 13) for a value of exponent e (at least -14, that of the smallest normal number), the
+    unit of the last place of c is that of the value in fp16: x + c is rounded to it, and - c is exact.
+    """
+    half = np.empty(x.shape, np.float32)
+    flat, out = np.ascontiguousarray(x).reshape(-1), half.reshape(-1)
+    for start in range(0, len(flat), HALVES):
+        some, to = flat[start : start + HALVES], out[start : start + HALVES]
+        bits = some.view(np.uint32)
+        if (bits & np.uint32(0x7FFFFFFF)).max() >= OVERFLOWS_HALF:
+            return None
+        shift = bits & np.uint32(0x7F800000)
+        np.maximum(shift, np.uint32((127 - 14) << 23), out=shift)
+        shift += np.uint32((13 << 23) + (1 << 22))
+        np.add(some, shift.view(np.float32), out=to)
+        to -= shift.view(np.float32)
+        to.view(np.uint32)[...] |= bits & np.uint32(0x80000000)  # of what became 0
+    return half
 
 
 def quantise(x: Array, dtype: Dtype, scale: float) -> tuple[Array, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Hashable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from npusim import dtypes
 from npusim.dtypes import dtype
 from npusim.errors import InputError
+from npusim.fractals import elements, masked
 from npusim.graph import (
     Access,
     Bools,
@@ -170,7 +172,7 @@ class _Run:
     def nodes(self, nodes: tuple[Node, ...], env: dict[str, Any]) -> None:
         for node in nodes:
             if isinstance(node, Operation):
-                with blaming(node.where):
+                with blaming(node.where) if node.where else nullcontext():
                     self.operation(node, env)
             elif isinstance(node, Loop):
                 self.loop(node, env)
@@ -211,7 +213,8 @@ class _Run:
         """Run `body` for all `trips` at once, block by block; tiles written before stay as they were."""
         tiles = {view.tile for op in operations(body) for view in op.views}
         each = sum(8 * tile.shape[0] * tile.shape[1] for tile in tiles)
-        size = max(1, BLOCK_BYTES // max(each, 1))
+        # a power of two: kernels that differ by a tile have the same blocks, and share what they compute
+        size = 1 << max(1, BLOCK_BYTES // max(each, 1)).bit_length() - 1
         outer = {tile: deque(versions, versions.maxlen) for tile, versions in self.tiles.items()}
         for start in range(0, len(trips), size):
             block = trips[start : start + size]
@@ -226,6 +229,10 @@ class _Run:
     def operation(self, op: Operation, env: dict[str, Any]) -> None:
         if op.kind in (OpKind.wait, OpKind.barrier, OpKind.scalar):
             return
+        if same := self.renamed(op):
+            assert isinstance(op.dst, View)
+            self.write(op.dst, same, op, env)
+            return
         found, number = self.result(op, env)
         if isinstance(op.dst, Access):
             self.note(op.name, *_format(op.dst), found)
@@ -235,6 +242,13 @@ class _Run:
         self.write(op.dst, Version(found.value, number), op, env)
         if op.kind is not OpKind.move or self.converts(op):
             self.note(op.name, *_format(op.dst), found)
+
+    def renamed(self, op: Operation) -> Version | None:
+        """What a move of a whole tile takes to another that holds it alike: nothing is computed."""
+        src = op.srcs[0] if op.srcs else None
+        if op.kind is not OpKind.move or not isinstance(src, View) or not src.whole:
+            return None
+        return None if any(op.transpose) or self.converts(op) else self.tiles[src.tile][-1 - src.back]
 
     def result(self, op: Operation, env: dict[str, Any]) -> tuple[Result, int]:
         """What `op` gives, and its number: computed, or as the memo has it."""
@@ -271,11 +285,7 @@ class _Run:
     def product(self, op: Operation, env: dict[str, Any]) -> tuple[Array, int]:
         assert isinstance(op.dst, View)
         a, b = (self.read(src, env) for src in op.srcs if isinstance(src, View))
-        masks = op.fractals or (None, None)
-        a, b = (
-            x if mask is None else np.where(_elements(mask, x), x, x.dtype.type(0))
-            for x, mask in zip((a, b), masks, strict=True)
-        )
+        a, b = (masked(x, mask) for x, mask in zip((a, b), op.fractals or (None, None), strict=True))
         operands = op.srcs[0]
         assert isinstance(operands, View)
         onto = self.read(op.dst, env) if op.adds else None
@@ -369,7 +379,7 @@ class _Run:
             shape = (max(self.batch, len(value)), *dst.tile.shape)
             whole = np.broadcast_to(before.array if into else UNWRITTEN, shape).astype(value.dtype)
             window = (slice(None), *_window(dst, env))
-            taken: Any = True if mask is None else _elements(mask, value)
+            taken: Any = True if mask is None else elements(mask, value)
             whole[window] = np.where(taken, value, whole[window])
             if self.active is not None:  # items that have finished keep what they have
                 whole = np.where(self.active[:, None, None], whole, before.array)
@@ -435,9 +445,3 @@ def _corner(view: View, env: dict[str, Any]) -> tuple[int, int]:
 def _window(view: View, env: dict[str, Any]) -> tuple[slice, slice]:
     row, col = _corner(view, env)
     return slice(row, row + view.rows), slice(col, col + view.cols)
-
-
-def _elements(mask: Bools, like: Array) -> Array:
-    """A fractal mask as a mask over the elements of `like`."""
-    edge = like.shape[-1] // mask.shape[-1]
-    return np.kron(mask, np.ones((edge, edge), dtype=bool))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +14,8 @@ from npusim.errors import InputError
 
 Float64Array = npt.NDArray[np.float64]
 
-BLOCK_VALUES = 1 << 21
-"""Values compared at once: bounds the temporary arrays to some tens of megabytes."""
+BLOCK_VALUES = 1 << 15
+"""Values compared at once: the temporary arrays stay in the processor's cache."""
 
 UNIT_ROUNDOFF = 2.0**-53
 
@@ -56,32 +57,59 @@ class Errors:
         }
 
 
-def compare(result: npt.NDArray[Any], reference: Float64Array, head: npt.ArrayLike | None = None) -> Errors:
+def compare(
+    result: npt.NDArray[Any],
+    reference: Float64Array,
+    head: npt.ArrayLike | None = None,
+    signal: Float64Array | None = None,
+) -> Errors:
     """Errors of `result` [M, ...] (any float type, real values) against `reference` [M, ...] in float64.
 
-    The first axis counts the matrices; `head` [M] says to which head each belongs. Sums of squares are
-    scaled, so that neither huge nor tiny errors are lost.
+    The first axis counts the matrices; `head` [M] says to which head each belongs; `signal`: the `norms` of
+    the reference where they are known. Sums of squares are scaled, so that neither huge nor tiny errors are
+    lost.
     """
     if result.shape != reference.shape or result.ndim < 1:
         raise InputError(f"result has shape {result.shape}, its reference {reference.shape}")
     if head is not None and np.shape(head) != result.shape[:1]:
         raise InputError(f"{result.shape[0]} matrices need as many heads, got shape {np.shape(head)}")
     samples = result.shape[0]
-    error, signal, largest = np.zeros(samples), np.zeros(samples), np.zeros(samples)
+    error, largest = np.zeros(samples), np.zeros(samples)
     nonfinite = 0
-    values = math.prod(result.shape[1:])
-    step = max(1, BLOCK_VALUES // max(1, values))
+    signal = norms(reference) if signal is None else signal
     with np.errstate(all="ignore"):
-        for start in range(0, samples, step):
-            some = slice(start, min(start + step, samples))
-            want = reference[some].reshape(some.stop - start, values)
-            difference = result[some].reshape(want.shape).astype(np.float64)
-            nonfinite += difference.size - int(np.count_nonzero(np.isfinite(difference)))
-            np.subtract(difference, want, out=difference)
-            difference[np.isnan(difference)] = np.inf
-            largest[some] = np.max(np.abs(difference), axis=1, initial=0.0)
-            error[some], signal[some] = _norm(difference), _norm(want)
+        for some in _blocks(result):
+            want = _rows(reference[some])
+            got = result[some].reshape(want.shape)
+            difference = np.subtract(got, want, dtype=np.float64)
+            largest[some] = _largest(difference)
+            if not np.isfinite(largest[some]).all():
+                nonfinite += got.size - int(np.count_nonzero(np.isfinite(got)))
+                difference[np.isnan(difference)] = np.inf
+                largest[some] = _largest(difference)
+            error[some] = _norm(difference, largest[some])
         return _summarise(error, signal, largest, nonfinite, None if head is None else np.asarray(head))
+
+
+def norms(reference: Float64Array) -> Float64Array:
+    """The Euclidean norm of each matrix of a stack [M, ...]."""
+    found = np.zeros(len(reference))
+    with np.errstate(all="ignore"):
+        for some in _blocks(reference):
+            found[some] = _norm(_rows(reference[some]))
+    return found
+
+
+def _blocks(stack: npt.NDArray[Any]) -> Iterator[slice]:
+    """Some matrices of a stack at a time."""
+    step = max(1, BLOCK_VALUES // max(1, math.prod(stack.shape[1:])))
+    for start in range(0, len(stack), step):
+        yield slice(start, min(start + step, len(stack)))
+
+
+def _rows(stack: Float64Array) -> Float64Array:
+    """[M, values]"""
+    return stack.reshape(len(stack), math.prod(stack.shape[1:]))
 
 
 def rmse_ratio(result: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
@@ -90,9 +118,16 @@ def rmse_ratio(result: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
     return compare(*whole).relative_error
 
 
-def _norm(x: Float64Array) -> Float64Array:
-    """Euclidean norm along the last axis, free of overflow and underflow; inf if any value is."""
-    largest = np.max(np.abs(x), axis=-1, initial=0.0)
+def _largest(x: Float64Array) -> Float64Array:
+    """The largest absolute value along the last axis; NaN if any is."""
+    largest: Float64Array = np.maximum(x.max(axis=-1, initial=0.0), -x.min(axis=-1, initial=0.0))
+    return largest
+
+
+def _norm(x: Float64Array, largest: Float64Array | None = None) -> Float64Array:
+    """Euclidean norm along the last axis, free of overflow and underflow; inf if any value is. `largest`: the
+    largest absolute value where it is known."""
+    largest = _largest(x) if largest is None else largest
     safe = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     scaled = x / safe[..., np.newaxis]
     norm: Float64Array = safe * np.sqrt(np.einsum("...i,...i->...", scaled, scaled))
@@ -118,8 +153,13 @@ def _summarise(
     snr_db = np.where(inexact, -20.0 * np.log10(ratio), np.inf)
     worst_head = mean_head_error = worst_head_error = None
     if head is not None and head.size:
-        heads = np.unique(head)
-        of_head = np.array([_stack_ratio(error[head == h], signal[head == h]) for h in heads])
+        heads, each = np.unique(head, return_counts=True)
+        if (each == each[0]).all():
+            order = np.argsort(head, kind="stable")
+            own = (norm[order].reshape(len(heads), -1) for norm in (error, signal))
+            of_head = _ratio(*map(_norm, own))
+        else:
+            of_head = np.array([_stack_ratio(error[head == h], signal[head == h]) for h in heads])
         worst_head = int(heads[np.argmax(of_head)])
         mean_head_error, worst_head_error = float(of_head.mean()), float(of_head.max())
     return Errors(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from npusim.graph import Fault, Items, Kernel, Loop, Node, Operation, Tile, View, operations, tiles_of
+from npusim.graph import Fault, Items, Kernel, Loop, Node, Operation, Tile, View, operations
 from npusim.ops import OpKind
 
 Scales = dict[Tile, deque[float]]
@@ -26,7 +26,7 @@ def scales(kernel: Kernel) -> Iterator[Fault]:
 
 
 def _views(nodes: tuple[Node, ...]) -> Iterator[View]:
-    return (view for op in operations(nodes) for view in tiles_of(op))
+    return (view for op in operations(nodes) for view in op.views)
 
 
 def _walk(nodes: tuple[Node, ...], known: Scales) -> Iterator[Fault]:

@@ -21,7 +21,7 @@ from npusim.inputs import MatrixBatch, generate, generate_matrices, read_matrice
 from npusim.kernels import KernelEntry
 from npusim.matrices import VALUE_BYTES, banded_inverse
 from npusim.memo import Memo, Result
-from npusim.metrics import compare
+from npusim.metrics import compare, norms
 from npusim.problem import Problem, refuse
 from npusim.room import check_room
 from npusim.settings import NumericsSettings
@@ -72,7 +72,8 @@ class Triangles(Data):
 
         given_as = kernel.tensor("L")
         reference = once(self.memo, truth, "inverse", given_as.dtype, given_as.scale)
-        errors = compare(T, reference, self.batch.head)
+        signal = once(self.memo, lambda: norms(reference), "norms", given_as.dtype, given_as.scale)
+        errors = compare(T, reference, self.batch.head, signal)
         return Computed(
             execution, {"T": errors}, {"T": T}, len(L), self.batch.total, piece=("matrix", "matrices")
         )
