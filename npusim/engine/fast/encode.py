@@ -69,13 +69,12 @@ class Encoded:
         v.eta_times(at.ETA_TIME)[:] = np.inf
         return state
 
-    def packed(self, state: Ints, group: int | None) -> Ints:
-        """A copy of a state, of its rings what is in use, or (of groups that run apart) of what of it is that
-        of one group."""
-        rest = self[at.STEP]
-        parts = [slice(0, rest)] if group is None else self._parts(group)
-        steps, waiting = self.views(state).rings(group)
-        return np.concatenate([*(state[part] for part in parts), steps.reshape(-1), waiting])
+    def packed(self, state: Ints, group: int | None, rings: bool = True) -> Ints:
+        """A copy of a state, of its rings what is in use (or they are left out), or (of groups that run
+        apart) of what of it is that of one group."""
+        parts = [slice(0, self[at.STEP])] if group is None else self._parts(group)
+        steps = self.views(state).rings(group) if rings else ()
+        return np.concatenate([*(state[part] for part in parts), *(one.reshape(-1) for one in steps)])
 
     def unpacked(self, packed: Ints, group: int | None) -> Ints:
         """The state again; of one group, with no work for the others."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 
 from npusim.engine.fast import layout as at
 from npusim.engine.fast.encode import Encoded
+from npusim.engine.fast.native import FLOAT, INT, POINTER, Function
 from npusim.engine.fast.views import Floats, Ints, Views
 
+forward = Function("period", "forward", *[POINTER] * 5, INT, FLOAT)
 ENDLESS = 1 << 62
 LANE_TIMES = (at.L_FREE, at.L_DRAINED)
 CORE_TIMES = (at.C_NOW, at.C_HELD)
 ENTRY_TIMES = (at.REF_START, at.REF_END, at.REF_DONE)
-STEP_CAUSES = (at.WHY, at.ISSUE_WHY)
 
 
 def clock(v: Views) -> float:
@@ -30,7 +31,8 @@ def clock(v: Views) -> float:
 class Period:
     """From one state to the next that is like it: `cycles` and, per group, the loop whose trips it advances
     (or -1), by how many, and the operations it takes. `live`: groups that it is about; `group`: the only one
-    where they run apart. `before`, `after`: packed states."""
+    where they run apart. `before`, `after`: packed states, the latter without rings; `front` [group, lane]:
+    the first operation that is not over after it."""
 
     encoded: Encoded
     group: int | None
@@ -41,24 +43,32 @@ class Period:
     operations: Ints
     before: Ints
     after: Ints
+    front: Ints
 
     @staticmethod
-    def between(encoded: Encoded, group: int | None, before: Ints, after: Ints) -> Period | None:
-        """The period from one packed state to a later one that is alike; None where loops say otherwise."""
-        old, new = (encoded.seen(state, group) for state in (before, after))
+    def between(encoded: Encoded, group: int | None, before: Ints, state: Ints) -> Period | None:
+        """The period from a packed state to a later one that is alike; None where loops say otherwise."""
+        after = encoded.packed(state, group, rings=False)
+        old, new = (encoded.seen(packed, group) for packed in (before, after))
         groups = np.arange(encoded[at.GROUPS])
         cores, lanes = encoded[at.CORES], encoded[at.LANES]
         closed = new.core(at.C_CLOSED).reshape(-1, cores).all(axis=1)
         drained = (new.lane(at.L_FINISHED) == new.lane(at.L_WALKED)).reshape(-1, lanes).all(axis=1)
         live = groups[~(closed & drained)]
         loop, trips = np.full(len(groups), -1), np.zeros(len(groups), dtype=np.int64)
+        stack = cache(partial(_stack, encoded))
+        earlier, later, pc = old.trips(), new.trips(), new.group(at.PC)
         for g in live:
-            found = _advanced(encoded, old.trips()[g], new.trips()[g], int(new.group(at.PC)[g]))
+            found = _advanced(stack(int(pc[g])), earlier[g], later[g])
             if found is None:
                 return None
             loop[g], trips[g] = found
         done = new.group(at.SEQ_NEXT) - old.group(at.SEQ_NEXT)
-        return Period(encoded, group, clock(new) - clock(old), live, loop, trips, done, before, after)
+        front = encoded.views(state).fronts()
+        if group is not None:
+            front[groups != group] = 0
+        cycles = clock(new) - clock(old)
+        return Period(encoded, group, cycles, live, loop, trips, done, before, after, front)
 
     def ends(self) -> tuple[Views, Views]:
         """The states before and after it."""
@@ -68,13 +78,14 @@ class Period:
     def most(self) -> int:
         """How many further periods all groups stay inside their loops, with inner loops of equal counts."""
         found = ENDLESS
-        v = self.ends()[1]
+        places = self.ends()[1].trips()
+        varying = cache(self._varying)
         for g in self.live:
             if self.loop[g] < 0:
                 continue
-            now, count, _ = v.trips()[g, self.loop[g]]
+            now, count, _ = places[g, self.loop[g]]
             last = int(count) - 1
-            for table in self._varying(int(self.loop[g])):
+            for table in varying(int(self.loop[g])):
                 last = _same_until(table, self._items(int(g), int(count)), int(now), int(self.trips[g]), last)
             found = min(found, (last - int(now)) // int(self.trips[g]))
         return 0 if found == ENDLESS else max(0, found)
@@ -106,11 +117,7 @@ class Period:
     def fronts(self) -> tuple[Ints, Ints]:
         """[group, lane] of the states before and after it, the number of the first operation that is not
         over."""
-        old, new = (
-            self.encoded.views(self.encoded.unpacked(state, self.group)).fronts()
-            for state in (self.before, self.after)
-        )
-        return old, new
+        return self.encoded.views(self.encoded.unpacked(self.before, self.group)).fronts(), self.front
 
     def later(self, state: Ints, periods: int) -> None:
         """Move `state`, one like those of this period, forward by so many periods."""
@@ -125,12 +132,6 @@ class Period:
         ):
             times[rows] += cycles
         by_group = operations[live, None]
-        for steps in self._rings(v):
-            some = slice(None) if len(live) == len(steps) else live  # of all groups no copies
-            steps.view(np.float64)[some, :, : at.BLOCK] += cycles
-            steps[some, :, at.NAME] += by_group << at.LANE_BITS
-            for field in STEP_CAUSES:
-                steps[some, :, field] += np.where(steps[some, :, field] >= 0, by_group << at.CODE_BITS, 0)
         entries = v.entry_places()
         for field in ENTRY_TIMES:
             v.versions().view(np.float64)[np.ix_(live, entries + field)] += cycles
@@ -142,23 +143,17 @@ class Period:
             v.flight_times(at.SINCE)[:] += cycles
             v.flight_times(at.LANDS)[:] += cycles
             v.eta_times(at.ETA_TIME)[:] += cycles
+        stack = cache(partial(_stack, self.encoded))
         for g in live:
-            self._trips_later(v, int(g), periods)
+            self._trips_later(v, int(g), periods, stack)
         self._tallies_later(v, periods)
-
-    def _rings(self, v: Views) -> list[Ints]:
-        """For each lane, [group, step, field] as far as a live group has used its ring."""
-        lanes, ring = self.encoded[at.LANES], self.encoded[at.RING]
-        walked = v.lane(at.L_WALKED).reshape(-1, lanes)[self.live]
-        steps = v.steps().reshape(-1, lanes, ring, self.encoded[at.STEP_WORDS])
-        return [steps[:, n, :used] for n, used in enumerate(np.minimum(walked.max(axis=0), ring).tolist())]
 
     def _of(self, size: int) -> Ints:
         """Records of lanes or cores of the live groups."""
         many = self.encoded[size]
         return (self.live[:, None] * many + np.arange(many)).ravel()
 
-    def _trips_later(self, v: Views, g: int, periods: int) -> None:
+    def _trips_later(self, v: Views, g: int, periods: int, stack: Callable[[int], list[int]]) -> None:
         loop = int(self.loop[g])
         if loop < 0:
             return
@@ -167,7 +162,7 @@ class Period:
         words = self.encoded.words
         items = trips * int(words[words[at.LOOP] + loop * at.LOOP_SIZE + at.ITEM_STEP])
         inside = False
-        for one in _stack(self.encoded, int(v.group(at.PC)[g])):
+        for one in stack(int(v.group(at.PC)[g])):
             if inside:
                 v.trips()[g, one, at.ITEM_OUTSIDE] += items
                 if words[words[at.LOOP] + one * at.LOOP_SIZE + at.WALKS]:
@@ -194,10 +189,13 @@ class Period:
         # when scalar units last had to wait, as they and the steps they issued remember it
         later = recurring(_block, cores)
         _block(v)[cores] += later
-        core_of = self.encoded.words[self.encoded[at.LANE_CORE] :][: self.encoded[at.LANES]]
-        by_lane = later.reshape(len(self.live), -1)[:, core_of]
-        for n, steps in enumerate(self._rings(v)):
-            steps.view(np.float64)[self.live, :, at.BLOCK] += by_lane[:, n, None]
+        own, words = v.state.ctypes.data, self.encoded.words.ctypes.data
+        blocks, live = np.ascontiguousarray(later), np.ascontiguousarray(self.live)
+        operations = np.ascontiguousarray(periods * self.operations)
+        forward(
+            own, words, live.ctypes.data, operations.ctypes.data, blocks.ctypes.data, len(live),
+            periods * self.cycles,
+        )  # fmt: skip
 
 
 def _counts(v: Views) -> Ints:
@@ -241,11 +239,11 @@ def _stack(encoded: Encoded, pc: int) -> list[int]:
     return [int(loop) for loop in rows[around, at.ARG]]
 
 
-def _advanced(encoded: Encoded, old: Ints, new: Ints, pc: int) -> tuple[int, int] | None:
-    """The loop whose trips differ between two states of a group, and by how many; all loops inside it must be
-    in the same trip of equally many. (-1, 0) where none differs."""
+def _advanced(around: list[int], old: Ints, new: Ints) -> tuple[int, int] | None:
+    """The loop, of those `around` a group's place, whose trips differ between two states, and by how many;
+    all loops inside it must be in the same trip of equally many. (-1, 0) where none differs."""
     found, trips = -1, 0
-    for loop in _stack(encoded, pc):
+    for loop in around:
         ahead = int(new[loop, at.TRIP_NOW] - old[loop, at.TRIP_NOW])
         if found < 0 and ahead:
             found, trips = loop, ahead

@@ -7,7 +7,7 @@ memory of whole numbers (`M`) and times (`N`), in a fixed order, and read from i
 
 from __future__ import annotations
 
-from npusim.engine.fast.jit import FLOATS, INT, INTS, exported, fixed, floats, inline, shared
+from npusim.engine.fast.jit import FLOAT, FLOATS, INT, INTS, exported, fixed, floats, inline, shared
 from npusim.engine.fast.layout import *
 from npusim.engine.fast.pools import flight_at, landing_at
 from npusim.engine.fast.steps import core_at, edges, lane_at, step_at, waits_for
@@ -239,6 +239,32 @@ def same(I, F, D, E, M, N, saving, first, last):
         if not group_alike(I, F, D, E, M, N, saving, g, base):
             return False
     return D[ALONE] == 1 or transfers_alike(I, F, D, M, N, saving, base)
+
+
+@exported(INTS, INTS, INTS, INTS, FLOATS, INT, FLOAT)
+def forward(I, words, live, operations, blocks, many, cycles):
+    """Move the steps in the rings of `many` groups, named in `live`, forward: their times, their numbers by
+    `operations` [group], and when their scalar units last had to wait by `blocks` [of many, core]."""
+    D, F = fixed(words), floats(I)
+    for j in range(many):
+        g = live[j]
+        named, caused = operations[g] << LANE_BITS, operations[g] << CODE_BITS
+        for lane in range(D[LANES]):
+            a = lane_at(D, g, lane)
+            later = blocks[j * D[CORES] + D[D[LANE_CORE] + lane]]
+            for n in range(max(0, I[a + L_WALKED] - D[RING]), I[a + L_WALKED]):
+                x = step_at(I, D, a, n)
+                F[x + START] += cycles
+                F[x + END] += cycles
+                F[x + DONE] += cycles
+                F[x + ISSUED] += cycles
+                F[x + BLOCK] += later
+                I[x + NAME] += named
+                if I[x + WHY] >= 0:
+                    I[x + WHY] += caused
+                if I[x + ISSUE_WHY] >= 0:
+                    I[x + ISSUE_WHY] += caused
+    return 0
 
 
 @exported(INTS, INTS, INTS, FLOATS, INT, INT, INT)

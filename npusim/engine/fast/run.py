@@ -10,7 +10,7 @@ import numpy as np
 
 from npusim.engine.fast import layout as at
 from npusim.engine.fast.encode import Encoded, encode
-from npusim.engine.fast.jump import Period
+from npusim.engine.fast.jump import Period, forward
 from npusim.engine.fast.layout import (
     APART,
     BUDGET,
@@ -135,7 +135,7 @@ class PhaseRun:
 
 def load() -> None:
     """Have the machine code there, so that no run has to wait for it."""
-    for one in (advance, alike):
+    for one in (advance, alike, forward):
         assert one.loaded
 
 
@@ -254,7 +254,7 @@ def _look_later(state: Ints, sample: int) -> None:
 def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
     """The state is that of `before` again: jump over as many periods as follow, if that saves enough."""
     state = run.state
-    period = Period.between(run.encoded, run.alone, before, run.encoded.packed(state, run.alone))
+    period = Period.between(run.encoded, run.alone, before, state)
     periods = period.most() if period else 0
     if period is None or periods == 0 or periods * int(period.operations[period.live].sum()) < jumping.least:
         _look_later(state, 2 * int(state[at.SAMPLES]))
