@@ -24,6 +24,8 @@ from npusim.errors import Unsupported
 from npusim.program import Flat, PhaseProgram, Program, Role, Use
 
 READING = (Use.read, Use.stream)
+WIDEST = 1024
+"""steps that rings have room for at first, at most"""
 LINE = 8
 """words of a line of the processor's cache"""
 
@@ -138,6 +140,9 @@ def encode(program: Program, index: int, settling: bool = False) -> Encoded:
     lane = np.searchsorted(used, flat.lane)
     core_of = np.array([one.core for one in phase.lanes], dtype=np.int64)
     ring = 2 * power_of_two(program.queue_depth + 24)
+    if len(set(core_of[used].tolist())) > 1:
+        # a core that finds its next step runs ahead of the others, by a trip or two of a loop
+        ring = max(ring, min(WIDEST, power_of_two(2 * int(np.bincount(lane).max()) + 1)))
     near = (core_of[used] == core_of[flat.lane][:, None]) @ (1 << np.arange(len(used)))
     near = np.where(flat.role == Role.unit, near, 0)
     uses, flows = _Uses(phase), _Flows(program, phase)
