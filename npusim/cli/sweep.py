@@ -87,7 +87,7 @@ def sweep(
     console = Console(highlight=False, markup=False)
     with Store(store) as kept, Workers(workers(jobs), cluster) as pool:
         if not as_json:
-            tables.settings(console, wanted, store, cluster or f"{workers(jobs)} processes", part)
+            tables.settings(console, wanted, store, cluster or _processes(workers(jobs)), part)
         try:
             with Points(not as_json) as tell:
                 found = run(wanted, REGISTRY, kept, pool, tell)
@@ -101,6 +101,10 @@ def sweep(
             print_json(_json(wanted, found, store))
         else:
             tables.swept(console, wanted, found, kept.rows(wanted.keys), store, expression)
+
+
+def _processes(count: int) -> str:
+    return "this process" if count == 1 else f"{count} processes"
 
 
 def _json(wanted: Plan, found: Summary, store: str) -> dict[str, Any]:

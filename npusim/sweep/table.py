@@ -117,11 +117,15 @@ def best(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
 def pareto(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The rows that no other one beats in all of the columns, of which smaller is better ('-NAME': larger).
 
-    Of rows that are alike in them all stay; rows without a figure in one of them are left out.
+    Of rows that are alike in them all stay; rows without a figure in one of them are left out. InputError for
+    a column that holds no numbers.
     """
     keys = [known(table, name.removeprefix("-"), "--pareto") for name in names]
     signs = [-1.0 if name.startswith("-") else 1.0 for name in names]
-    figures = table[keys].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float) * signs
+    for key in keys:
+        if not pd.api.types.is_numeric_dtype(table[key]):
+            raise InputError(f"--pareto: {key} holds no numbers; name columns that do")
+    figures = table[keys].to_numpy(dtype=float) * signs
     there = ~np.isnan(figures).any(axis=1)
     kept = np.array([
         there[i] and not ((figures[there] <= own).all(axis=1) & (figures[there] < own).any(axis=1)).any()
