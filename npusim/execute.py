@@ -379,8 +379,9 @@ class _Run:
             shape = (max(self.batch, len(value)), *dst.tile.shape)
             whole = np.broadcast_to(before.array if into else UNWRITTEN, shape).astype(value.dtype)
             window = (slice(None), *_window(dst, env))
-            taken: Any = True if mask is None else elements(mask, value)
-            whole[window] = np.where(taken, value, whole[window])
+            if mask is not None:
+                value = np.where(elements(mask, value), value, whole[window])
+            whole[window] = value
             if self.active is not None:  # items that have finished keep what they have
                 whole = np.where(self.active[:, None, None], whole, before.array)
             return Result(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,20 @@ def elements(mask: Bools, like: Array) -> Bools:
 
 def masked(x: Array, mask: Bools | None) -> Array:
     """`x` with zeros where its mask is false; `x` itself where nothing is masked."""
-    if mask is None or mask.all():
+    runs = () if mask is None else _empty(mask.tobytes(), mask.shape[-1])
+    if mask is None or not runs:
         return x
     edge, kept = x.shape[-1] // mask.shape[-1], x.copy()
-    for number, row in enumerate(mask):
-        # where runs of masked fractals begin and end
-        edges = np.flatnonzero(np.diff(np.concatenate(([True], row, [True])).astype(np.int8)))
-        for first, last in edges.reshape(-1, 2).tolist():
-            kept[..., number * edge : (number + 1) * edge, first * edge : last * edge] = 0
+    for row, first, last in runs:
+        kept[..., row * edge : (row + 1) * edge, first * edge : last * edge] = 0
     return kept
+
+
+@lru_cache(maxsize=256)
+def _empty(mask: bytes, cols: int) -> tuple[tuple[int, int, int], ...]:
+    """Runs of masked fractals of a mask of so many columns: the row, and from which column to which."""
+    runs = []
+    for number, row in enumerate(np.frombuffer(mask, dtype=bool).reshape(-1, cols)):
+        ends = np.flatnonzero(np.diff(np.concatenate(([True], row, [True])).astype(np.int8)))
+        runs += [(number, first, last) for first, last in ends.reshape(-1, 2).tolist()]
+    return tuple(runs)
