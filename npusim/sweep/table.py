@@ -127,10 +127,10 @@ def pareto(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
             raise InputError(f"--pareto: {key} holds no numbers; name columns that do")
     figures = table[keys].to_numpy(dtype=float) * signs
     there = ~np.isnan(figures).any(axis=1)
-    kept = np.array([
-        there[i] and not ((figures[there] <= own).all(axis=1) & (figures[there] < own).any(axis=1)).any()
-        for i, own in enumerate(figures)
-    ], dtype=bool)  # fmt: skip
+    beaten = [
+        ((figures[there] <= own).all(axis=1) & (figures[there] < own).any(axis=1)).any() for own in figures
+    ]
+    kept = there & ~np.asarray(beaten, dtype=np.bool_)
     return table[kept].sort_values(keys[0], ascending=signs[0] > 0, kind="stable")
 
 
