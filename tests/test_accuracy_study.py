@@ -54,6 +54,20 @@ def test_figures_are_those_of_the_truncated_series():
     assert found["worst_output"] > found["output"] > found["error"] / 100
 
 
+def test_figures_do_not_depend_on_what_was_computed_before():
+    """Kernels of one format share what they have in common, those of another take nothing of it."""
+
+    def run(*asked):
+        points._repeated.cache_clear()
+        return [
+            points.figures(Point("run", dtype, 64, order=3, steps=steps, mask=mask, run=20), ())
+            for dtype, steps, mask in asked
+        ]
+
+    asked = [("fp16", 7, True), ("fp16", 8, True), ("int8", 8, True), ("fp16", 8, False)]
+    assert run(*asked) == [run(one)[0] for one in asked]
+
+
 def test_what_is_exact_counts_in_the_mean_at_the_resolution_of_float64():
     point = Point("run", "fp64", 64, "forward-substitution", run=0)
     (found,) = points.figures(point, ()).values()

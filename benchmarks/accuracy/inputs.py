@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from npusim.generate import key_source
 from npusim.inputs import delta_matrix, read_matrices, reference_inverse
 from npusim.layer_error import VALUE_COLUMNS, LayerProbe
 from npusim.matrices import Layout
+from npusim.memo import Memo
 from npusim.metrics import Errors, compare
 from npusim.problem import Problem
 from npusim.settings import NumericsSettings
@@ -34,6 +35,8 @@ RUN = 20
 """tokens of a chunk that have the same key, as where a text repeats itself"""
 RUN_KEYS, RUN_BETA = 0.05, 0.9
 """correlation of the other keys, and beta of all"""
+MEMO_BYTES = 2 << 30
+"""all values of a kernel on all sets: with fewer they would be gone before the next kernel asks for them"""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,18 @@ class Stack:
     sets: tuple[InputSet, ...]
     _stored: Array = field(default_factory=lambda: np.zeros(0))
     _truth: Array = field(default_factory=lambda: np.zeros(0))
+    _memo: tuple[str, Memo] = field(default_factory=lambda: ("", Memo()))
 
-    @property
+    @cached_property
     def L(self) -> Array:
         return np.concatenate([one.L for one in self.sets])
+
+    def memo(self, named: str) -> Memo:
+        """What kernels of the format `named` have computed of L: one format at a time, for formats share
+        nothing, and this takes memory."""
+        if self._memo[0] != named:
+            self._memo = named, Memo(MEMO_BYTES)
+        return self._memo[1]
 
     def split(self, x: Array) -> dict[str, Array]:
         """Of x [all M, ..] the part of each set."""

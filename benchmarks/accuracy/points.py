@@ -177,7 +177,7 @@ def _judged(point: Point, gates: tuple[Path, ...]) -> Figures:
 
 def _on(point: Point, stack: inputs.Stack) -> Figures:
     L = stack.L
-    execution = invert(point.kernel(len(L)), L)
+    execution = invert(point.kernel(len(L)), L, stack.memo(point.dtype))
     T, stored = (x.reshape(L.shape) for x in (execution.outputs["T"], execution.inputs["L"]))
     found = {name: _of_matrices(errors) for name, errors in stack.errors(T, stored).items()}
     parts = stack.split(T)
@@ -192,12 +192,17 @@ def _by_keys(point: Point, _: tuple[Path, ...]) -> Figures:
 
 
 def _by_run(point: Point, _: tuple[Path, ...]) -> Figures:
-    return _on(point, inputs.Stack((inputs.run(point.chunk, point.run or 0),)))
+    return _on(point, _repeated(point.chunk, point.run or 0))
 
 
 @lru_cache(maxsize=1)
 def _drawn(keys: float) -> inputs.Stack:
     return inputs.Stack((inputs.drawn(64, keys),))
+
+
+@lru_cache(maxsize=1)
+def _repeated(chunk: int, length: int) -> inputs.Stack:
+    return inputs.Stack((inputs.run(chunk, length),))
 
 
 def _ranges(point: Point, _: tuple[Path, ...]) -> Figures:
