@@ -111,6 +111,61 @@ def test_n_4_leaves_int16_where_n_3_does_not():
         assert lost(3, name) == 0 < lost(4, name)
 
 
+@pytest.mark.parametrize("form", [points.INT8[1], points.INT16[1]])
+def test_a_scale_per_tile_helps_mxr_in_integers_as_far_as_it_is_finer(form):
+    """Steps of 2^-6 instead of 2^-5, and of 2^-14 instead of 2^-10: 6 and 24 dB, less what fp16 takes."""
+
+    def worst(**scaling):
+        point = Point("run", form.dtype, 64, "mxr:textbook", run=0, **scaling)
+        (found,) = points.figures(point, ()).values()
+        return found["worst_snr_db"]
+
+    gain = worst(scaling="per-tile") - worst()
+    assert gain == pytest.approx(6 if form.dtype == "int8" else 24, abs=3)
+
+
+def test_of_the_grid_only_what_is_looked_for_is_needed():
+    """The smallest S from which on all suffice; S = 8 is always there, and at C = 64 every S."""
+
+    def row(chunk, steps):
+        return Point("grid", "fp16", chunk, order=3, steps=steps, mask=True)
+
+    def found(error):
+        return {name: {"worst_output": error} for name in points.DRAWN}
+
+    known = {row(32, 12): found(1e-3), row(32, 11): found(6e-3), row(32, 8): found(1.0)}
+    needed = [steps for steps in range(1, 13) if points.needed(row(32, steps), known)]
+    assert needed == [8, 11, 12]
+    known[Point("inverse", "fp16", 32, "forward-substitution")] = found(4e-3)  # twice that is allowed, then
+    assert points.needed(row(32, 10), known) and not points.needed(row(32, 9), known)
+    assert all(points.needed(row(64, steps), known) for steps in (1, 8, 16))
+
+
+def test_every_table_is_made_of_the_points_that_are_needed():
+    """Of figures that suffice once N S reaches C, the smallest S that suffices is C / N."""
+    names = [one.name for one in inputs.stack(64, ()).sets]
+    of = {"keys": ["one"], "run": ["one"], "range": ["store T", "I + A"], "long": ["layer", "floor"]}
+
+    def figures(point):
+        o = 1e-4 if (point.order or 16) * (point.steps or 16) >= point.chunk else 1.0
+        what = ("snr_db", "worst_snr_db", "output", "state", "worst_state", "max_abs", "lost")
+        return {name: dict.fromkeys(what, 1.0) | {"worst_output": o} for name in of.get(point.part, names)}
+
+    known = {}
+    for point in points.points():
+        if points.needed(point, known):
+            known[point] = figures(point)
+    assert len(known) < len(points.points())
+    shown = {name: list(make(known)) for name, make in tables.sections(known).items()}
+    assert set(shown) == set(tables.TABLES)
+    rows = [row.strip("| ").split(" | ") for row in shown["suffices"][2:]]
+    assert len(rows) == len(points.CHUNKS) * len(points.FORMATS)
+    for chunk, _, _, *cells in rows:
+        least = [-(-int(chunk) // order) for order in points.ORDERS]
+        assert cells == 2 * [f"{s} / {s}" if s <= 12 else "- / -" for s in least]
+    assert len(shown["remedies"]) == 2 + 10 + 11
+
+
 def test_no_start_of_three_terms_is_worse_than_the_bound():
     for L in (np.tril(np.ones((64, 64)), -1), np.tril(-np.ones((64, 64)), -1)):
         start = np.eye(64) - L + L @ L

@@ -26,13 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("-o", "--output", type=Path, default=Path("accuracy.jsonl"), help="figures, by point")
     parser.add_argument("--gates", type=Path, nargs="*", default=[], help="captured beta and g (.npz)")
-    parser.add_argument("--parts", help="only these, as paper,keys,run,range,inverse,long,grid")
+    parser.add_argument("--parts", help="only these, as paper,keys,run,range,remedy,scales,inverse,grid,long")
     parser.add_argument("--page", type=Path, help="put the tables into this page instead of printing them")
     asked = parser.parse_args()
     store = points.Store(asked.output)
     wanted = [p for p in points.points() if not asked.parts or p.part in asked.parts.split(",")]
     compute([point for point in wanted if point not in store.known], store, tuple(asked.gates))
-    known = {point: store.known[point] for point in wanted}
+    known = {point: store.known[point] for point in wanted if point in store.known}
     if asked.page:
         tables.refresh(asked.page, known)
         return
@@ -44,6 +44,8 @@ def compute(missing: list[points.Point], store: points.Store, gates: tuple[Path,
     """Each of them, with what is left to do on stderr."""
     began = time.monotonic()
     for number, point in enumerate(missing, 1):
+        if not points.needed(point, store.known):
+            continue
         store.add(point, points.figures(point, gates))
         if number % 20 == 0 or number == len(missing):
             spent = time.monotonic() - began

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import inputs
 
@@ -29,9 +29,32 @@ EXACT = (
 )  # fmt: skip
 """what is not an approximation by itself"""
 DTYPES = ("fp32", "fp16", "bf16", "fp8_e4m3", "int16", "int8", "int4")
+
+
+class Format(NamedTuple):
+    """What operands are: a dtype, and how integers are scaled (docs/low-precision.md)."""
+
+    dtype: str
+    scaling: str | None = None
+    scaled_for: float | None = None
+
+    @property
+    def name(self) -> str:
+        scales = f" for {self.scaled_for:g}" if self.scaled_for else ""
+        return f"{self.dtype} {self.scaling}{scales}" if self.scaling else self.dtype
+
+
+INT16, INT8 = ((Format(dtype), Format(dtype, "per-tile"), Format(dtype, "per-tile", 0.3))
+               for dtype in ("int16", "int8"))  # fmt: skip
+"""with one scale; one for each tile, for a typical chunk; and for one about as hard as drawn ones come"""
+FORMATS = (*map(Format, DTYPES[:4]), *INT16[:2], *INT8[:2], Format("int4"))
 CHUNKS = (16, 32, 64, 128, 256)
-ORDERS, STEPS = tuple(range(2, 7)), (*range(1, 13), 16)
-"""N and S; by doubling S = 16 takes fewer products than 9 to 15 do"""
+FULL = 64
+"""the chunk of which every N and S is computed"""
+ORDERS, MOST = tuple(range(2, 7)), 12
+"""N, and S up to which what suffices is looked for"""
+STEPS = (16, *range(MOST, 0, -1))
+"""by doubling S = 16 takes fewer products than 9 to 15 do"""
 LENGTHS = (1024, 8192, 65536)
 LONG_KEYS = (0.1, *inputs.CORRELATIONS)
 LONG_HEADS = 4
@@ -40,20 +63,35 @@ that leaks over a hundred tokens, and one that keeps its state for thousands"""
 RUNS = (0, 4, 8, 12, 16, 20, 24, 32, 48)
 KEYS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SUBSTITUTION, MXR = ("forward-substitution",), ("mxr",)
-FOLLOWED: dict[str, tuple[tuple[Any, ...], ...]] = {
-    "fp32": (MXR, (NEUMANN, 3, 8, True)),
-    "fp16": (
+FOLLOWED: dict[Format, tuple[tuple[Any, ...], ...]] = {
+    Format("fp32"): (MXR, (NEUMANN, 3, 8, True)),
+    Format("fp16"): (
         SUBSTITUTION,
         MXR,
         *((NEUMANN, n, s, True) for n, s in ((3, 4), (3, 8), (4, 8), (4, 12), (4, 16))),
     ),
-    "bf16": (SUBSTITUTION, MXR, (NEUMANN, 3, 8, True), (NEUMANN, 4, 12, True)),
-    "int16": (SUBSTITUTION, MXR, (NEUMANN, 3, 8, True), (NEUMANN, 4, 12, True)),
+    Format("bf16"): (SUBSTITUTION, MXR, (NEUMANN, 3, 8, True), (NEUMANN, 4, 12, True)),
+    INT16[0]: (SUBSTITUTION, MXR, (NEUMANN, 3, 8, True), (NEUMANN, 4, 12, True)),
+    INT8[1]: (("mxr:textbook",),),
 }
 """over long sequences, by format: algorithm, and N, S and mask where it has them"""
+REMEDIES: tuple[tuple[Any, ...], ...] = (
+    ("doubling",),
+    *(("doubling", None, None, None, block) for block in (64, 32, 16)),
+    ("doubling:diagonal-first",),
+    ("mxr:textbook",),
+    ("block-recursion",),
+    *((NEUMANN, n, s, True) for n, s in ((3, 8), (3, 12), (4, 12), (5, 8))),
+)
+"""against a range that few bits do not have: algorithm, and N, S, mask and block where it has them"""
+CLAIMED = tuple(range(8, 13))
+"""S that the paper uses in int8"""
 MACHINE = "ascend-910b2"
 """whose core groups and buffers the kernels are built for; values do not depend on it"""
 
+BOUND = 5e-3
+"""RMSE over RMS of o that FLA's tests allow at most"""
+DRAWN = tuple(f"keys {correlation:g}" for correlation in inputs.CORRELATIONS)
 RESOLUTION_DB = -20 * math.log10(UNIT_ROUNDOFF)
 """SNR of what is exact in float64: 319 dB"""
 Figures = dict[str, dict[str, Any]]
@@ -80,11 +118,18 @@ class Point:
     """of a long sequence"""
     inputs: str | None = None
     """the one set of inputs; None: all"""
+    scaling: str | None = None
+    scaled_for: float | None = None
+
+    @property
+    def format(self) -> Format:
+        return Format(self.dtype, self.scaling, self.scaled_for)
 
     def kernel(self, matrices: int) -> Kernel:
         options = Options.parse(
             algorithm=self.algorithm.partition(":")[0], variant=self.algorithm.partition(":")[2] or None,
             order=self.order, steps=self.steps, mask=self.mask, block=self.block,
+            scaling=self.scaling, scaled_for=self.scaled_for,
         )  # fmt: skip
         problem = Problem(chunk=self.chunk, matrices=matrices, dtype=self.dtype)
         return ENTRY.build(problem, options, _target())
@@ -92,7 +137,8 @@ class Point:
 
 def points() -> list[Point]:
     """The whole study, the quick parts first."""
-    return [*paper(), *by_keys(), *by_run(), *ranges(), *inverses(), *grid(), *long()]
+    quick = (*paper(), *by_keys(), *by_run(), *ranges(), *remedies(), *scales(), *inverses())
+    return [*quick, *grid(), *long()]
 
 
 REPORTED = ((64, 1, False), (3, 1, False), (3, 8, False), (3, 8, True))
@@ -127,11 +173,12 @@ def by_run() -> Iterator[Point]:
 def ranges() -> Iterator[Point]:
     """In fp64 what the values are, in the others how many leave the format."""
     names = [one.name for one in inputs.stack(64, ()).sets]
-    for dtype in ("fp64", "fp16", "int16", "int8"):
+    for form in (Format("fp64"), Format("fp16"), *INT16[:2], *INT8[:2]):
         for order in ORDERS:
             for mask in (True, False):
                 for name in names:
-                    yield Point("range", dtype, 64, order=order, steps=8, mask=mask, inputs=name)
+                    yield Point("range", chunk=64, order=order, steps=8, mask=mask, inputs=name,
+                                **form._asdict())  # fmt: skip
     for name in names:
         for mask in (True, False):
             yield Point("range", "fp64", 128, order=3, steps=8, mask=mask, block=128, inputs=name)
@@ -144,22 +191,58 @@ def inverses() -> Iterator[Point]:
                 yield Point("inverse", dtype, chunk, algorithm)
 
 
+def remedies() -> Iterator[Point]:
+    for chunk in (64, 128):
+        for form in (Format("fp16"), *INT16, *INT8):
+            for method in REMEDIES:
+                point = Point("remedy", form.dtype, chunk, *method, scaling=form.scaling,
+                              scaled_for=form.scaled_for)  # fmt: skip
+                if not (point.algorithm == "doubling" and point.block == chunk):
+                    yield point
+
+
+def scales() -> Iterator[Point]:
+    """Scales for a hard chunk; the others are in the grid."""
+    for form in (INT16[2], INT8[2]):
+        for order in (3, 4):
+            for steps in CLAIMED:
+                yield Point("scales", chunk=64, order=order, steps=steps, mask=True, **form._asdict())
+
+
 def grid() -> Iterator[Point]:
-    """All S of one N together: they share products."""
+    """All S of one N together: they share products. S = 16 at the FULL chunk only."""
     for chunk in CHUNKS:
-        for dtype in DTYPES:
+        for form in FORMATS:
             for order in ORDERS:
                 for mask in (True, False):
-                    for steps in STEPS:
-                        yield Point("grid", dtype, chunk, order=order, steps=steps, mask=mask)
+                    for steps in STEPS if chunk == FULL else STEPS[1:]:
+                        yield Point("grid", chunk=chunk, order=order, steps=steps, mask=mask,
+                                    **form._asdict())  # fmt: skip
+
+
+def needed(point: Point, known: dict[Point, Figures]) -> bool:
+    """Whether a table asks for it. At other chunks than FULL that is the smallest S that suffices: below one
+    that does not, there is none. S = 8, the paper's, is always there."""
+    if point.part != "grid" or point.chunk == FULL or point.steps in (8, MOST):
+        return True
+    more = known.get(replace(point, steps=(point.steps or 0) + 1), {})
+    return any(more[name]["worst_output"] <= allowed(known, point, name) for name in DRAWN if name in more)
+
+
+def allowed(known: dict[Point, Figures], point: Point, name: str) -> float:
+    """The error of o, in the worst head, that is small enough: BOUND, or, where storing L in the dtype at one
+    scale costs more than half of that already, twice what forward substitution comes to in it."""
+    exact = known.get(Point("inverse", point.dtype, point.chunk, EXACT[0]), {}).get(name)
+    return max(BOUND, 2 * exact["worst_output"]) if exact else BOUND
 
 
 def long() -> Iterator[Point]:
     for tokens in LENGTHS:
         for keys in LONG_KEYS:
-            for dtype, methods in FOLLOWED.items():
+            for form, methods in FOLLOWED.items():
                 for method in methods:
-                    yield Point("long", dtype, 64, *method, keys=keys, tokens=tokens)
+                    yield Point("long", form.dtype, 64, *method, keys=keys, tokens=tokens,
+                                scaling=form.scaling, scaled_for=form.scaled_for)  # fmt: skip
 
 
 def figures(point: Point, gates: tuple[Path, ...]) -> Figures:
@@ -177,7 +260,7 @@ def _judged(point: Point, gates: tuple[Path, ...]) -> Figures:
 
 def _on(point: Point, stack: inputs.Stack) -> Figures:
     L = stack.L
-    execution = invert(point.kernel(len(L)), L, stack.memo(point.dtype))
+    execution = invert(point.kernel(len(L)), L, stack.memo(point.format.name))
     T, stored = (x.reshape(L.shape) for x in (execution.outputs["T"], execution.inputs["L"]))
     found = {name: _of_matrices(errors) for name, errors in stack.errors(T, stored).items()}
     parts = stack.split(T)

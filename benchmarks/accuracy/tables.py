@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,33 @@ import inputs
 import numpy as np
 from points import (
     CHUNKS,
+    CLAIMED,
+    DRAWN,
     DTYPES,
     EXACT,
+    FORMATS,
+    INT8,
+    INT16,
     KEYS,
     LENGTHS,
     LONG_KEYS,
+    MOST,
     NEUMANN,
     ORDERS,
     REPORTED,
     RUNS,
     STEPS,
     Figures,
+    Format,
     Point,
+    allowed,
     long,
 )
+from points import remedies as remedy_points
 
 Known = dict[Point, Figures]
 Lines = Iterator[str]
 
-BOUND = 5e-3
-"""RMSE over RMS of o that FLA's tests allow at most"""
 PAPER = {
     (64, 1, False): "178 / 96 in fp64, 80 / -18 in fp16",
     (3, 1, False): "42 / -51",
@@ -40,10 +48,10 @@ PAPER = {
 }
 """SNR in dB, mean / worst, that arXiv 2606.06034 reports; of 64 terms in fp64 and in fp16, of the others in a
 format that is not stated"""
-MOST = 12
-"""S up to which what suffices is looked for; beyond it there is but one, by doubling"""
+REPEATED = f"run of {inputs.RUN}"
+MADE = ("all ones", f"keys {inputs.ALIKE:g}", f"row sums {inputs.ROW_SUM:g}")
+"""sets whose keys are all alike"""
 SOME_STEPS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
-DRAWN = tuple(f"keys {correlation:g}" for correlation in inputs.CORRELATIONS)
 START = ("I + A", "I + A (..)")
 AFTER = ("+ I", "E^s E^s", "+ P E^s", "store T")
 """labels of the operations that write T0, and what comes after it: E, its powers, their sum, T"""
@@ -151,16 +159,16 @@ def lost(known: Known) -> Lines:
     """Values that saturate or are not finite, over all matrices of a set."""
     sets = _range_sets(known)
     yield from _head("C = 64, S = 8, mask / no mask", *sets)
-    for dtype in ("fp16", "int16", "int8"):
+    for form in (Format("fp16"), *INT16[:2], *INT8[:2]):
         for order in ORDERS:
             cells = []
             for one in sets:
                 counts = []
                 for mask in (True, False):
-                    point = Point("range", dtype, 64, NEUMANN, order, 8, mask, inputs=one)
+                    point = replace(_neumann("range", form, 64, order, 8, mask), inputs=one)
                     counts.append(f"{sum(r['lost'] for r in known[point].values())}")
                 cells.append(" / ".join(counts))
-            yield _row(f"{dtype}, N = {order}", *cells)
+            yield _row(f"{form.name}, N = {order}", *cells)
 
 
 def steps(known: Known) -> Lines:
@@ -186,30 +194,22 @@ def suffices(known: Known) -> Lines:
         "C", "format", "o allowed", *(f"{name}, N = {order}" for name in DRAWN for order in ORDERS)
     )
     for chunk in CHUNKS:
-        for dtype in DTYPES:
-            limits = [allowed(known, dtype, chunk, name) for name in DRAWN]
+        for form in FORMATS:
+            rows = [_neumann("grid", form, chunk, order, MOST, True) for order in ORDERS]
+            limits = [allowed(known, rows[0], name) for name in DRAWN]
             cells = []
-            for name, limit in zip(DRAWN, limits, strict=True):
-                for order in ORDERS:
-                    least = [_least(known, dtype, chunk, order, mask, name, limit) for mask in (True, False)]
+            for name in DRAWN:
+                for row in rows:
+                    least = [_least(known, replace(row, mask=mask), name) for mask in (True, False)]
                     cells.append(" / ".join(str(count) if count else "-" for count in least))
-            yield _row(str(chunk), dtype, "; ".join(map(_error, limits)), *cells)
+            yield _row(str(chunk), form.name, "; ".join(map(_error, limits)), *cells)
 
 
-def allowed(known: Known, dtype: str, chunk: int, name: str) -> float:
-    """BOUND, or, where storing L in the format costs more than that already, twice what forward substitution
-    in this format comes to."""
-    exact = known[Point("inverse", dtype, chunk, EXACT[0])][name]["worst_output"]
-    return max(BOUND, float(2 * exact))
-
-
-def _least(
-    known: Known, dtype: str, chunk: int, order: int, mask: bool, name: str, limit: float
-) -> int | None:
+def _least(known: Known, row: Point, name: str) -> int | None:
     """With every larger S up to MOST it does, too: one that is met by chance does not count."""
-    least = None
-    for count in reversed([count for count in STEPS if count <= MOST]):
-        if not known[Point("grid", dtype, chunk, NEUMANN, order, count, mask)][name]["worst_output"] <= limit:
+    limit, least = allowed(known, row, name), None
+    for count in (count for count in STEPS if count <= MOST):
+        if not known[replace(row, steps=count)][name]["worst_output"] <= limit:
             break
         least = count
     return least
@@ -219,12 +219,50 @@ def formats(known: Known) -> Lines:
     """The paper's N and S, and its N = 4, in every format."""
     sets = _sets(known, "grid")
     yield from _head("C = 64, SNR in dB, mean / worst", *sets, *(f"o of {name}" for name in DRAWN))
-    for order, count, mask in ((3, 8, True), (3, 8, False), (4, 8, True), (4, 12, True)):
-        for dtype in DTYPES:
-            found = known[Point("grid", dtype, 64, NEUMANN, order, count, mask)]
+    for order, count, mask in ((3, 8, True), (3, 8, False), (4, 8, True), (4, 8, False), (4, 12, True)):
+        for form in FORMATS:
+            found = known[_neumann("grid", form, 64, order, count, mask)]
             cells = [_mean_worst(found[one]) for one in sets]
             cells += [_error(found[name]["worst_output"]) for name in DRAWN]
-            yield _row(f"{dtype}, {_named(order, count, mask)}", *cells)
+            yield _row(f"{form.name}, {_named(order, count, mask)}", *cells)
+
+
+def scales(known: Known) -> Lines:
+    """What the paper says of int8 and int16, under each choice of scales."""
+    yield from _head(
+        "C = 64, mask: worst SNR in dB; o, worst head", "N", "format", *(f"S = {count}" for count in CLAIMED)
+    )
+    for name in DRAWN:
+        for order in (3, 4):
+            for form in (*INT16, *INT8):
+                part = "scales" if form.scaled_for else "grid"
+                found = [known[_neumann(part, form, 64, order, count, True)][name] for count in CLAIMED]
+                cells = (f"{_db(one['worst_snr_db'])}; {_error(one['worst_output'])}" for one in found)
+                yield _row(name, str(order), form.name, *cells)
+
+
+def remedies(known: Known) -> Lines:
+    """Errors of o on drawn keys, and the worst SNR on others."""
+    forms = dict.fromkeys(point.format for point in remedy_points())
+    rows: dict[tuple[int, str], dict[Format, Figures]] = {}
+    for point in remedy_points():
+        rows.setdefault((point.chunk, _method(point)), {})[point.format] = known[point]
+    yield from _head(
+        f"o of {' / '.join(DRAWN)}; worst SNR of captured gates / {REPEATED} / the rest, dB",
+        "C", *(form.name for form in forms),
+    )  # fmt: skip
+    for (chunk, name), found in rows.items():
+        yield _row(name, str(chunk), *(_remedied(found[form]) for form in forms))
+
+
+def _remedied(found: Figures) -> str:
+    if not found:
+        return ""
+    others = [name for name in found if name not in DRAWN]
+    groups = ([name for name in others if name not in (REPEATED, *MADE)], [REPEATED], MADE)
+    worst = [min(found[name]["worst_snr_db"] for name in group) for group in groups if group]
+    o = (_error(found[name]["worst_output"]) for name in DRAWN)
+    return f"{' / '.join(o)}; {' / '.join(map(_db, worst))}"
 
 
 def hard(known: Known) -> Lines:
@@ -257,21 +295,30 @@ def sequences(known: Known) -> Lines:
     """Errors of o over all tokens, and of the state after the last, in the worst head."""
     columns = [(keys, tokens) for keys in LONG_KEYS for tokens in LENGTHS]
     yield from _head("C = 64: o; state", *(f"keys {keys:g}, {tokens} tokens" for keys, tokens in columns))
-    rows = list(dict.fromkeys((p.dtype, p.algorithm, p.order, p.steps, p.mask) for p in long()))
     floors: set[str] = set()
-    for dtype, algorithm, order, count, mask in rows:
-        points = [Point("long", dtype, 64, algorithm, order, count, mask, keys=keys, tokens=tokens)
-                  for keys, tokens in columns]  # fmt: skip
-        if dtype not in floors:
-            floors.add(dtype)
-            yield _row(f"{dtype}, T exact and rounded", *(_layer(known[point]["floor"]) for point in points))
-        name = algorithm if order is None else _named(order, count or 0, bool(mask))
-        yield _row(f"{dtype}, {name}", *(_layer(known[point]["layer"]) for point in points))
+    for row in dict.fromkeys(replace(point, keys=None, tokens=None) for point in long()):
+        points = [replace(row, keys=keys, tokens=tokens) for keys, tokens in columns]
+        name = row.format.name
+        if name not in floors:
+            floors.add(name)
+            yield _row(f"{name}, T exact and rounded", *(_layer(known[point]["floor"]) for point in points))
+        yield _row(f"{name}, {_method(row)}", *(_layer(known[point]["layer"]) for point in points))
 
 
 def _sets(known: Known, part: str) -> list[str]:
     """The names of the sets of inputs at C = 64."""
     return next(list(found) for point, found in known.items() if point.part == part and point.chunk == 64)
+
+
+def _neumann(part: str, form: Format, chunk: int, order: int, count: int, mask: bool) -> Point:
+    return Point(part, chunk=chunk, order=order, steps=count, mask=mask, **form._asdict())
+
+
+def _method(point: Point) -> str:
+    if point.order is not None:
+        return _named(point.order, point.steps or 0, bool(point.mask))
+    block = f", blocks of {point.block}" if point.block else ""
+    return point.algorithm.replace(":", ", ") + block
 
 
 def _named(order: int, count: int, mask: bool) -> str:
@@ -312,6 +359,8 @@ TABLES: dict[str, tuple[Any, ...]] = {
     "suffices": (suffices, "grid", "inverse"),
     "steps": (steps, "grid"),
     "formats": (formats, "grid"),
+    "scales": (scales, "grid", "scales"),
+    "remedies": (remedies, "remedy"),
     "inverses": (inverses, "inverse"),
     "hard": (hard, "grid", "inverse"),
     "long": (sequences, "long"),
