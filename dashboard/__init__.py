@@ -1,1 +1,6 @@
-"""The dashboard (not built yet)."""
+"""The Dash application: service -> figures -> components -> pages -> app; imports run this way only.
+
+`state` is what a link carries, `service` the one package that knows npusim, `figures` pure functions from
+its answers to plotly figures, `components` what several pages share, `pages` one module for each page, `app`
+what makes one application of them. Of npusim only the command line knows this package.
+"""

@@ -54,7 +54,7 @@ class MachineSettings(Settings):
             machine = override(machine, {"core.groups": self.cores}, source="--cores")
         if self.set:
             try:
-                machine = override(machine, _assignments(self.set))
+                machine = override(machine, assignments(self.set))
             except ProfileError as error:
                 raise InputError(f"--set: {error}") from None
         return idealise(machine, self.ideal.split(",")) if self.ideal else machine
@@ -69,7 +69,8 @@ def refuse_costs(settings: MachineSettings) -> None:
             raise InputError(f"--set {text}: {why}")
 
 
-def _assignments(texts: Iterable[str]) -> dict[str, float]:
+def assignments(texts: Iterable[str]) -> dict[str, float]:
+    """The numbers of --set, by path. InputError for what is no path=value, and for one that is set twice."""
     values: dict[str, float] = {}
     for text in texts:
         path, value = _assignment(text)

@@ -68,7 +68,7 @@ def _nodes(nodes: tuple[Node, ...], depth: int, costs: Mapping[Operation, str]) 
     indent = "  " * depth
     for node in nodes:
         if isinstance(node, Operation):
-            line = indent + _operation(node)
+            line = indent + operation_text(node)
             found = costs.get(node)
             yield f"{line:<{COLUMN}} # {found}" if found else line
         elif isinstance(node, Loop):
@@ -91,7 +91,8 @@ def _items(items: Items) -> str:
     return f"items {axes}{trip}, {deal}{tables}"
 
 
-def _operation(op: Operation) -> str:
+def operation_text(op: Operation) -> str:
+    """One operation: what it writes, by what, from what."""
     if op.kind in (OpKind.wait, OpKind.barrier):
         return f"{op.kind} {' '.join(str(src) for src in op.srcs)} on {op.on}".replace("  ", " ")
     arrow = "<~" if op.stream else "+=" if op.adds else "<-"

@@ -22,6 +22,9 @@ ONLY_IN = {
     "numba": ("npusim/engine/fast/jit.py",),
     "llvmlite": ("npusim/engine/fast/native.py",),
     "dash": ("dashboard/",),
+    "dash_mantine_components": ("dashboard/",),
+    "dash_ag_grid": ("dashboard/components/", "dashboard/pages/"),
+    "playwright": ("dashboard/screenshots.py",),
     "scipy": ("npusim/calibration/calibrator.py", "npusim/calibration/held_out.py"),
     "plotly": ("dashboard/", "npusim/validation/figures.py", "npusim/validation/page.py"),
 }
@@ -67,7 +70,26 @@ def test_of_npusim_only_the_command_line_knows_the_algorithms_and_nothing_the_da
         if not name(path).startswith("npusim/cli/"):
             assert not within(module, "algorithms"), f"{name(path)} imports {module}"
             assert not within(module, "npusim.cli") or name(path) == "npusim/__main__.py"
-        assert not within(module, "dashboard"), f"{name(path)} imports {module}"
+        if name(path) != "npusim/cli/dashboard.py":
+            assert not within(module, "dashboard"), f"{name(path)} imports {module}"
+
+
+DASHBOARD = ("state", "service", "figures", "components", "pages", "app", "screenshots")
+"""the layers of the dashboard: each knows those before it"""
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name(p).startswith("dashboard/")], ids=name)
+def test_the_dashboard_knows_npusim_by_its_service_alone_and_its_imports_run_one_way(path):
+    own = name(path).split("/")[1].removesuffix(".py")
+    for module in modules(path):
+        assert not within(module, "algorithms") and not within(module, "npusim.cli")
+        if within(module, "npusim"):
+            assert own == "service", f"{name(path)} imports {module}"
+        if module.startswith("dashboard."):
+            layer = module.split(".")[1]
+            assert DASHBOARD.index(layer) <= DASHBOARD.index(own), f"{name(path)} imports {module}"
+        if within(module, "dash"):
+            assert own not in ("state", "service", "figures"), f"{name(path)} imports {module}"
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

@@ -24,6 +24,7 @@ LATER = {
     "results": "Show the rows of a sweep's store: filtered, sorted, grouped, written to CSV or Parquet.",
     "recommend": "Find the fastest inverse that is exact enough, by chunk and format, and the best chunk.",
     "sensitivity": "Rank a profile's numbers by their effect on a kernel's time: which to improve first.",
+    "dashboard": "Explore kernels and machines in the browser: move a control, see time and error answer.",
     "show": "Print a kernel's tile graph as text: tensors, tiles, operations, and their costs on a profile.",
 }
 """commands that are imported when they are asked for, and what they do"""
@@ -31,7 +32,7 @@ LATER = {
 
 FILES = {
     "layer": "layer", "validate": "validate", "calibrate": "calibrate", "sweep": "sweep", "results": "sweep",
-    "recommend": "recommend", "sensitivity": "sensitivity",
+    "recommend": "recommend", "sensitivity": "sensitivity", "dashboard": "dashboard",
 }  # fmt: skip
 """the files of those of them that are not in commands.py"""
 

@@ -19,6 +19,7 @@ from npusim.cli.progress import Rows
 from npusim.cli.render import ROWS, counted, named, percent, settings, size, table, us
 from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+from npusim.units import unit_of
 
 if TYPE_CHECKING:
     from npusim.graph import Kernel
@@ -33,11 +34,6 @@ SPARED = ("on path", "value", "if worse")
 NO_SHARE = 5e-4
 """of the time: what is shown as none"""
 RIGHT = ("value", "elasticity", "if better", "if worse", "on path")
-UNITS = {
-    "_ghz": "GHz", "_us": "us", "gb_per_s": "GB/s", "bytes_per_cycle": "B/cycle", "_cycles": "cycles",
-    "cycles_per_repeat": "cycles", "cycles_per_repeat_16bit": "cycles",
-}  # fmt: skip
-"""units by how names of fields end; sizes besides"""
 
 
 @app.callback()
@@ -206,8 +202,7 @@ def _amount(field: str, value: float) -> str:
     """A value with its unit."""
     if field.endswith("bytes"):
         return size(value)
-    unit = next((unit for end, unit in UNITS.items() if field.endswith(end)), "")
-    return f"{value if isinstance(value, int) else f'{value:.4g}'} {unit}".strip()
+    return f"{value if isinstance(value, int) else f'{value:.4g}'} {unit_of(field)}".strip()
 
 
 def _words(found: Sensitivity) -> list[str]:

@@ -1,0 +1,66 @@
+"""The application: pages on a service, and the server that shows it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import dash
+from dash import Dash, set_props
+
+from dashboard.components import panel, shell
+from dashboard.components.cards import alert
+from dashboard.components.ids import CRASH
+from dashboard.pages import explore, graph
+from dashboard.service import Service
+
+PAGES = (explore, graph)
+"""the pages that there are; the navigation has its own order"""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def create_app(own: Iterable[str] = (), folder: Path | None = None) -> Dash:
+    """The application with a user's own kernels beside the built-in ones. Refused for one that cannot be."""
+    service = Service(own, folder)
+    dash.page_registry.clear()
+    app = Dash(
+        "dashboard",
+        use_pages=True,
+        pages_folder="",
+        assets_folder=str(Path(__file__).parent / "assets"),
+        serve_locally=True,
+        suppress_callback_exceptions=True,
+        title="npusim",
+        update_title=None,
+        on_error=_crashed,
+    )
+    panel.register(app, service)
+    for page in PAGES:
+        page.register(app, service)
+    shell.register(app)
+    app.layout = shell.layout
+    service.warm()
+    return app
+
+
+def _crashed(error: Exception) -> None:
+    """A mistake of the program itself: it is said, and the application stays usable."""
+    logging.getLogger("dashboard").error("a callback failed", exc_info=error)
+    text = f"{type(error).__name__}: {error}. The terminal where the dashboard runs has the details."
+    set_props(CRASH, {"children": alert(text, "Something went wrong in the dashboard itself")})
+
+
+def serve(host: str, port: int, own: Iterable[str] = ()) -> None:
+    """Show the dashboard until it is interrupted; a thread for each request."""
+    app = create_app(own)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    if host not in LOCAL:
+        print(
+            f"npusim: {host} is reachable from other computers: whoever reaches it can use this dashboard "
+            "and save profiles into this folder; --host 127.0.0.1 keeps it to this one",
+            file=sys.stderr,
+        )
+    print(f"dashboard at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+    app.run(host=host, port=str(port), debug=False, threaded=True, dev_tools_silence_routes_logging=True)

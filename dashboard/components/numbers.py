@@ -1,0 +1,211 @@
+"""The drawer of a profile's numbers: searched, changed, taken back, and saved as a profile of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import dash_ag_grid as dag
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, ctx, html, no_update
+from dash import State as Kept
+
+from dashboard.components.ids import SCHEME, STATE
+from dashboard.service import Refused, Service
+from dashboard.state import State
+
+OPEN, COUNT, DRAWER = "numbers-open", "numbers-count", "numbers-drawer"
+CONTENT, GRID, SEARCH = "numbers-content", "numbers-grid", "numbers-search"
+NOTE = "numbers-note"
+ONE, ALL_BACK, NAME, SAVE = "numbers-one", "numbers-all", "numbers-name", "numbers-save"
+
+COLUMNS = [
+    {
+        "field": "path",
+        "headerName": "Number",
+        "flex": 3,
+        "minWidth": 230,
+        "tooltipField": "source",
+        "cellClass": "mono",
+    },
+    {
+        "field": "value",
+        "headerName": "Value",
+        "editable": True,
+        "flex": 1,
+        "minWidth": 96,
+        "type": "rightAligned",
+        "cellDataType": "number",
+        "cellClass": "mono editable ag-right-aligned-cell",
+        "tooltipField": "was",
+        "valueFormatter": {"function": "params.value === null ? '' : d3.format(',~r')(params.value)"},
+    },
+    {"field": "unit", "headerName": "Unit", "width": 84, "cellClass": "dim"},
+    {
+        "field": "evidence",
+        "headerName": "Evidence",
+        "width": 118,
+        "cellClassRules": {
+            f"evidence {kind}": f"params.value === '{kind}'"
+            for kind in ("documented", "measured", "fitted", "assumed")
+        },
+    },
+    {
+        "field": "was",
+        "headerName": "Profile",
+        "width": 88,
+        "type": "rightAligned",
+        "cellClass": "mono dim ag-right-aligned-cell",
+    },
+]
+
+
+def drawer() -> dmc.Drawer:
+    """The drawer. Its content comes when it is opened: the grid's code is large."""
+    hint = "Click a value to change it; a number shows its source on hover."
+    return dmc.Drawer(
+        id=DRAWER,
+        position="right",
+        size=760,
+        padding="md",
+        zIndex=300,
+        title=html.Div([html.H2("Numbers of the profile"), html.P(hint)]),
+        children=html.Div(id=CONTENT, className="numbers"),
+        keepMounted=True,
+    )
+
+
+def _content(service: Service, state: State, scheme: str) -> list[Any]:
+    """Search, grid and buttons."""
+    search = dmc.TextInput(
+        id=SEARCH,
+        placeholder="Search: cube, latency, fitted…",
+        size="xs",
+        **{"aria-label": "Search the numbers"},
+    )
+    name = dmc.TextInput(id=NAME, placeholder="my-npu", size="xs", **{"aria-label": "Name of the profile"})
+    buttons = [
+        dmc.Button("Reset chosen", id=ONE, size="xs", variant="default"),
+        dmc.Button("Reset all", id=ALL_BACK, size="xs", variant="default"),
+        html.Div(className="push"),
+        name,
+        dmc.Button("Save as profile", id=SAVE, size="xs"),
+    ]
+    return [
+        search,
+        html.Div(id=NOTE, role="status"),
+        html.Div(_grid(rows(service, state), scheme), className="grid"),
+        html.Div(buttons, className="buttons"),
+    ]
+
+
+def _grid(data: list[dict[str, Any]], scheme: str) -> dag.AgGrid:
+    selection = {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True}
+    return dag.AgGrid(
+        id=GRID,
+        columnDefs=COLUMNS,
+        rowData=data,
+        getRowId="params.data.path",
+        defaultColDef={"sortable": True, "resizable": True},
+        dashGridOptions={
+            "rowHeight": 30,
+            "headerHeight": 32,
+            "tooltipShowDelay": 300,
+            "singleClickEdit": True,
+            "rowSelection": selection,
+            "stopEditingWhenCellsLoseFocus": True,
+        },
+        rowClassRules={"changed": "params.data.changed"},
+        className="ag-theme-quartz-dark" if scheme == "dark" else "ag-theme-quartz",
+        style={"height": "100%"},
+    )
+
+
+def rows(service: Service, state: State) -> list[dict[str, Any]]:
+    """The numbers as rows of the grid."""
+    return [asdict(one) for one in service.numbers(state)]
+
+
+def register(app: Dash, service: Service) -> None:
+    """The callbacks of the drawer."""
+
+    @app.callback(
+        Output(DRAWER, "opened"),
+        Output(CONTENT, "children"),
+        Input(OPEN, "n_clicks"),
+        Kept(STATE, "data"),
+        Kept(SCHEME, "data"),
+        prevent_initial_call=True,
+    )
+    def _open(clicks: int | None, query: str, scheme: str) -> Any:
+        if not clicks:
+            return no_update, no_update
+        try:
+            return True, _content(service, State.from_query(query or ""), scheme)
+        except Refused as error:
+            return True, _note(str(error), "red")
+
+    @app.callback(
+        Output(COUNT, "children"), Output(COUNT, "className"), Input(STATE, "data"), Input(OPEN, "id")
+    )
+    def _count(query: str, _: str) -> tuple[str, str]:
+        changed = len(State.from_query(query or "").listed("set"))
+        return (f"{changed} changed", "badge") if changed else ("as in the profile", "dim")
+
+    @app.callback(
+        Output(GRID, "dashGridOptions"),
+        Input(SEARCH, "value"),
+        Kept(GRID, "dashGridOptions"),
+        prevent_initial_call=True,
+    )
+    def _search(text: str, options: dict[str, Any]) -> Any:
+        return {**options, "quickFilterText": text or ""}
+
+    @app.callback(
+        Output(STATE, "data", allow_duplicate=True),
+        Output(GRID, "rowData"),
+        Output(NOTE, "children"),
+        Input(GRID, "cellValueChanged"),
+        Input(ONE, "n_clicks"),
+        Input(ALL_BACK, "n_clicks"),
+        Input(SAVE, "n_clicks"),
+        Kept(GRID, "selectedRows"),
+        Kept(NAME, "value"),
+        Kept(STATE, "data"),
+        prevent_initial_call=True,
+    )
+    def _change(changes: Any, one: Any, every: Any, save: Any, chosen: Any, name: str, query: str) -> Any:
+        if not (changes or one or every or save):
+            return no_update, no_update, no_update
+        state = State.from_query(query or "")
+        try:
+            if ctx.triggered_id == SAVE:
+                file = service.save(state, name or "")
+                return (
+                    no_update,
+                    no_update,
+                    _note(f"Saved as {file} in the folder where the dashboard runs.", "green"),
+                )
+            after = _after(service, state, ctx.triggered_id, changes, chosen)
+            return after.query, rows(service, after), ""
+        except Refused as error:
+            return no_update, rows(service, state), _note(str(error), "red")
+
+
+def _after(service: Service, state: State, what: Any, changes: Any, chosen: Any) -> State:
+    """The state once a value was typed, or taken back."""
+    if what == ALL_BACK:
+        return state.updated(set=None)
+    if what == ONE:
+        for row in chosen or []:
+            state = service.with_number(state, row["path"], None)
+        return state
+    for change in changes or []:
+        row, value = change["data"], change["value"]
+        same = value is None or value == row["was"]
+        state = service.with_number(state, row["path"], None if same else float(value))
+    return state
+
+
+def _note(text: str, color: str) -> dmc.Alert:
+    return dmc.Alert(text, color=color, variant="light", p="xs")

@@ -1,0 +1,314 @@
+"""The figures of a kernel's time."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+from dashboard.figures.text import digits, percent, scaled, size, spaced, time
+from dashboard.figures.theme import POWERS, Figure, Theme, clear, empty, figure
+from dashboard.service import Timing
+
+BOUND = 0.8
+"""the share of the time from which a busy unit is called the bound"""
+SHOWN = 4
+"""operations of a unit that a bar shows apart"""
+ROW = 26
+"""pixels of a bar"""
+NAMED = 0.11
+"""the share of the time from which a part of a bar is named in it"""
+WAITS = {"data": "data from", "slot": "slot freed", "other core": "other core", "queue": "queue full"}
+"""causes of waiting, as the legend groups them, by how their names begin"""
+IDLE = ("launch", "finished", "unused")
+
+
+def _row_axis(names: list[str]) -> dict[str, Any]:
+    """An axis with a bar for each name, the first on top."""
+    return {"type": "category", "categoryorder": "array", "categoryarray": names[::-1], "showgrid": False}
+
+
+def _height(rows: int, beside: int = 56) -> int:
+    return beside + ROW * max(rows, 3)
+
+
+def utilisation(timing: Timing, theme: Theme) -> Figure:
+    """The share of the core time in which each unit is busy; the lighter part is latency alone."""
+    core = timing.report.core_us or 1.0
+    units = {name: unit for name, unit in timing.report.units.items() if "unused" not in unit.waiting}
+    names = list(units)
+    occupied = [100 * min(u.occupied_us / core, u.utilisation) for u in units.values()]
+    latency = [100 * u.utilisation - share for u, share in zip(units.values(), occupied, strict=True)]
+    busy = [100 * u.utilisation for u in units.values()]
+    said = [
+        f"<b>{name}</b><br>busy {spaced(time(u.busy_us))} on the mean core, {share:.1f} %"
+        f"<br>slowest core {spaced(time(u.slowest_core_us))}"
+        for (name, u), share in zip(units.items(), busy, strict=True)
+    ]
+    common = {"type": "bar", "orientation": "h", "y": names, "hovertext": said, "hoverinfo": "text"}
+    colours = [theme.accent if n == timing.report.dominant_unit else clear(theme.accent, 0.72) for n in names]
+    text = [percent(share / 100) for share in busy]
+    data: list[dict[str, Any]] = [
+        {**common, "x": occupied, "name": "occupied", "marker": {"color": colours}},
+        {
+            **common, "x": latency, "name": "latency", "marker": {"color": theme.soft}, "text": text,
+            "textposition": "outside", "cliponaxis": False, "textfont": {"color": theme.ink, "size": 11},
+        },
+    ]  # fmt: skip
+    line = {"color": theme.muted, "width": 1, "dash": "dot"}
+    mark = {
+        "type": "line",
+        "x0": 100 * BOUND,
+        "x1": 100 * BOUND,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": line,
+    }
+    return figure(
+        theme, data, barmode="stack", height=_height(len(names), 96), shapes=[mark],
+        xaxis={"range": [0, 108], "ticksuffix": " %", "tickvals": [0, 20, 40, 60, 80, 100]},
+        yaxis=_row_axis(names), legend={"traceorder": "normal"},
+    )  # fmt: skip
+
+
+def breakdown(timing: Timing, theme: Theme) -> Figure:
+    """The core time of each unit: its operations, their latencies, and what it waited for."""
+    core = timing.report.core_us or 1.0
+    units = {name: unit for name, unit in timing.report.units.items() if "unused" not in unit.waiting}
+    names = list(units)
+    scale, unit_name = _scale(core)
+    bars = _Bars(names, core, scale, unit_name)
+    for name, unit in units.items():
+        own = timing.operations.get(name, [])
+        for rank, (operation, us) in enumerate(own[:SHOWN]):
+            bars.add(("operations", rank), name, us, operation)
+        rest = sum(us for _, us in own[SHOWN:])
+        if rest > 0:
+            bars.add(("operations", SHOWN), name, rest, f"{len(own) - SHOWN} other operations")
+        bars.add(("latency", 0), name, max(0.0, unit.busy_us - sum(us for _, us in own)), "latency")
+        for cause, us in unit.waiting.items():
+            bars.add((_group(cause), 0), name, us, cause)
+    shades = {rank: clear(theme.accent, (1.0, 0.82, 0.66, 0.52, 0.4)[rank]) for rank in range(SHOWN + 1)}
+    colours = {
+        "latency": theme.soft, "data": theme.series[2], "slot": theme.series[3],
+        "other core": theme.series[4], "queue": clear(theme.muted, 0.6), "issue": theme.series[6],
+        "idle": clear(theme.muted, 0.22),
+    }  # fmt: skip
+    order = [("operations", rank) for rank in range(SHOWN + 1)] + [(name, 0) for name in colours]
+    data = [
+        bars.trace(key, shades[key[1]] if key[0] == "operations" else colours[key[0]], theme)
+        for key in order
+        if key in bars.parts
+    ]
+    return figure(
+        theme, data, barmode="stack", height=_height(len(names), 96),
+        uniformtext={"mode": "hide", "minsize": 9},
+        xaxis={"range": [0, core / scale], "title": {"text": f"core time, {unit_name}"}},
+        yaxis=_row_axis(names), legend={"traceorder": "normal"},
+    )  # fmt: skip
+
+
+def _group(cause: str) -> str:
+    if cause in IDLE:
+        return "idle"
+    return next((name for name, start in WAITS.items() if cause.startswith(start)), "issue")
+
+
+def _scale(us: float) -> tuple[float, str]:
+    return (1.0, "µs") if us < 1e4 else (1e3, "ms") if us < 1e7 else (1e6, "s")
+
+
+class _Bars:
+    """Parts of stacked bars, gathered by what they have in common."""
+
+    def __init__(self, names: list[str], whole: float, scale: float, unit: str) -> None:
+        self.names, self.whole, self.scale, self.unit = names, whole, scale, unit
+        self.parts: dict[tuple[str, int], dict[str, list[tuple[str, float]]]] = {}
+
+    def add(self, key: tuple[str, int], row: str, us: float, what: str) -> None:
+        if us > 1e-9:
+            self.parts.setdefault(key, defaultdict(list))[row].append((what, us))
+
+    def trace(self, key: tuple[str, int], colour: str, theme: Theme) -> dict[str, Any]:
+        """One colour over all bars; several causes of a bar are one part that names each."""
+        found = self.parts[key]
+        totals = {row: sum(us for _, us in found[row]) for row in self.names if row in found}
+        lines = {
+            row: [f"{what}: {spaced(time(us))}, {percent(us / self.whole)}" for what, us in found[row]]
+            for row in totals
+        }
+        said = [f"<b>{row}</b><br>" + "<br>".join(lines[row]) for row in totals]
+        named = key[0] == "operations" and key[1] < SHOWN
+        text = [found[row][0][0] if named and us > NAMED * self.whole else "" for row, us in totals.items()]
+        return {
+            "type": "bar", "orientation": "h", "y": list(totals), "name": key[0],
+            "x": [us / self.scale for us in totals.values()], "showlegend": key[1] == 0,
+            "marker": {"color": colour, "line": {"width": 0.5, "color": theme.card}},
+            "hovertext": said, "hoverinfo": "text", "text": text, "textposition": "inside",
+            "insidetextanchor": "middle", "textangle": 0,
+            "textfont": {"size": 10.5, "color": theme.card if key[1] < 2 else theme.ink},
+        }  # fmt: skip
+
+
+def critical_path(timing: Timing, theme: Theme, most: int = 9) -> Figure:
+    """What the time is made of, on the path that decides it: operations and mechanisms, the largest first."""
+    path = timing.report.critical_path
+    rows = path[:most]
+    rest = sum(us for _, us in path[most:])
+    if rest > 0:
+        rows = [*rows, (f"{len(path) - most} others", rest)]
+    if not rows:
+        return empty(theme, "nothing takes time")
+    whole = timing.report.core_us or 1.0
+    mechanisms = {name for name, _ in timing.report.mechanisms} | {"wait", "idle"}
+    names = [name for name, _ in rows]
+    scale, unit = _scale(max(us for _, us in rows))
+    data = {
+        "type": "bar", "orientation": "h", "y": names, "x": [us / scale for _, us in rows],
+        "marker": {"color": [theme.series[2] if name in mechanisms else theme.accent for name in names]},
+        "text": [percent(us / whole) for _, us in rows], "textposition": "outside", "cliponaxis": False,
+        "textfont": {"size": 11, "color": theme.ink},
+        "hovertext": [f"<b>{name}</b><br>{spaced(time(us))} of the core time" for name, us in rows],
+        "hoverinfo": "text",
+    }  # fmt: skip
+    top = max(us for _, us in rows) / scale
+    return figure(
+        theme, [data], height=_height(len(rows)), xaxis={"title": {"text": unit}, "range": [0, 1.16 * top]},
+        yaxis=_row_axis(names), showlegend=False,
+    )  # fmt: skip
+
+
+def roofline(timing: Timing, theme: Theme) -> Figure:
+    """Operations a second over operations a byte: the roofs of cube, vector unit, HBM and L2, and where the
+    kernel stands under them."""
+    p, moved, core_s = timing.peaks, timing.report.bytes, timing.report.core_us * 1e-6
+    hbm = moved["hbm_read"] + moved["hbm_written"]
+    l2 = hbm + moved["l2_read"] + moved["l2_written"]
+    works = (("cube", p.cube_ops, p.cube_ops_per_s), ("vector", p.vector_ops, p.vector_ops_per_s))
+    used = [(name, ops, peak) for name, ops, peak in works if ops > 0 and peak > 0]
+    if not used or core_s <= 0 or l2 <= 0:
+        return empty(theme, "no operations of the cube or the vector unit, or no bytes moved")
+    points = [
+        (f"{name} on {pool}", name, ops / count, ops / core_s, symbol)
+        for name, ops, _ in used
+        for pool, count, symbol in (("HBM", hbm, "circle"), ("L2", l2, "diamond"))
+        if count > 0
+    ]
+    xs = [x for _, _, x, _, _ in points]
+    knees = [peak / rate for _, _, peak in used for rate in (p.hbm_bytes_per_s, p.l2_bytes_per_s)]
+    low, high = min(*xs, *knees) / 8, max(*xs, *knees) * 8
+    top = max(peak for _, _, peak in used)
+    ends = [(name, rate, colour) for name, rate, colour in (
+        ("HBM", p.hbm_bytes_per_s, theme.muted), ("L2", p.l2_bytes_per_s, clear(theme.muted, 0.6)),
+    )]  # fmt: skip
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter", "mode": "lines", "x": [low, top / rate], "y": [low * rate, top],
+            "line": {"color": colour, "width": 1.5}, "showlegend": False,
+            "name": f"{name} {scaled(rate, 'B/s')}",
+            "hoverinfo": "name",
+        }
+        for name, rate, colour in ends
+    ]  # fmt: skip
+    colours = {"cube": theme.accent, "vector": theme.series[1]}
+    data += [
+        {
+            "type": "scatter", "mode": "lines", "x": [peak / p.l2_bytes_per_s, high], "y": [peak, peak],
+            "line": {"color": colours[name], "width": 1.5}, "showlegend": False, "hoverinfo": "name",
+            "name": f"{name} peak {scaled(peak, 'op/s')}",
+        }
+        for name, _, peak in used
+    ]  # fmt: skip
+    data += [
+        {
+            "type": "scatter", "mode": "markers+text", "x": [x], "y": [y], "name": label,
+            "text": [label.rpartition(" ")[2]],
+            "textposition": "top center" if symbol == "circle" else "bottom center",
+            "textfont": {"size": 10.5, "color": theme.ink},
+            "marker": {
+                "size": 11, "symbol": symbol, "color": colours[name],
+                "line": {"width": 1.5, "color": theme.card},
+            },
+            "hovertext": f"<b>{label}</b><br>{digits(x)} operations a byte<br>{scaled(y, 'op/s')}",
+            "hoverinfo": "text",
+        }
+        for label, name, x, y, symbol in points
+    ]  # fmt: skip
+    floor = min(y for *_, y, _ in points) / 6
+    notes = [
+        _note(low * 1.3, max(floor * 1.6, low * 1.3 * rate), f"{name} {scaled(rate, 'B/s')}", theme, "left")
+        for name, rate, _ in ends
+    ]
+    notes += [_note(high, peak, f"{name} {scaled(peak, 'op/s')}", theme, "right") for name, _, peak in used]
+    return figure(
+        theme, data, height=310, annotations=notes, showlegend=False,
+        xaxis={
+            "type": "log", "title": {"text": "operations a byte"}, "exponentformat": "power", "dtick": 1,
+            "tickfont": POWERS,
+            "range": [math.log10(low), math.log10(high)],
+        },
+        yaxis={
+            "type": "log", "title": {"text": "operations a second"}, "exponentformat": "SI", "dtick": 1,
+            "range": [math.log10(floor), math.log10(top) + 0.45],
+        },
+    )  # fmt: skip
+
+
+def _note(x: float, y: float, text: str, theme: Theme, anchor: str) -> dict[str, Any]:
+    return {
+        "x": math.log10(x), "y": math.log10(y), "text": text, "showarrow": False, "xanchor": anchor,
+        "yanchor": "bottom", "font": {"size": 10, "color": theme.muted},
+    }  # fmt: skip
+
+
+def traffic(timing: Timing, theme: Theme) -> Figure:
+    """Bytes through HBM and L2, and over each path inside the cores."""
+    moved = timing.report.bytes
+    rows = [
+        (name.replace("hbm", "HBM").replace("l2", "L2").replace("_", " "), count)
+        for name, count in moved.items()
+    ]
+    inside = {key: count for key, count in timing.traffic.items() if "gm" not in key.split("_")}
+    rows += [(" → ".join(key.upper().split("_")), count) for key, count in inside.items()]
+    rows = [(name, count) for name, count in rows if count > 0]
+    if not rows:
+        return empty(theme, "nothing moves")
+    names = [name for name, _ in rows]
+    colours = [
+        theme.accent if name.startswith("HBM") else theme.series[1] if name.startswith("L2") else theme.soft
+        for name in names
+    ]
+    data = {
+        "type": "bar", "orientation": "h", "y": names, "x": [count for _, count in rows],
+        "marker": {"color": colours}, "text": [size(count) for _, count in rows], "textposition": "outside",
+        "cliponaxis": False, "textfont": {"size": 11, "color": theme.ink},
+        "hovertext": [f"<b>{name}</b><br>{count:,.0f} bytes" for name, count in rows], "hoverinfo": "text",
+    }  # fmt: skip
+    top = max(count for _, count in rows)
+    return figure(
+        theme, [data], height=_height(len(rows), 34), showlegend=False, yaxis=_row_axis(names),
+        xaxis={"range": [0, 1.25 * top], "showticklabels": False, "showgrid": False},
+    )  # fmt: skip
+
+
+def buffers(timing: Timing, theme: Theme) -> Figure:
+    """How full the levels are at most."""
+    peaks = timing.report.peak_bytes
+    names = [name for name in timing.capacity if peaks.get(name)]
+    if not names:
+        return empty(theme, "no tiles")
+    shares = [100 * peaks[name] / timing.capacity[name] for name in names]
+    text = [f"{size(peaks[name])} of {size(timing.capacity[name])}" for name in names]
+    data = {
+        "type": "bar", "orientation": "h", "y": names, "x": shares, "text": text,
+        "textposition": ["inside" if share > 55 else "outside" for share in shares],
+        "insidetextanchor": "end", "marker": {"color": clear(theme.series[1], 0.75)}, "hoverinfo": "none",
+        "textfont": {"size": 11}, "outsidetextfont": {"color": theme.ink},
+        "insidetextfont": {"color": theme.card},
+        "cliponaxis": False,
+    }  # fmt: skip
+    return figure(
+        theme, [data], height=_height(len(names), 34), showlegend=False, yaxis=_row_axis(names),
+        xaxis={"range": [0, 100], "ticksuffix": " %", "tickvals": [0, 25, 50, 75, 100]},
+    )  # fmt: skip

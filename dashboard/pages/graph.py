@@ -1,0 +1,269 @@
+"""Graph: the tile graph of the kernel, and of a chosen operation its cost with the numbers filled in."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, ctx, dcc, html, no_update
+from dash import State as Kept
+
+from dashboard.components import cards
+from dashboard.components.ids import SCHEME, STATE
+from dashboard.components.panel import panel
+from dashboard.figures.graph import tile_graph
+from dashboard.figures.text import cycles as shown
+from dashboard.figures.theme import LIGHT, THEMES, WAITING
+from dashboard.service import Graph, Node, PhaseGraph, Refused, Service, Term
+from dashboard.state import State
+
+NOTE, PART, FIGURE, PHASE, CHOSEN, DETAILS = (
+    "graph-note",
+    "graph-part",
+    "tile-graph",
+    "graph-phase",
+    "graph-chosen",
+    "graph-details",
+)
+BACK, ON = "graph-back", "graph-on"
+CONFIG = {**cards.CONFIG, "scrollZoom": True}
+
+
+def layout(service: Service, **query: Any) -> html.Div:
+    """The page of a link."""
+    settings = panel(service, State.of(query))
+    choose = [
+        dmc.Select(id=PHASE, label="Phase", data=[], allowDeselect=False, size="xs", w=190),
+        dmc.Select(
+            id=CHOSEN,
+            label="Operation",
+            data=[],
+            searchable=True,
+            clearable=True,
+            placeholder="click one, or search",
+            size="xs",
+            w=330,
+        ),
+        dmc.Button("‹", id=BACK, size="xs", variant="default", **{"aria-label": "Operation before"}),
+        dmc.Button("›", id=ON, size="xs", variant="default", **{"aria-label": "Operation after"}),
+    ]
+    graph = dcc.Graph(id=FIGURE, figure=WAITING, config=CONFIG, className="figure")
+    head = html.Header(
+        [
+            html.H2("Tile graph"),
+            html.P(
+                "a lane for each unit, in program order; drag to move, scroll to zoom, click an operation"
+            ),
+        ]
+    )
+    results = html.Div(
+        [
+            html.H1("Graph", className="hidden"),
+            html.Div(id=NOTE, **{"aria-live": "polite"}),
+            html.Div(
+                [
+                    html.Section(
+                        [html.Div([head, html.Div(choose, className="choose")], className="spread"), graph],
+                        className="card",
+                    ),
+                    html.Section(
+                        html.Div(id=DETAILS), className="card", **{"aria-label": "Chosen operation"}
+                    ),
+                ],
+                id=PART,
+                className="stack",
+            ),
+        ],
+        className="results",
+    )
+    return html.Div([*settings, results], className="page")
+
+
+def chosen(graph: Graph, state: State) -> tuple[int, int | None]:
+    """Phase and operation that a link names, where there are such."""
+    phase = _place(state.get("phase"), len(graph.phases)) or 0
+    return phase, _place(state.get("op"), len(graph.phases[phase].nodes))
+
+
+def _place(text: str, count: int) -> int | None:
+    return int(text) if text.isdigit() and int(text) < count else None
+
+
+# --- a chosen operation --------------------------------------------------------------------------
+
+
+def details(phase: PhaseGraph, node: Node | None) -> list[Any]:
+    """What a chosen operation reads, writes and costs; what the phase is, where none is chosen."""
+    if node is None:
+        loops = "; ".join(block.title for block in phase.blocks) or "no loops"
+        return [
+            html.Header(
+                [
+                    html.H2("No operation is chosen"),
+                    html.P("Choose one to see its tiles and its cost with the numbers filled in."),
+                ]
+            ),
+            html.P(
+                f"Phase {phase.name}: {len(phase.nodes)} operations on {len(phase.units)} units, "
+                f"{len(phase.edges)} dependences; {loops}."
+            ),
+        ]
+    shared = (
+        f" It shares {' and '.join(pool.upper() for pool in node.shares)} with other transfers: "
+        "this is the time it takes alone."
+        if node.shares
+        else ""
+    )
+    occupancy = [term for term in node.terms if term.part == "occupancy"]
+    latency = [term for term in node.terms if term.part == "latency"]
+    return [
+        html.Header([html.H2(node.name), html.P(f"operation {node.number}, {node.kind} on {node.unit}")]),
+        html.Code(node.text, className="line"),
+        html.Div(
+            [
+                html.Div(
+                    [
+                        _formula("Occupies its unit", node.occupancy, occupancy),
+                        _formula("Visible after that by", node.latency, latency),
+                        html.P(shared, className="dim"),
+                    ]
+                ),
+                _operands(node),
+            ],
+            className="two",
+        ),
+        _sources(node.terms),
+    ]
+
+
+def _formula(what: str, cycles: float, terms: list[Term]) -> html.Div:
+    """'= 6 cycles + ⌈64/16⌉ × ... cycles = 70 cycles'."""
+    parts = [
+        part
+        for term in terms
+        for part in (
+            html.Span(" + "),
+            html.Span(term.formula, className=f"term {term.evidence}", title=term.field),
+        )
+    ]
+    total = html.Span([f"{shown(cycles)} ", html.Span("cycles", className="unit")], className="total")
+    return html.Div(
+        [
+            html.Span(what, className="field-label"),
+            total,
+            html.Div(["= ", *parts[1:]] if parts else "nothing", className="formula"),
+        ]
+    )
+
+
+def _operands(node: Node) -> Any:
+    head = html.Thead(html.Tr([html.Th(text) for text in ("", "Tile", "Level", "Shape", "Type", "Slots")]))
+    rows = [
+        html.Tr(
+            [
+                html.Td(o.role, className="dim"),
+                html.Td(o.name, className="mono"),
+                html.Td(o.place),
+                html.Td(o.shape),
+                html.Td(o.dtype),
+                html.Td(str(o.slots)),
+            ]
+        )
+        for o in node.operands
+    ]
+    return (
+        dmc.Table([head, html.Tbody(rows)], className="table")
+        if rows
+        else html.P("It touches no tile.", className="dim")
+    )
+
+
+def _sources(terms: tuple[Term, ...]) -> Any:
+    if not terms:
+        return html.P("It costs nothing on this machine.", className="dim")
+    head = html.Thead(
+        html.Tr(
+            [
+                html.Th("Number"),
+                html.Th("Filled in"),
+                html.Th("Cycles", className="right"),
+                html.Th("Evidence"),
+                html.Th("Source"),
+            ]
+        )
+    )
+    rows = [
+        html.Tr(
+            [
+                html.Td(cards.path(term.field), className="mono"),
+                html.Td(term.formula),
+                html.Td(shown(term.cycles), className="right"),
+                html.Td(cards.evidence_badge(term.evidence)),
+                html.Td(term.source, className="source"),
+            ]
+        )
+        for term in terms
+    ]
+    return dmc.Table([head, html.Tbody(rows)], className="table")
+
+
+# --- callbacks -----------------------------------------------------------------------------------
+
+
+def register(app: Dash, service: Service) -> None:
+    """The page and its callbacks."""
+    page = functools.partial(layout, service)
+    dash.register_page("graph", path="/graph", name="Graph", title="Graph · npusim", layout=page)
+
+    @app.callback(
+        Output(NOTE, "children"),
+        Output(PART, "className"),
+        Output(FIGURE, "figure"),
+        Output(DETAILS, "children"),
+        Output(PHASE, "data"),
+        Output(PHASE, "value"),
+        Output(CHOSEN, "data"),
+        Output(CHOSEN, "value"),
+        Input(STATE, "data"),
+        Input(SCHEME, "data"),
+    )
+    def _draw(query: str, scheme: str) -> list[Any]:
+        state = State.from_query(query or "")
+        try:
+            graph = service.graph(state)
+        except Refused as error:
+            return [cards.alert(str(error)), "stack stale", *[no_update] * 6]
+        number, node = chosen(graph, state)
+        phase = graph.phases[number]
+        phases = [{"value": str(i), "label": f"{i + 1} · {one.name}"} for i, one in enumerate(graph.phases)]
+        nodes = [
+            {"value": str(one.number), "label": f"{one.number} · {one.name} · {one.unit}"}
+            for one in phase.nodes
+        ]
+        drawn = tile_graph(phase, THEMES.get(scheme, LIGHT), node)
+        said = details(phase, None if node is None else phase.nodes[node])
+        return [None, "stack", drawn, said, phases, str(number), nodes, None if node is None else str(node)]
+
+    @app.callback(
+        Output(STATE, "data", allow_duplicate=True),
+        Input(FIGURE, "clickData"),
+        Input(PHASE, "value"),
+        Input(CHOSEN, "value"),
+        Input(BACK, "n_clicks"),
+        Input(ON, "n_clicks"),
+        Kept(STATE, "data"),
+        prevent_initial_call=True,
+    )
+    def _choose(click: Any, phase: str | None, op: str | None, back: Any, on: Any, query: str) -> Any:
+        state = State.from_query(query or "")
+        asked = ctx.triggered_id
+        if asked == FIGURE and click:
+            op = str(click["points"][0].get("customdata", op))
+        elif asked in (BACK, ON):
+            op = str(max(0, int(op or -1) + (1 if asked == ON else -1)))
+        elif asked == PHASE and phase != state.get("phase", "0"):
+            op = None
+        after = state.updated(phase=None if phase == "0" else phase, op=op)
+        return no_update if after == state else after.query

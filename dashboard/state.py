@@ -1,0 +1,68 @@
+"""What a link carries: the kernel and every setting that is not a default, by the names of the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote
+
+KERNEL = "tri-inverse"
+"""the kernel of a link that names none"""
+LISTS = ("set", "paths", "ideal")
+"""settings of several values, separated by commas"""
+
+
+@dataclass(frozen=True)
+class State:
+    """Settings as text, in the order of their names, so that equal views are equal states and links."""
+
+    kernel: str = KERNEL
+    values: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> State:
+        """From names and values; None, '' and () say nothing."""
+        given = {name: as_text(value) for name, value in values.items()}
+        kernel = given.pop("kernel", "") or KERNEL
+        return cls(kernel, tuple(sorted((name, text) for name, text in given.items() if text)))
+
+    @classmethod
+    def from_query(cls, query: str) -> State:
+        """From the part of a link behind its '?'."""
+        return cls.of(dict(parse_qsl(query.removeprefix("?"))))
+
+    @property
+    def query(self) -> str:
+        """The part of a link behind its '?'; '' where all is as by default."""
+        own = {} if self.kernel == KERNEL else {"kernel": self.kernel}
+        pairs = {**own, **dict(self.values)}.items()
+        return "&".join(f"{quote(name, safe='')}={quote(text, safe=',=:')}" for name, text in pairs)
+
+    def get(self, name: str, default: str = "") -> str:
+        return dict(self.values).get(name, default)
+
+    def listed(self, name: str) -> tuple[str, ...]:
+        """The parts of a setting of several values."""
+        return tuple(part for part in self.get(name).split(",") if part)
+
+    def updated(self, **values: object) -> State:
+        """With some values replaced; None, '' and () take a value away."""
+        return State.of({"kernel": self.kernel, **dict(self.values), **values})
+
+    def only(self, names: Iterable[str]) -> State:
+        """Without the values that are not among `names`."""
+        kept = set(names)
+        return State(self.kernel, tuple((name, text) for name, text in self.values if name in kept))
+
+
+def as_text(value: object) -> str:
+    """As the command line takes it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ",".join(as_text(part) for part in value)
+    if isinstance(value, float):
+        return repr(int(value)) if value.is_integer() else repr(value)
+    return str(value).strip()
