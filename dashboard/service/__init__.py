@@ -16,7 +16,16 @@ from typing import Any
 from dashboard.service import controls, machines
 from dashboard.service.cache import Cache
 from dashboard.service.controls import Control
-from dashboard.service.explore import Accuracy, Doubt, Peaks, Span, Timing, accuracy_of, time_kernel
+from dashboard.service.explore import (
+    Accuracy,
+    Doubt,
+    Peaks,
+    Span,
+    Timing,
+    accuracy_of,
+    task_time,
+    time_kernel,
+)
 from dashboard.service.machines import Number, Setup, Way
 from dashboard.service.tilegraph import Block, Edge, Graph, Node, Operand, PhaseGraph, Term, graph_of
 from dashboard.state import State
@@ -107,6 +116,7 @@ class Service:
         self._machines: Cache[Machine] = Cache(32)
         self._kernels: Cache[Kernel] = Cache(32)
         self._timings: Cache[Timing] = Cache(24)
+        self._times: Cache[float] = Cache(64)
         self._data: Cache[Any] = Cache(6)
         self._accuracies: Cache[Accuracy] = Cache(24)
         self._graphs: Cache[Graph] = Cache(4)
@@ -275,22 +285,19 @@ class Service:
 
     def timing(self, state: State) -> Timing:
         """How long the kernel takes, and why."""
-        return self._timing(self.request(state))
-
-    def _timing(self, asked: Request) -> Timing:
-        key = (
-            asked.entry.name,
-            asked.problem,
-            asked.options,
-            asked.setup,
-            _stamp(asked.setup.settings.profile),
-        )
+        asked = self.request(state)
 
         def compute() -> Timing:
             machine = self.machine(asked.setup)
             return time_kernel(self.kernel(asked, machine), asked.problem, machine)
 
-        return self._timings.get(key, compute)
+        return self._timings.get(self._key(asked), compute)
+
+    @staticmethod
+    def _key(asked: Request) -> tuple[Any, ...]:
+        """What a time depends on."""
+        stamp = _stamp(asked.setup.settings.profile)
+        return (asked.entry.name, asked.problem, asked.options, asked.setup, stamp)
 
     def baseline(self, state: State) -> tuple[str, float | str]:
         """The baseline's name, and its time in microseconds or why there is none; all but the algorithm and
@@ -301,8 +308,9 @@ class Service:
         algorithm, variant = asked.entry.named(asked.baseline, "baseline")
         options = Options(algorithm=algorithm.name, variant=variant)
         try:
-            other = Request(asked.entry, asked.problem, options, asked.setup, asked.numerics, "")
-            return asked.baseline, self._timing(other).report.task_us
+            other, machine = replace(asked, options=options), self.machine(asked.setup)
+            time = self._times.get(self._key(other), lambda: task_time(self.kernel(other, machine), machine))
+            return asked.baseline, time
         except NpusimError as error:
             return asked.baseline, str(error)
 
@@ -330,8 +338,7 @@ class Service:
         """The tile graph, costed."""
         asked = self.request(state)
         machine = self.machine(asked.setup)
-        key = (asked.entry.name, asked.problem, asked.options, asked.setup)
-        return self._graphs.get(key, lambda: graph_of(self.kernel(asked, machine), machine))
+        return self._graphs.get(self._key(asked), lambda: graph_of(self.kernel(asked, machine), machine))
 
     def numbers(self, state: State) -> list[Number]:
         """Every number of the machine, those changed by hand marked. Ideals are left out: what they make

@@ -18,7 +18,7 @@ from npusim.machine import Machine, quantities
 from npusim.metrics import Errors
 from npusim.problem import Problem
 from npusim.program import Program
-from npusim.report import Report, summarise
+from npusim.report import Report, summarise, task_us
 from npusim.settings import EngineSettings
 from npusim.simulate import simulate
 from npusim.study import compute
@@ -88,6 +88,11 @@ def time_kernel(kernel: Kernel, problem: Problem, machine: Machine) -> Timing:
         tuple(_doubts(report, machine)), ran.engine.operations, ran.engine.skipped_operations,
         ran.engine.wall_s,
     )  # fmt: skip
+
+
+def task_time(kernel: Kernel, machine: Machine) -> float:
+    """The task time of a kernel alone, microseconds."""
+    return task_us(simulate(lower(kernel, machine), ENGINE))
 
 
 def _by_unit(totals: Totals, machine: Machine) -> dict[str, list[tuple[str, float]]]:
@@ -206,6 +211,3 @@ def _heat(
     truth = reference_inverse(np.reshape(given, result.shape).astype(np.float64))
     with np.errstate(all="ignore"):
         return np.asarray(np.sqrt(np.mean((result.astype(np.float64) - truth) ** 2, axis=0)))
-
-
-__all__ = ["Accuracy", "Doubt", "Peaks", "Span", "Timing", "accuracy_of", "time_kernel"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -40,9 +39,6 @@ def dashboard(
         raise InputError(
             f"the dashboard needs {', '.join(missing)}; install it with: pip install 'npusim[dashboard]'"
         )
-    # Matrices of a chunk are too small to share: threads that wait for each other cost more than they save.
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
     from dashboard.app import serve
 
     serve(host, port, kernels or ())

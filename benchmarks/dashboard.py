@@ -1,0 +1,127 @@
+"""What the server takes to answer a moved control, on 16 sequences of 8192 tokens.
+
+Prints one line of JSON. Every control of Explore that matters to the masked Neumann series is moved, and for
+each move both callbacks, that of the time and that of the error, are asked over HTTP one after the other, as
+a browser would ask them: their sum is the time of the move, and beside it stands the processor time, as a
+computer that does other things takes longer. Then visitors move their controls all at once.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.request import Request, urlopen
+
+del sys.path[0]  # the folder of this script, in which `dashboard` is itself
+
+from dashboard.app import create_app  # noqa: E402
+from dashboard.components.ids import SCHEME, STATE  # noqa: E402
+from dashboard.screenshots import serving  # noqa: E402
+from dashboard.state import State  # noqa: E402
+
+START = State.of({"batch": 16, "algorithm": "masked-neumann"})
+VISITORS, MOVES_EACH = 20, 5
+
+
+def moves() -> Iterator[State]:
+    """One control moved at a time, from where the ones before left it."""
+    state = START
+    dials: tuple[tuple[str, tuple[object, ...]], ...] = (
+        ("order", (4, 5, 6)), ("steps", (4, 16)), ("schedule", ("horner", "doubling")),
+        ("mask", (False, True)), ("chunk", (32, 128, 64)), ("block", (32, 64)), ("heads", (16, 48)),
+        ("dtype", ("bf16", "fp16")),
+        ("set", ("core.cube.startup_cycles=20", "core.cube.startup_cycles=40")), ("paths", ("l0c_ub", None)),
+        ("ideal", ("flags", "flags,launch", None)), ("cores", (12, 20)), ("seed", (1, 2)),
+        ("profile", ("ascend-910b4", "ascend-950pr-9599", None)), ("algorithm", ("doubling", "mxr")),
+    )  # fmt: skip
+    for name, values in dials:
+        if name in ("cores", "profile"):
+            state = START
+        for value in values:
+            state = state.updated(**{name: value})
+            if name == "algorithm":
+                state = State.of({"batch": 16, "algorithm": value})
+            yield state
+
+
+class Client:
+    """Asks the callbacks that listen to the state alone, as the browser does."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        with urlopen(f"{address}/_dash-dependencies") as answer:
+            known = json.load(answer)
+        listens = [{"id": STATE, "property": "data"}, {"id": SCHEME, "property": "data"}]
+        self.outputs = [
+            one["output"] for one in known if one["inputs"] == listens and "card" in one["output"]
+        ]
+        assert len(self.outputs) == 2, self.outputs
+
+    def move(self, state: State) -> float:
+        """Seconds until both callbacks have answered."""
+        return sum(self._ask(output, state) for output in self.outputs)
+
+    def _ask(self, output: str, state: State) -> float:
+        places = [part.rpartition(".") for part in output.strip(".").split("...")]
+        asked = {
+            "output": output,
+            "outputs": [{"id": name, "property": what} for name, _, what in places],
+            "inputs": [
+                {"id": STATE, "property": "data", "value": state.query},
+                {"id": SCHEME, "property": "data", "value": "light"},
+            ],
+            "changedPropIds": [f"{STATE}.data"],
+        }
+        url, head = f"{self.address}/_dash-update-component", {"Content-Type": "application/json"}
+        began = time.perf_counter()
+        with urlopen(Request(url, json.dumps(asked).encode(), head)) as answer:
+            found = json.load(answer)["response"]
+        took = time.perf_counter() - began
+        notes = [found[name]["children"] for name in found if name.endswith("-note")]
+        assert not any(notes), notes
+        return took
+
+
+def visitor(client: Client, number: int) -> list[float]:
+    """A visitor's moves, which are no other's."""
+    states = [START.updated(heads=2 + number, order=3 + move) for move in range(MOVES_EACH)]
+    return [client.move(state) for state in states]
+
+
+def main() -> None:
+    with serving(create_app()) as address:
+        client = Client(address)
+        client.move(START)
+        took, busy = [], []
+        for state in moves():
+            began = time.process_time()
+            took.append(client.move(state))
+            busy.append(time.process_time() - began)
+        took.sort()
+        began = time.perf_counter()
+        with ThreadPoolExecutor(VISITORS) as pool:
+            crowd = [one for own in pool.map(lambda n: visitor(client, n), range(VISITORS)) for one in own]
+        wall = time.perf_counter() - began
+    print(
+        json.dumps(
+            {
+                "moves": len(took),
+                "median_ms": round(1e3 * statistics.median(took)),
+                "cpu_median_ms": round(1e3 * statistics.median(busy)),
+                "p90_ms": round(1e3 * took[int(0.9 * len(took))]),
+                "worst_ms": round(1e3 * took[-1]),
+                "visitors": VISITORS,
+                "visitors_moves": len(crowd),
+                "visitors_median_ms": round(1e3 * statistics.median(crowd)),
+                "visitors_moves_per_s": round(len(crowd) / wall, 1),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

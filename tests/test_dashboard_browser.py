@@ -1,0 +1,155 @@
+"""The dashboard as a person uses it, in a headless Chromium: skipped where there is none, but never in CI."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from dashboard.app import create_app
+from dashboard.screenshots import browsing, chromium, serving
+
+pytestmark = pytest.mark.skipif(
+    chromium() is None and os.environ.get("CI") != "true",
+    reason="no Chromium is installed; on Debian: apt-get install chromium",
+)
+
+SMALL = "seq_len=512&heads=2&samples=2"
+PATIENCE_MS = 30_000
+"""a computer that does other things besides is slow; what is waited for comes at once otherwise"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with serving(create_app(folder=tmp_path_factory.mktemp("work"))) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page of a fresh visitor; in the end nothing was wrong, and nobody else was asked."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
+    context.set_default_timeout(PATIENCE_MS)
+    found, wrong = context.new_page(), []
+    found.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    found.on("pageerror", lambda error: wrong.append(str(error)))
+    found.on(
+        "request",
+        lambda one: None if one.url.startswith((address, "data:", "blob:")) else wrong.append(one.url),
+    )
+    found.on("response", lambda one: wrong.append(f"{one.status} {one.url}") if one.status >= 400 else None)
+    yield found
+    assert wrong == []
+    context.close()
+
+
+def headlines(page) -> list[str]:
+    page.wait_for_selector("#error-cards .value")
+    return page.locator(".headline .value").all_inner_texts()
+
+
+VALUES = "[...document.querySelectorAll('.headline .value')].map(one => one.innerText).join('|')"
+
+
+def waits_for(page, script: str) -> None:
+    page.wait_for_function(script)
+
+
+def test_explore_answers_to_the_keyboard_and_its_link_restores_the_view(page, address, browser):
+    page.goto(f"{address}/?{SMALL}")
+    first = headlines(page)
+    assert len(first) == 5
+    chunk = page.get_by_label("Chunk C")
+    chunk.fill("32")
+    page.wait_for_url(re.compile("chunk=32"))
+    page.get_by_label("Batch").press("ArrowUp")
+    page.wait_for_url(re.compile("batch=2"))
+    page.get_by_text("launch", exact=True).click()
+    page.wait_for_url(re.compile("ideal=launch"))
+    waits_for(page, f"() => document.querySelector('.headline .value').innerText !== {first[0]!r}")
+    page.locator("#copy-link").click()
+    waits_for(page, "() => document.querySelector('#copied').innerText === 'Copied'")
+
+    other = browser.new_context().new_page()
+    other.set_default_timeout(PATIENCE_MS)
+    other.goto(page.url)
+    shown = headlines(other)
+    waits_for(page, f"() => {VALUES} === {'|'.join(shown)!r}")
+    assert other.get_by_label("Chunk C").input_value() == "32"
+    assert other.get_by_label("launch").is_checked()
+    other.close()
+
+
+def test_an_impossible_setting_says_so_and_leaves_all_usable(page, address):
+    page.goto(f"{address}/explore?{SMALL}")
+    before = headlines(page)
+    page.get_by_label("Chunk C").fill("50")
+    alert = page.locator(".alert")
+    alert.wait_for()
+    assert "--chunk: mxr halves the matrix; got 50" in alert.inner_text()
+    assert page.locator("#time-part.stale").count() == 1
+    assert headlines(page) == before
+    page.get_by_label("Chunk C").fill("64")
+    alert.wait_for(state="detached")
+    assert page.locator(".stale").count() == 0
+    page.goto(f"{address}/explore?kernel=nonsense")
+    alert.wait_for()
+    assert "no kernel 'nonsense'" in alert.inner_text()
+
+
+def test_another_kernel_and_a_changed_number_answer_at_once(page, address):
+    page.goto(f"{address}/explore?{SMALL}")
+    headlines(page)
+    page.get_by_role("textbox", name="Algorithm").click()
+    page.get_by_role("option", name="doubling").click()
+    page.wait_for_url(re.compile("algorithm=doubling"))
+    page.locator("#numbers-open").click()
+    page.get_by_label("Search the numbers").fill("cube.startup")
+    waits_for(page, "() => document.querySelectorAll('.ag-cell.editable').length === 1")
+    page.locator(".ag-cell.editable").click()
+    page.keyboard.type("500")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"set=core\.cube\.startup_cycles=500"))
+    page.locator(".ag-row.changed").wait_for()
+    page.get_by_label("Name of the profile").fill("../mine")
+    page.get_by_role("button", name="Save as profile").click()
+    page.get_by_text("is no plain name").wait_for()
+    page.get_by_label("Name of the profile").fill("mine")
+    page.get_by_role("button", name="Save as profile").click()
+    page.get_by_text("Saved as mine.yaml").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("1 changed").wait_for()
+
+
+def test_an_operation_of_the_graph_shows_what_its_cost_is_made_of(page, address):
+    page.goto(f"{address}/explore?{SMALL}")
+    headlines(page)
+    page.get_by_role("link", name="Graph").click()
+    page.wait_for_url(re.compile(r"/graph\?.*seq_len=512"))
+    page.get_by_role("textbox", name="Operation", exact=True).click()
+    page.get_by_role("option", name="make I").click()
+    page.wait_for_url(re.compile("op=3"))
+    page.locator("#graph-details .formula").first.wait_for()
+    text = page.locator("#graph-details").inner_text()
+    assert "⌈64/16⌉ × ⌈64/16⌉ × ⌈64/16⌉ cycles" in text and "core.cube.startup_cycles" in text
+    page.get_by_role("button", name="Operation after").click()
+    page.wait_for_url(re.compile("op=4"))
+
+
+def test_the_theme_is_remembered_and_the_keyboard_reaches_the_content(page, address):
+    page.goto(f"{address}/graph?{SMALL}")
+    page.locator("#tile-graph .main-svg").first.wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Skip to the content"
+    page.locator("#switch-theme").click()
+    page.locator("html[data-scheme=dark]").wait_for()
+    page.reload()
+    page.locator("html[data-scheme=dark]").wait_for()
+    page.locator("#tile-graph .main-svg").first.wait_for()
