@@ -191,6 +191,12 @@ def test_the_heat_map_holds_the_squared_error_of_the_sample(service):
     assert service.accuracy(State.of({"kernel": "softmax", "m": 64})).heat is None
 
 
+def test_a_kernel_without_outputs_has_no_error_to_ask_for(service):
+    assert service.computes(SMALL) and service.computes(SMALL.updated(chunk=50))
+    assert not service.computes(SMALL.updated(numerics=False))
+    assert not service.computes(State("empty"))
+
+
 def test_another_cost_leaves_what_was_computed(service):
     one = service.accuracy(MASKED)
     assert service.accuracy(MASKED.updated(set="core.cube.startup_cycles=40", ideal="flags")) is one

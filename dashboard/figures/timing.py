@@ -16,6 +16,10 @@ SHOWN = 4
 """operations of a unit that a bar shows apart"""
 ROW = 26
 """pixels of a bar"""
+SQUARE, THICK = 310, 17
+"""pixels of the height of the figures in the middle, and of a bar"""
+MECHANISMS = ("flags", "cross-core flags", "issue", "rounding", "barrier", "core set-up", "dispatch of cores")
+"""parts of a critical path that are no operation's"""
 NAMED = 0.11
 """the share of the time from which a part of a bar is named in it"""
 WAITS = {"data": "data from", "slot": "slot freed", "other core": "other core", "queue": "queue full"}
@@ -30,6 +34,11 @@ def _row_axis(names: list[str]) -> dict[str, Any]:
 
 def _height(rows: int, beside: int = 56) -> int:
     return beside + ROW * max(rows, 3)
+
+
+def _beside_roofline(rows: int) -> dict[str, float]:
+    """The height of the card beside, with bars as thick as everywhere."""
+    return {"height": SQUARE, "bargap": max(0.34, 1 - THICK * rows / (SQUARE - 30))}
 
 
 def utilisation(timing: Timing, theme: Theme) -> Figure:
@@ -91,8 +100,9 @@ def breakdown(timing: Timing, theme: Theme) -> Figure:
             bars.add((_group(cause), 0), name, us, cause)
     shades = {rank: clear(theme.accent, (1.0, 0.82, 0.66, 0.52, 0.4)[rank]) for rank in range(SHOWN + 1)}
     colours = {
-        "latency": theme.soft, "data": theme.series[2], "slot": theme.series[3],
-        "other core": theme.series[4], "queue": clear(theme.muted, 0.6), "issue": theme.series[6],
+        "latency": theme.soft, "data": clear(theme.series[2], 0.8), "slot": clear(theme.series[3], 0.8),
+        "other core": clear(theme.series[4], 0.8), "queue": clear(theme.muted, 0.6),
+        "issue": clear(theme.series[6], 0.8),
         "idle": clear(theme.muted, 0.22),
     }  # fmt: skip
     order = [("operations", rank) for rank in range(SHOWN + 1)] + [(name, 0) for name in colours]
@@ -161,12 +171,11 @@ def critical_path(timing: Timing, theme: Theme, most: int = 9) -> Figure:
     if not rows:
         return empty(theme, "nothing takes time")
     whole = timing.report.core_us or 1.0
-    mechanisms = {name for name, _ in timing.report.mechanisms} | {"wait", "idle"}
     names = [name for name, _ in rows]
     scale, unit = _scale(max(us for _, us in rows))
     data = {
         "type": "bar", "orientation": "h", "y": names, "x": [us / scale for _, us in rows],
-        "marker": {"color": [theme.series[2] if name in mechanisms else theme.accent for name in names]},
+        "marker": {"color": [_paint(name, theme) for name in names]},
         "text": [percent(us / whole) for _, us in rows], "textposition": "outside", "cliponaxis": False,
         "textfont": {"size": 11, "color": theme.ink},
         "hovertext": [f"<b>{name}</b><br>{spaced(time(us))} of the core time" for name, us in rows],
@@ -179,6 +188,15 @@ def critical_path(timing: Timing, theme: Theme, most: int = 9) -> Figure:
     )  # fmt: skip
 
 
+def _paint(name: str, theme: Theme) -> str:
+    """Of a part of the critical path: an operation's own work, its latency, or a mechanism."""
+    if name.endswith(" others"):
+        return clear(theme.muted, 0.5)
+    if name in MECHANISMS or "(sharing " in name:
+        return theme.series[2]
+    return theme.soft if name.endswith(" latency") else theme.accent
+
+
 def roofline(timing: Timing, theme: Theme) -> Figure:
     """Operations a second over operations a byte: the roofs of cube, vector unit, HBM and L2, and where the
     kernel stands under them."""
@@ -188,7 +206,7 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
     works = (("cube", p.cube_ops, p.cube_ops_per_s), ("vector", p.vector_ops, p.vector_ops_per_s))
     used = [(name, ops, peak) for name, ops, peak in works if ops > 0 and peak > 0]
     if not used or core_s <= 0 or l2 <= 0:
-        return empty(theme, "no operations of the cube or the vector unit, or no bytes moved")
+        return empty(theme, "no work of cube or vector unit on bytes from memory")
     points = [
         (f"{name} on {pool}", name, ops / count, ops / core_s, symbol)
         for name, ops, _ in used
@@ -224,7 +242,7 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
         {
             "type": "scatter", "mode": "markers+text", "x": [x], "y": [y], "name": label,
             "text": [label.rpartition(" ")[2]],
-            "textposition": "top center" if symbol == "circle" else "bottom center",
+            "textposition": "bottom right" if symbol == "circle" else "bottom left",
             "textfont": {"size": 10.5, "color": theme.ink},
             "marker": {
                 "size": 11, "symbol": symbol, "color": colours[name],
@@ -237,12 +255,12 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
     ]  # fmt: skip
     floor = min(y for *_, y, _ in points) / 6
     notes = [
-        _note(low * 1.3, max(floor * 1.6, low * 1.3 * rate), f"{name} {scaled(rate, 'B/s')}", theme, "left")
-        for name, rate, _ in ends
+        _note((x := (floor * top) ** 0.5 / rate), x * rate, f"{name} {scaled(rate, 'B/s')}", theme, side)
+        for (name, rate, _), side in zip(ends, ("left", "right"), strict=True)
     ]
     notes += [_note(high, peak, f"{name} {scaled(peak, 'op/s')}", theme, "right") for name, _, peak in used]
     return figure(
-        theme, data, height=310, annotations=notes, showlegend=False,
+        theme, data, height=SQUARE, annotations=notes, showlegend=False,
         xaxis={
             "type": "log", "title": {"text": "operations a byte"}, "exponentformat": "power", "dtick": 1,
             "tickfont": POWERS,
@@ -258,6 +276,7 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
 def _note(x: float, y: float, text: str, theme: Theme, anchor: str) -> dict[str, Any]:
     return {
         "x": math.log10(x), "y": math.log10(y), "text": text, "showarrow": False, "xanchor": anchor,
+        "xshift": 6 if anchor == "left" else -6,
         "yanchor": "bottom", "font": {"size": 10, "color": theme.muted},
     }  # fmt: skip
 
@@ -287,7 +306,7 @@ def traffic(timing: Timing, theme: Theme) -> Figure:
     }  # fmt: skip
     top = max(count for _, count in rows)
     return figure(
-        theme, [data], height=_height(len(rows), 34), showlegend=False, yaxis=_row_axis(names),
+        theme, [data], **_beside_roofline(len(rows)), showlegend=False, yaxis=_row_axis(names),
         xaxis={"range": [0, 1.25 * top], "showticklabels": False, "showgrid": False},
     )  # fmt: skip
 
@@ -309,6 +328,6 @@ def buffers(timing: Timing, theme: Theme) -> Figure:
         "cliponaxis": False,
     }  # fmt: skip
     return figure(
-        theme, [data], height=_height(len(names), 34), showlegend=False, yaxis=_row_axis(names),
+        theme, [data], **_beside_roofline(len(names)), showlegend=False, yaxis=_row_axis(names),
         xaxis={"range": [0, 100], "ticksuffix": " %", "tickvals": [0, 25, 50, 75, 100]},
     )  # fmt: skip

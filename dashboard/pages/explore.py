@@ -28,7 +28,10 @@ TIME_FIGURES = {
         "Where the time goes",
         "each unit's core time: operations, latencies, waits for data, a slot, the other core, its queue",
     ),
-    "critical_path": ("Critical path", "what decides the time: operations in blue, mechanisms in orange"),
+    "critical_path": (
+        "Critical path",
+        "what decides the time: work in blue, its latency lighter, flags, issue and contention in orange",
+    ),
     "roofline": (
         "Roofline",
         "the work of the cube (blue) and the vector unit (green) against what they and the memory could do",
@@ -153,19 +156,19 @@ def _error_cards(accuracy: Accuracy) -> list[Any]:
     main = accuracy.main
     name = next(iter(accuracy.errors))
     sample = f"{accuracy.samples} of {accuracy.total:,} {accuracy.pieces}"
-    below = f"of {name}, worst {digits(main.worst_relative_error, 2)}; {sample}"
     bad = (
         cards.badge(f"{main.nonfinite:,} not finite", "values of the result that are infinite or no number")
         if main.nonfinite
         else None
     )
-    snr = f"mean {digits(main.snr_db)} dB, worst {digits(main.worst_snr_db)} dB"
+    below = f"of {name}, SNR {digits(main.snr_db)} dB, worst {digits(main.worst_snr_db)} dB; {sample}"
+    more = f"worst piece {digits(main.worst_relative_error)}; {below}; {accuracy.origin}"
     return [
         cards.headline(
             "Relative error",
             digits(main.relative_error),
             "",
-            html.Span([html.Span(below, title=accuracy.origin), html.Br(), snr]),
+            html.Span(below, title=more),
             bad,
         )
     ]
@@ -249,7 +252,7 @@ def register(app: Dash, service: Service) -> None:
     def _error(query: str, scheme: str) -> list[Any]:
         state, theme = State.from_query(query or ""), THEMES.get(scheme, LIGHT)
         kept = [no_update] * (2 + len(ERROR_FIGURES))
-        if state.get("numerics") == "no":
+        if not service.computes(state):
             return [None, "gone", "headlines gone", *kept]
         try:
             view = error_view(service.accuracy(state), theme)

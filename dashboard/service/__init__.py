@@ -334,6 +334,17 @@ class Service:
 
         return self._accuracies.get(key, compute)
 
+    def computes(self, state: State) -> bool:
+        """Whether there is an error to ask for: it was not switched off, and the kernel has outputs. Where
+        there is no kernel, asking says why."""
+        if state.get("numerics") == "no":
+            return False
+        try:
+            asked = self.request(state)
+            return bool(self.kernel(asked, self.machine(asked.setup)).outputs)
+        except NpusimError:
+            return True
+
     def graph(self, state: State) -> Graph:
         """The tile graph, costed."""
         asked = self.request(state)

@@ -241,7 +241,7 @@ class _Walk:
         """How the number came to these cycles, with the values filled in."""
         value = number.value
         if path.startswith("core.cube.k0"):
-            return _steps(op, value)
+            return _steps(op, value, cycles)
         if path.endswith("bytes_per_cycle"):
             return f"{cycles * value:,.0f} B / {value:g} B/cycle"
         if path.endswith("half_rate_bytes"):
@@ -256,7 +256,7 @@ def _times(count: float) -> str:
     return "" if abs(count - 1) < 1e-9 else f"{count:,.6g} × "
 
 
-def _steps(op: Operation | None, k0: int) -> str:
+def _steps(op: Operation | None, k0: int, cycles: float) -> str:
     """The fractal steps of a product."""
     ends = [end for end in op.srcs if isinstance(end, View)] if op else []
     if op is None or op.kind is not OpKind.matmul or len(ends) < 2 or not isinstance(op.dst, View):
@@ -264,7 +264,7 @@ def _steps(op: Operation | None, k0: int) -> str:
     (m, n), sides = op.dst.shape, ends[0].shape
     k = sides[0] if op.transpose and op.transpose[0] else sides[1]
     if any(mask is not None for mask in op.fractals):
-        return f"non-zero fractals of {m} × {n} × {k}, {k0} deep a cycle"
+        return f"{cycles:g} cycles of non-zero fractals of {m} × {n} × {k}"
     return f"⌈{m}/{FRACTAL}⌉ × ⌈{n}/{FRACTAL}⌉ × ⌈{k}/{k0}⌉ cycles"
 
 
