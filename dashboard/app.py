@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import dash
 from dash import Dash, set_props
+from werkzeug.serving import make_server
 
 from dashboard.components import panel, shell
 from dashboard.components.cards import alert
 from dashboard.components.ids import CRASH
 from dashboard.pages import explore, graph
-from dashboard.service import Service
+from dashboard.service import Refused, Service
 
 PAGES = (explore, graph)
 """the pages that there are; the navigation has its own order"""
@@ -55,12 +58,22 @@ def _crashed(error: Exception) -> None:
 def serve(host: str, port: int, own: Iterable[str] = ()) -> None:
     """Show the dashboard until it is interrupted; a thread for each request."""
     app = create_app(own)
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise Refused(
+            f"--port {port}: cannot listen on {host}: {reason}; choose another port or --host"
+        ) from error
     if host not in LOCAL:
         print(
             f"npusim: {host} is reachable from other computers: whoever reaches it can use this dashboard "
             "and save profiles into this folder; --host 127.0.0.1 keeps it to this one",
             file=sys.stderr,
         )
-    print(f"dashboard at http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
-    app.run(host=host, port=str(port), debug=False, threaded=True, dev_tools_silence_routes_logging=True)
+    shown, port = f"[{host}]" if family == socket.AF_INET6 else host, listening.getsockname()[1]
+    print(f"dashboard at http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
+    with listening:
+        make_server(host, port, app.server, threaded=True, fd=listening.fileno()).serve_forever()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from pathlib import Path
 
@@ -463,12 +464,20 @@ def test_the_layout_of_a_page_holds_the_state_of_its_link(service):
 
 
 def test_other_addresses_are_warned_of(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("dash.Dash.run", lambda *_, **__: None)
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", lambda self: self.server_close())
     monkeypatch.chdir(tmp_path)
-    app_module.serve("127.0.0.1", 8050)
+    app_module.serve("127.0.0.1", 0)
     assert capsys.readouterr().err == ""
-    app_module.serve("0.0.0.0", 8050)
+    app_module.serve("0.0.0.0", 0)
     assert "reachable from other computers" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Refused, match=f"--port {port}: cannot listen on 127.0.0.1"):
+            app_module.serve("127.0.0.1", port)
 
 
 def test_without_its_libraries_the_command_says_how_to_get_them(monkeypatch):
