@@ -349,6 +349,17 @@ def test_a_kernel_of_ones_own_stands_beside_the_built_in_ones_and_no_link_names_
         service.timing(State(f"{tmp_path / 'other.py'}:build"))
 
 
+def test_two_functions_of_one_file_are_two_kernels(tmp_path, own_kernel):
+    file = Path(own_kernel.removesuffix(":build"))
+    other = tmp_path / "both.py"
+    other.write_text(
+        file.read_text() + file.read_text().replace("build(", "four(").replace('"band", 4', '"band", 2')
+    )
+    service = Service([f"{other}:build", f"{other}:four"], tmp_path)
+    moved = [service.timing(State(f"{other}:{name}")).traffic["gm_ub"] for name in ("build", "four")]
+    assert moved == [64 * 128 * 2, 32 * 128 * 2]
+
+
 # --- the tile graph --------------------------------------------------------------------------------
 
 

@@ -279,7 +279,7 @@ def register(app: Dash, service: Service) -> None:
         given = {own["name"]: value for own, value in zip(ids, values, strict=True)}
         given["numerics"] = None if numerics else "no"
         before = State.from_query(query or "")
-        kernel = given.get("kernel") or before.kernel
+        kernel = given["kernel"] = given.get("kernel") or before.kernel
         if before.kernel not in service.entries:
             before = State(kernel)
         after = moved(service, before, given, defaults or {})

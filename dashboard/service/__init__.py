@@ -91,16 +91,14 @@ class Panel:
 class Request:
     """A state as npusim's own settings, checked."""
 
+    kernel: str
+    """as the state calls it: several functions of one file are kernels apart"""
     entry: KernelEntry
     problem: Problem
     options: Options
     setup: Setup
     numerics: NumericsSettings
     baseline: str
-
-    @property
-    def algorithm(self) -> Algorithm:
-        return self.entry.algorithm(self.options.algorithm)
 
 
 class Service:
@@ -165,7 +163,7 @@ class Service:
         baseline = state.get("baseline") or next(iter(self.baselines(entry)), "")
         if baseline:
             entry.named(baseline, "baseline")
-        return Request(entry, problem, options, setup, numerics, baseline)
+        return Request(state.kernel, entry, problem, options, setup, numerics, baseline)
 
     def cleaned(self, state: State) -> State:
         """Without what means nothing to the state's kernel and algorithm any more, as a control of another
@@ -265,19 +263,19 @@ class Service:
     def kernel(self, asked: Request, machine: Machine, problem: Problem | None = None) -> Kernel:
         """The tile graph of a request, for its problem or another."""
         problem = problem or asked.problem
-        key = (asked.entry.name, problem, asked.options, machines.seen(machine))
+        key = (asked.kernel, problem, asked.options, machines.seen(machine))
 
         def build() -> Kernel:
             target = Target.of(machine)
-            with self._guarded(asked.entry), asked.entry.advising(problem, asked.options, target):
+            with self._guarded(asked.kernel), asked.entry.advising(problem, asked.options, target):
                 return check(asked.entry.build(problem, asked.options, target), target)
 
         return self._kernels.get(key, build)
 
     @contextmanager
-    def _guarded(self, entry: KernelEntry) -> Iterator[None]:
+    def _guarded(self, kernel: str) -> Iterator[None]:
         """A user's own file runs alone: it changes where modules are found."""
-        if entry.name not in {name.partition(":")[0] for name in self._own}:
+        if kernel not in self._own:
             yield
             return
         with self._building:
@@ -297,7 +295,7 @@ class Service:
     def _key(asked: Request) -> tuple[Any, ...]:
         """What a time depends on."""
         stamp = _stamp(asked.setup.settings.profile)
-        return (asked.entry.name, asked.problem, asked.options, asked.setup, stamp)
+        return (asked.kernel, asked.problem, asked.options, asked.setup, stamp)
 
     def baseline(self, state: State) -> tuple[str, float | str]:
         """The baseline's name, and its time in microseconds or why there is none; all but the algorithm and
@@ -319,14 +317,14 @@ class Service:
         asked = self.request(state)
         machine = self.machine(asked.setup)
         numerics = asked.numerics.model_copy(update={"timing": False})
-        drawn = (asked.entry.name, asked.problem, numerics)
+        drawn = (asked.kernel, asked.problem, numerics)
         key = (*drawn, asked.options, machines.seen(machine))
 
         def compute() -> Accuracy:
             data = self._data.get(drawn, lambda: find_data(asked.entry, asked.problem, numerics))
             if data is None:
                 raise InputError("nothing is computed; switch the numerics on")
-            with self._guarded(asked.entry):
+            with self._guarded(asked.kernel):
                 ready = prepare(asked.entry, asked.problem, asked.options, machine, numerics, data)
             if ready.sample is None:
                 raise InputError("nothing is computed; switch the numerics on")
