@@ -38,7 +38,7 @@ window.dash_clientside.shell = {
     window.setTimeout(function () {
       var said = document.getElementById("copied");
       if (said) said.textContent = "Copy link";
-    }, 1600);
+    }, 4000);
     return "Copied";
   },
 };
