@@ -77,7 +77,9 @@ def alone() -> float:
     for again in range(2):  # the first round loads the engine
         began = time.perf_counter() if again else began
         for p in points:
-            study.run(entry, p.problem, p.options, p.machine.machine(), p.numerics, EngineSettings(what_if=False))
+            study.run(
+                entry, p.problem, p.options, p.machine.machine(), p.numerics, EngineSettings(what_if=False)
+            )
     return (time.perf_counter() - began) / len(points)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from npusim.cost import FRACTAL, Terms
-from npusim.graph import Access, Kernel, Operation, View, tiles_of
+from npusim.graph import Access, Kernel, Operation, View
 from npusim.lower import lower
 from npusim.machine import Machine, Quantity, quantities
 from npusim.ops import OpKind
@@ -278,7 +278,7 @@ def _operands(op: Operation) -> Iterator[Operand]:
         elif isinstance(end, Access):
             yield Operand(role, str(end), "GM", _shape(end.shape), end.tensor.dtype, 1)  # type: ignore[arg-type]
     named = {end.tile for _, end in ends if isinstance(end, View)}
-    for view in tiles_of(op):
+    for view in op.views:
         if view.tile not in named:
             tile = view.tile
             yield Operand("uses", tile.name, tile.level, _shape(tile.shape), tile.dtype, tile.slots)
