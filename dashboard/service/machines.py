@@ -123,11 +123,16 @@ def with_paths(machine: Machine, paths: tuple[str, ...], name: str) -> Machine:
 def _borrowed(key: str) -> dict[str, Any]:
     donor, route = _donors()[key]
     said = {"source": f"as in {donor}", "evidence": "assumed"}
-    fields = dict(route.model_dump(exclude_none=True))
-    return {
-        name: {"value": value["value"], **said} if isinstance(value, dict) else value
-        for name, value in fields.items()
-    }
+
+    def plain(value: Any) -> Any:
+        """A number with its value alone; of numbers by name (quantise_cycles) each."""
+        if not isinstance(value, dict):
+            return value
+        if "value" in value:
+            return {"value": value["value"], **said}
+        return {name: plain(own) for name, own in value.items()}
+
+    return {name: plain(value) for name, value in route.model_dump(exclude_none=True).items()}
 
 
 # --- numbers -----------------------------------------------------------------------------------
