@@ -4,6 +4,7 @@ than what it was at work on."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ from typing import Any, Self
 
 from npusim.errors import InputError
 
+GARBAGE = (20_000, 20, 20)
+"""when a worker looks for garbage: a kernel is thousands of objects, nearly all of which stay to its end"""
 LOST = 4
 """breakdowns in a row, with nothing finished in between, after which work is given up"""
 
@@ -174,6 +177,7 @@ def _prepare() -> None:
     """In a worker: Ctrl-C, which its terminal sends to all processes, ends it at once and silently; and so
     does the death of the process that it works for, which would leave it waiting for ever."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.set_threshold(*GARBAGE)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
