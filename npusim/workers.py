@@ -22,8 +22,6 @@ GARBAGE = (20_000, 20, 20)
 """when a worker looks for garbage: a kernel is thousands of objects, nearly all of which stay to its end"""
 LOST = 4
 """breakdowns in a row, with nothing finished in between, after which work is given up"""
-
-
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """variables that say in how many threads numpy multiplies"""
 
