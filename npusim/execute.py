@@ -263,7 +263,8 @@ class _Run:
         masks = tuple(None if mask is None else mask.tobytes() for mask in op.fractals)
         reads = op.adds or (op.kind is OpKind.vector and VECTOR[op.function].accumulates)
         operands = [self.seen(src, env) for src in (*op.srcs, *([op.dst] if reads else []))]
-        what = (str(op.kind), op.function, op.immediate, op.transpose, masks, op.dst.shape)
+        immediate = repr(op.immediate)  # 0.0 and -0.0 are equal
+        what = (str(op.kind), op.function, immediate, op.transpose, masks, op.dst.shape)
         return (*what, *_format(op.dst), *operands)
 
     def seen(self, end: View | Access, env: dict[str, Any]) -> Hashable:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +20,7 @@ from npusim.profiles import load_machine
 from npusim.recommend.candidates import candidates, label
 from npusim.recommend.doubt import spread_of, winning_share
 from npusim.recommend.judge import Exactness, Judged
-from npusim.recommend.search import PROBED, RUNGS, Goal, Search, front
+from npusim.recommend.search import DRAWN, PROBED, RUNGS, Goal, Search, front
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
 from npusim.triangles import invert
 from npusim.workers import Workers
@@ -74,6 +72,9 @@ def test_goals() -> None:
     assert Goal.of("layer-output", None).bound == 5e-3
     with pytest.raises(InputError, match="--bound: give one for --measure snr"):
         Goal.of("snr", None)
+    for measure, bound in (("layer-output", 0.0), ("layer-output", math.nan), ("snr", math.inf)):
+        with pytest.raises(InputError, match="--bound: must be finite"):
+            Goal.of(measure, bound)
     small, loud = Goal("layer-output", 1e-2), Goal("worst-snr", 40.0)
     assert small.met(judged(1, 1e-2)) and not small.met(judged(1, 1.1e-2))
     assert not small.met(judged(1, 1e-3, nonfinite=1))
@@ -89,7 +90,7 @@ def test_a_front_is_what_none_beats(pairs: list[tuple[int, int]]) -> None:
     wanted = {
         (t, e) for t, e in pairs if not any(a <= t and b <= e and (a, b) != (t, e) for a, b in pairs)
     }  # fmt: skip
-    assert [(one.time_us, one.error) for one in found] == sorted(wanted)
+    assert [(one.time_us, one.exactness.output) for one in found if one.exactness] == sorted(wanted)
 
 
 # --- doubt --------------------------------------------------------------------------------------------
@@ -132,15 +133,15 @@ def test_what_contenders_share_does_not_tell_them_apart() -> None:
 
 def test_the_winner_is_that_of_a_plain_search() -> None:
     """Every candidate timed by npusim.study and judged on all heads: no halving, no memo."""
-    names, goal = ["mxr", "doubling", "masked-neumann"], Goal.of("layer-output", 2e-3)
+    names, goal = ["mxr", "masked-neumann"], Goal.of("layer-output", 2e-3)
     with Workers() as workers:
-        found = search(goal, workers).choose(names, "fp16", 32)
+        found = search(goal, workers).choose(names, "fp16", 16)
     machine = load_machine("toy")
-    probe = LayerProbe.drawn(Problem(chunk=32, heads=RUNGS[-1], head_dim=32, **PROBED))
-    whole = Problem(chunk=32, seq_len=512, heads=4, head_dim=32)
+    probe = LayerProbe.drawn(Problem(chunk=16, heads=RUNGS[-1], head_dim=32, **PROBED))
+    whole = Problem(chunk=16, seq_len=512, heads=4, head_dim=32)
     good = []
-    for options in candidates(ENTRY, names, "fp16", 32, "fp16"):
-        sample = Problem(chunk=32, matrices=len(probe.L))
+    for options in candidates(ENTRY, names, "fp16", 16, "fp16"):
+        sample = Problem(chunk=16, matrices=len(probe.L))
         T = invert(ENTRY.build(sample, options, Target.of(machine)), probe.L).outputs["T"]
         error = probe.errors(T.reshape(probe.L.shape), "fp16").output.relative_error
         if error <= 2e-3:
@@ -150,7 +151,9 @@ def test_the_winner_is_that_of_a_plain_search() -> None:
     assert found.winner and found.winner.exactness
     best = min(good, key=lambda one: one[0])
     assert found.winner.time_us == best[0]
-    assert found.winner.error == pytest.approx(min(e for t, e, _ in good if t == best[0]), rel=1e-9)
+    wanted = min(error for time, error, _ in good if time == best[0])
+    assert found.winner.exactness.output == pytest.approx(wanted, rel=1e-9)
+    assert found.winner.held == DRAWN
     assert found.front and all(one.exactness for one in found.front)
     assert found.stays is not None and found.stays + sum(s for _, s in found.rivals) == pytest.approx(1)
 
@@ -203,6 +206,7 @@ def test_words_and_tables(cli) -> None:
         (("--measure", "snr"), "--bound: give one"),
         (("--algorithms", "mxx"), "--algorithms: tri-inverse has no 'mxx'"),
         (("--dtype", "fp17"), "--dtype"), (("--chunk", "0"), "--chunk"), (("--chunk", "a"), "--chunk"),
+        (("--chunk", "33"), "recommend: no inverse can be had"), (("--bound", "nan"), "--bound"),
         (("--layer-dtype", "fp32"), "--layer-dtype: no 'fp32'"), (("--decay", "none"), "--decay"),
     ],
 )  # fmt: skip
@@ -214,8 +218,3 @@ def test_mistakes(cli, more: tuple[str, ...], said: str) -> None:
 def test_a_model_has_its_own_sizes(cli) -> None:
     failed = cli("recommend", "qwen3.5-9b", "--heads", "4")
     assert failed.code == 2 and "--heads: the sizes are those of qwen3.5-9b" in failed.err
-
-
-def test_replaced_candidates_stay_hashable() -> None:
-    one = judged(1.0, np.float64(0.1))
-    assert replace(one, time_us=2.0).error == 0.1

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import REGISTRY
@@ -116,7 +116,7 @@ def test_combinations_that_are_no_problem_are_skipped_with_the_reason() -> None:
         ({"matrices": "4", "seq_len": "128"}, "--seq-len: the problem is given by --matrices"),
         ({"set": ["core.cube.startup=1"]}, "--set: ascend-910b2: core.cube.startup: no such number"),
         ({"set": ["core.cube.startup_cycles"]}, "write path.to.field=VALUES"),
-        ({"set": ["clock_ghz=fast"]}, "no number"),
+        ({"set": ["clock_ghz=fast"]}, "no number"), ({"set": ["clock_ghz=nan,1"]}, "no number"),
         ({"profile": "ascend-910b9"}, "ascend-910b9"),
         ({"timing": False, "numerics": False}, "leave nothing to do"),
         ({"numerics": False, "seed": "1,2"}, "--seed: nothing is computed"),
@@ -151,6 +151,7 @@ def test_a_file_says_the_same_as_the_options(tmp_path: Path) -> None:
         ("kernel: tri-inverse\nchunk: []\n", "chunk: has no values"),
         ("kernel: tri-inverse\nchunk: -1\n", "chunk: must be > 0"),
         ("kernel: tri-inverse\nchunk:\n", "chunk: is empty"),
+        ("kernel: tri-inverse\norder: true\n", "order: must be a number"),
         ("chunk: 16\n", "kernel: missing"),
         ("- 16\n", "must map names"),
         ("kernel: tri-inverse\nchunk: 16\nchunk: 32\n", "given twice"),
@@ -201,6 +202,20 @@ def test_a_key_does_not_change_with_what_says_nothing() -> None:
     assert key(base) == key({**base, "seed": "0"})
     given = {"numerics": False, "tolerance": "1e-9"}
     assert key({**base, "numerics": False}) == key({**base, **given})
+
+
+def test_beside_a_file_it_matters_what_was_given(tmp_path: Path) -> None:
+    """A chunk that is given is refused beside L, the same chunk by default is not."""
+    file = tmp_path / "L.npz"
+    np.savez(file, L=np.tril(np.random.default_rng(0).random((4, 16, 16)) / 4, -1))
+    given: dict[str, Any] = {"inputs": str(file), "profile": "toy", "algorithm": "mxr"}
+    with pytest.raises(InputError, match="none of 1 points"):
+        swept(tmp_path / "s.db", {**given, "chunk": "64"})
+    assert swept(tmp_path / "s.db", given).done == 1
+    (row,) = [one for one in rows(tmp_path / "s.db") if one.status == "done"]
+    assert (row.built["chunk"], row.built["matrices"]) == (16, 4)
+    same = running.plan(Spec.of("tri-inverse", {**given, "gates": "qwen3.5,qwen3-next"}), NAME)
+    assert len({one.key for one in same.points}) == len(same.points)
 
 
 def test_a_users_own_file_is_part_of_the_key(tmp_path: Path, monkeypatch: Any) -> None:
@@ -277,6 +292,13 @@ def test_other_processes_give_the_same_table(tmp_path: Path) -> None:
     swept(tmp_path / "one.db", given)
     assert rows(tmp_path / "two.db") == rows(tmp_path / "one.db")
     assert seen[0] == (0, 24) and seen[-1] == (24, 24)
+
+
+def test_a_shard_may_have_skipped_points_alone(tmp_path: Path) -> None:
+    given = {**SMALL, "dtype": "fp16,int16"}
+    parts = [swept(tmp_path / "s.db", given, shard=(i, 4)) for i in (1, 2, 3, 4)]
+    assert {(one.done, one.skipped) for one in parts} == {(1, 0), (0, 1)}
+    assert [one.known for one in parts] == [0, 0, 0, 0]
 
 
 # --- being killed -------------------------------------------------------------------------------------
@@ -589,6 +611,7 @@ def test_sorting_and_grouping() -> None:
     assert table.ordered(DATA, ["error"]).index[-1] == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
 def test_the_front_is_what_nothing_beats(pairs: list[tuple[int, int]]) -> None:
     found = table.pareto(pd.DataFrame(pairs, columns=["a", "b"]), ["a", "-b"])
@@ -597,6 +620,30 @@ def test_the_front_is_what_nothing_beats(pairs: list[tuple[int, int]]) -> None:
         if not any(x <= a and y >= b and (x < a or y > b) for x, y in pairs)
     }  # fmt: skip
     assert set(found.index) == expected
+
+
+def test_rows_of_other_code_or_of_a_changed_profile_are_stale(tmp_path: Path, monkeypatch: Any) -> None:
+    profile = tmp_path / "mine.yaml"
+    number = "{{value: {}, source: me, evidence: assumed}}"
+    text = f"name: mine\ndescription: mine\nextends: toy\nclock_ghz: {number}\n"
+    states = []
+    for clock in (1.0, 2.0):
+        profile.write_text(text.format(clock))
+        swept(tmp_path / "s.db", {**SMALL, "chunk": "16", "profile": str(profile)})
+        machines = table.Machines()
+        states.append(sorted(machines.stale(row) for row in rows(tmp_path / "s.db")))
+    assert states == [[False], [False, True]]
+    monkeypatch.setattr(table, "code_digest", lambda: "other")
+    assert all(table.Machines().stale(row) for row in rows(tmp_path / "s.db"))
+    profile.unlink()
+    monkeypatch.undo()
+    assert all(table.Machines().stale(row) for row in rows(tmp_path / "s.db"))
+
+
+def test_lists_are_cells_of_text() -> None:
+    found = table.frame([Row("k", "tri-inverse", "done", {"cu_seqlens": [0, 64, 200]})])
+    assert list(table.where(found, ["cu_seqlens!=1"])["cu_seqlens"]) == ["0,64,200"]
+    assert len(table.best(found, ["cu_seqlens"])) == 1
 
 
 def test_files_hold_the_table(tmp_path: Path) -> None:

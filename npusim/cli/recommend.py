@@ -110,6 +110,9 @@ def recommend(
         with Rows(not as_json, "{}") as tell:
             for one in formats:
                 choices += [search.choose(chosen, one, size, tell) for size in sizes]
+    if not any(one.tried for one in choices):
+        reason = choices[0].refused[0].reason if choices[0].refused else "there is none"
+        raise InputError(f"recommend: no inverse can be had: {reason}")
     others = {size: _rest_us(search.machine, layer, delta, size) for size in sizes}
     if as_json:
         print_json(tables.as_json(model, layer, goal, machines, choices, others))
@@ -129,8 +132,9 @@ def _delta(model: str, problem: Problem) -> Delta:
     from algorithms.models import Delta
 
     if model:
+        found = find_model(model).delta
         refuse(problem, OF_MODEL, f"the sizes are those of {model}; drop it")
-        return find_model(model).delta
+        return found
     if problem.decay == "none":
         raise InputError("--decay: a layer has a gate per head or per channel; drop it")
     keys, values = problem.state_dims

@@ -14,7 +14,7 @@ from npusim.machine import Machine
 from npusim.problem import Problem
 from npusim.recommend.candidates import label
 from npusim.recommend.judge import Judged
-from npusim.recommend.search import MEASURES, PROBED, RUNGS, Choice, Goal
+from npusim.recommend.search import DRAWN, MEASURES, PROBED, RUNGS, Choice, Goal
 from npusim.settings import MachineSettings
 
 SHOWN = 6
@@ -62,7 +62,8 @@ def show(console: Console, goal: Goal, choices: Sequence[Choice], rest: Rest) ->
         if isinstance(why, str):
             console.print(f"C={size}: no time of the other stages: {why}", style="yellow")
     for one in choices:
-        console.print(_front(one, goal))
+        if one.front:
+            console.print(_front(one, goal))
     for line in notes(choices):
         console.print(line, style="dim")
 
@@ -118,7 +119,9 @@ def words(one: Choice, goal: Goal) -> str:
     parts = [label(winner.options), f"{winner.bound}-bound ({busy})"]
     if ratio is not None and not (winner.options.algorithm == "mxr" and ratio == 1):
         parts.append(f"{ratio:.2g}x faster than mxr" if ratio >= 1 else f"{1 / ratio:.2g}x slower than mxr")
-    parts += [f"error of o {found.output:.1e}, of the state {found.state:.1e}"]
+    parts += [
+        f"error of o {found.output:.1e} (worst head {found.worst_output:.1e}), of the state {found.state:.1e}"
+    ]
     parts += [f"worst SNR of T {decibel(found.worst_snr_db)} dB"]
     if winner.extrapolated:
         off = "unknown" if winner.expected_error is None else f"{winner.expected_error:.0%}"
@@ -126,8 +129,12 @@ def words(one: Choice, goal: Goal) -> str:
     else:
         parts.append(f"time inside what was measured, expected error {winner.expected_error or 0:.0%}")
     text = start + ", ".join(parts)
+    text += f"; exact enough on {winner.held} of {DRAWN} draws of inputs"
     if one.stays is not None:
-        text += f"; stays the fastest in {one.stays:.0%} of draws of the uncertain numbers"
+        text += (
+            f"; of those like it in this, within 30 %, the fastest in {one.stays:.0%} of draws of the "
+            "uncertain numbers"
+        )
         if one.rivals:
             rival, share = one.rivals[0]
             text += f" (in {share:.0%} it is {label(rival.options)})"
@@ -173,10 +180,10 @@ def _front(one: Choice, goal: Goal) -> Any:
 def notes(choices: Sequence[Choice]) -> list[str]:
     """What the figures rest on."""
     tried, judged = sum(one.tried for one in choices), sum(one.judged for one in choices)
+    fewer = " (the others fell behind on fewer heads)" if judged < tried else ""
     lines = [
         f"{tried} candidates, {judged} of them judged on {RUNGS[-1]} heads x {PROBED['seq_len']} tokens with "
-        "generated keys and gates (the others fell behind on fewer heads); errors are what T alone does: the "
-        "other stages are exact",
+        f"generated keys and gates{fewer}; errors are what T alone does: the other stages are exact",
         "net us: all stages of the delta net one after another, without projections; the inverse stores T "
         "in the layer's format",
     ]

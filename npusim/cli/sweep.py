@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -175,7 +176,12 @@ def results(
         ),
     ] = None,
     status: Annotated[
-        str, typer.Option(help="Rows that are done, skipped, failed, or all.", metavar="NAME")
+        str,
+        typer.Option(
+            help="Rows that are done, skipped, failed, stale (of other code or of a profile that changed), "
+            "or all.",
+            metavar="NAME",
+        ),
     ] = "done",
     cost: Cost = None,
     export: Annotated[
@@ -189,19 +195,22 @@ def results(
     from npusim.sweep import table
     from npusim.sweep.store import Store
 
-    states = ("done", "skipped", "failed", "all")
+    states = ("done", "skipped", "failed", "stale", "all")
     if status not in states:
         raise InputError(f"--status: no {status!r}; {did_you_mean(status, states)}")
     expression = _expression(cost)
     with Store(store, write=False) as kept:
         rows = kept.rows()
-    chosen = [row for row in rows if status in ("all", row.status)]
+    machines = table.Machines()
+    state = {row.key: "stale" if machines.stale(row) else row.status for row in rows}
+    chosen = [row for row in rows if status in ("all", state[row.key])]
+    held = Counter(state.values())
     if not chosen:
-        held = ", ".join(f"{sum(row.status == one for row in rows):,} {one}" for one in states[:-1])
-        raise InputError(f"{store}: has no rows of --status {status} ({held})")
+        counts = ", ".join(f"{held[one]:,} {one}" for one in states[:-1])
+        raise InputError(f"{store}: has no rows of --status {status} ({counts})")
     found = table.frame(chosen)
     if expression:
-        found = table.with_cost(found, expression)
+        found = table.with_cost(found, chosen, expression, machines)
     found = table.where(found, where or [])
     if sort or "time_us" in found.columns:
         found = table.ordered(found, name_list("--sort", sort) if sort else ["time_us"])
@@ -219,6 +228,9 @@ def results(
         print_json({"store": store, "rows": tables.records(whole[shown] if shown else whole)})
         return
     console = Console(highlight=False, markup=False)
-    tables.rows(console, store, rows, found, shown, top or 20)
+    tables.rows(console, store, chosen, found, shown, top or 20)
+    if held["stale"] and status not in ("stale", "all"):
+        said = f"{held['stale']:,} rows of other code or of a profile that changed since: --status stale"
+        console.print(said, style="dim")
     if export:
         console.print(f"{len(whole):,} rows written to {export}", soft_wrap=True)

@@ -49,13 +49,12 @@ def swept(
     expression: Expression | None,
 ) -> None:
     """Counts, why points are missing, and of those that are done the Pareto front, or the fastest."""
-    kept = found.points - found.computed
     console.print(
         f"{found.done:,} of {found.points:,} points done"
         + (f", {found.skipped:,} skipped" if found.skipped else "")
         + (f", {found.failed:,} failed" if found.failed else "")
         + f"; {found.computed:,} computed now"
-        + (f", {kept:,} known before" if kept else "")
+        + (f", {found.known:,} known before" if found.known else "")
     )
     for reason, count in list(found.reasons.items())[:MOST]:
         console.print(f"  {count:,} x {reason}", style="yellow", soft_wrap=True)
@@ -63,10 +62,11 @@ def swept(
         console.print(
             f"  and {len(found.reasons) - MOST} more reasons: npusim results {store} --status skipped"
         )
-    data = rows_of.frame([row for row in rows if row.status == "done"])
-    if data.empty:
+    done = [row for row in rows if row.status == "done"]
+    if not done:
         return
-    front = _front(data, expression)
+    data = rows_of.frame(done)
+    front = _front(data, done, expression)
     if front:
         best = rows_of.pareto(front[1], front[0])
         title = f"no other point is better in {' and '.join(_label(name) for name in front[0])}"
@@ -78,10 +78,12 @@ def swept(
     console.print(f"all rows: npusim results {store}", style="dim", soft_wrap=True)
 
 
-def _front(data: pd.DataFrame, expression: Expression | None) -> tuple[list[str], pd.DataFrame] | None:
+def _front(
+    data: pd.DataFrame, done: Sequence[Row], expression: Expression | None
+) -> tuple[list[str], pd.DataFrame] | None:
     """Columns whose front is shown, and the rows with the cost among them."""
     if expression is not None:
-        data = rows_of.with_cost(data, expression)
+        data = rows_of.with_cost(data, done, expression, rows_of.Machines())
         return (["cost", "time_us"], data) if "time_us" in data else None
     return (["time_us", "relative_error"], data) if {"time_us", "relative_error"} <= {*data} else None
 

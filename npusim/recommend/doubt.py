@@ -35,8 +35,8 @@ def winning_share(machine: Machine, some: Sequence[tuple[float, Mapping[str, flo
     doubtful = {path: own for path, one in known.items() if (own := spread_of(path, one))}
     paths = [path for path in doubtful if any(path in slopes for _, slopes in some)]
     if not paths:
-        best = min(time for time, _ in some)
-        return [float(time == best) for time, _ in some]
+        first = min(range(len(some)), key=lambda number: some[number][0])
+        return [float(number == first) for number in range(len(some))]
     sigma = np.array([doubtful[path] for path in paths])
     value = np.array([float(known[path].value) for path in paths])
     normal = np.random.default_rng(SEED).standard_normal((DRAWS, len(paths)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -53,11 +54,8 @@ class Judged:
     exactness: Exactness | None = None
     slopes: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
-
-    @property
-    def error(self) -> float:
-        assert self.exactness
-        return self.exactness.output
+    held: int = 0
+    """on how many draws of inputs it was exact enough"""
 
 
 @lru_cache(maxsize=4)
@@ -114,16 +112,20 @@ def exactness(
     return found
 
 
-_last: tuple[tuple[Problem, NumericsSettings], tuple[LayerProbe, Memo]] | None = None
-"""the probe of the candidates before, and what they computed on it"""
+class _Before(threading.local):
+    """The probe of the candidates before, and what they computed on it; each thread has its own."""
+
+    last: tuple[tuple[Problem, NumericsSettings], tuple[LayerProbe, Memo]] | None = None
+
+
+_before = _Before()
 
 
 def _probe(problem: Problem, numerics: NumericsSettings) -> tuple[LayerProbe, Memo]:
-    global _last
-    if _last is None or _last[0] != (problem, numerics):
-        _last = None
-        _last = ((problem, numerics), (LayerProbe.drawn(problem, numerics), Memo()))
-    return _last[1]
+    if _before.last is None or _before.last[0] != (problem, numerics):
+        _before.last = None
+        _before.last = ((problem, numerics), (LayerProbe.drawn(problem, numerics), Memo()))
+    return _before.last[1]
 
 
 def with_slopes(

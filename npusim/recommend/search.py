@@ -28,6 +28,8 @@ FAR = 20.0
 """by how much a candidate may miss the bound on the first heads and be looked at further"""
 TASK = 12
 """candidates that a worker takes at once"""
+DRAWN = 4
+"""draws of inputs on which contenders have to be exact enough, the first among them"""
 NEAR, CONTENDERS = 1.3, 6
 """how much slower, and how many, are those that could turn out to be faster than the winner"""
 
@@ -54,9 +56,11 @@ class Goal:
     @classmethod
     def of(cls, measure: str, bound: float | None) -> Goal:
         """With the usual bound where none is given. InputError where there is none that is usual."""
-        usual = MEASURES[measure][2]
+        _, more, usual = MEASURES[measure]
         if bound is None and usual is None:
             raise InputError(f"--bound: give one for --measure {measure}; there is no usual one")
+        if bound is not None and not (math.isfinite(bound) and (more or bound > 0)):
+            raise InputError(f"--bound: must be finite{'' if more else ' and positive'}, got {bound:g}")
         return cls(measure, float(usual if bound is None else bound))  # type: ignore[arg-type]
 
     def badness(self, one: Judged) -> float:
@@ -79,7 +83,7 @@ class Goal:
 @dataclass(frozen=True)
 class Choice:
     """The answer for one chunk and dtype. `winner`: None where nothing is good enough; `front`: those that
-    none beats in time and error; `tried`: how many there were, `judged`: on all heads; `stays`: how often
+    none beats in time and error; `tried`: how many could be had, `judged`: on all heads; `stays`: how often
     the winner is still the fastest that is good enough when uncertain numbers of the profile are drawn from
     their ranges, `rivals`: who is instead, by share."""
 
@@ -134,11 +138,11 @@ class Search:
         left = kept(self._all(timed, (self.registry, self.settings, whole), self._near(left), tell("timing")))
         for heads in RUNGS[1:] if len(left) > FEW else RUNGS[-1:]:
             left = judged(self._half(left), heads)
-        return self._choice(dtype, chunk, whole, left, tuple(refused), len(some))
+        return self._choice(dtype, chunk, whole, left, tuple(refused), len(some) - len(refused))
 
     def _near(self, some: list[Judged]) -> list[Judged]:
-        """Without those that are far from good enough on a few heads already, which more cannot make good;
-        the nearest FEW where all are."""
+        """Without those that are far from good enough on a few heads already, which more heads hardly ever
+        make good; the nearest FEW where all are."""
         ordered = sorted(some, key=self.goal.badness)
         near = [one for one in ordered if self.goal.nearly(one)]
         return near if len(near) > FEW else ordered[:FEW]
@@ -184,12 +188,27 @@ class Search:
         if not good:
             return made
         near = [one for one in good if one.time_us <= NEAR * good[0].time_us][:CONTENDERS]
-        common = (self.registry, self.settings, whole)
-        known = self._all(with_slopes, common, near, lambda *_: None)
+        known = self._all(with_slopes, (self.registry, self.settings, whole), near, _silent)
+        known = self._on_other_inputs(known, dtype, chunk)
+        # held against those alone that are exact enough as often
+        known = [one for one in known if one.held == known[0].held]
         shares = winning_share(self.machine, [(one.time_us, one.slopes) for one in known])
         rivals = sorted(zip(known[1:], shares[1:], strict=True), key=lambda pair: -pair[1])
         named = tuple((one, share) for one, share in rivals if share > 0)
         return replace(made, winner=known[0], stays=shares[0], rivals=named)
+
+    def _on_other_inputs(self, some: list[Judged], dtype: str, chunk: int) -> list[Judged]:
+        """Contenders with how often they are exact enough on further draws of inputs, those that are so most
+        often first, then the fastest."""
+        held = [1] * len(some)
+        probed = self._probed(chunk, dtype, RUNGS[-1])
+        for more in range(1, DRAWN):
+            numerics = self.numerics.model_copy(update={"seed": self.numerics.seed + more})
+            common = (self.registry, self.settings, probed, numerics, self.problem.dtype)
+            for number, one in enumerate(self._all(exactness, common, some, _silent)):
+                held[number] += self.goal.met(one)
+        known = [replace(one, held=count) for one, count in zip(some, held, strict=True)]
+        return sorted(known, key=lambda one: (-one.held, one.time_us))
 
     def _baseline(self, whole: Problem) -> Judged | None:
         """The last baseline of the kernel: the best that is published, in the format of the layer."""
@@ -197,6 +216,10 @@ class Search:
         options = Options(algorithm=self.entry.baselines[-1], out_dtype=self.problem.dtype)
         (found,) = timed(self.registry, self.settings, plain, [Judged(options)])
         return None if found.reason else found
+
+
+def _silent(done: int, of: int) -> None:
+    """Progress that is not worth telling."""
 
 
 def front(some: Iterable[Judged], goal: Goal) -> list[Judged]:

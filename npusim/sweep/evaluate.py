@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -70,6 +71,8 @@ def _found(entry: KernelEntry, point: Point, machine: Machine, drawn: Callable[[
         if data and ready.sample:
             result |= _errors(data.compute(ready.sample))
     built = {"algorithm": kernel.algorithm, "variant": kernel.variant, **kernel.settings}
+    if point.numerics.inputs:  # whose sizes are the file's
+        built |= entry.sizes_json(ready.problem)
     return Outcome("done", built, result)
 
 
@@ -115,19 +118,24 @@ def _machine(settings: MachineSettings, stamp: str) -> Machine:
     return machine
 
 
-_last: tuple[object, Data] | None = None
-"""the data of the point before, and what the kernels before have computed of them: points come sorted"""
+class _Before(threading.local):
+    """The data of the point before, and what the kernels before have computed of them: points come sorted.
+    Each thread has its own, as workers of a cluster have several."""
+
+    last: tuple[object, Data] | None = None
+
+
+_before = _Before()
 
 
 def _data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings, stamp: str) -> Data | None:
-    global _last
     key = (entry.name, problem, numerics, stamp)
-    if _last is None or _last[0] != key:
-        _last = None  # which frees what it holds before there is more
+    if _before.last is None or _before.last[0] != key:
+        _before.last = None  # which frees what it holds before there is more
         if numerics.inputs and file_digest(numerics.inputs) != stamp:
             raise InputError(f"{numerics.inputs}: a worker finds another file than was asked for")
         data = find_data(entry, problem, numerics)
         if data is None:
             return None
-        _last = (key, data.remembering())
-    return _last[1]
+        _before.last = (key, data.remembering())
+    return _before.last[1]

@@ -78,8 +78,10 @@ class Point:
 
     def key(self, entry: KernelEntry, stamp: Stamp) -> str:
         """A digest of all that the result depends on."""
-        inputs = stamp.inputs[self.numerics.inputs] if self.numerics.inputs else ""
-        machine = stamp.machines[self.machine]
+        machine, inputs = stamp.machines[self.machine], list[str]()
+        if self.numerics.inputs:  # beside a file it matters what was given, be it the default
+            given = sorted(self.problem.model_fields_set | self.numerics.model_fields_set)
+            inputs = [stamp.inputs[self.numerics.inputs], *given]
         return digest(entry.name, self.settings(entry), machine, stamp.code, stamp.files, inputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -27,9 +28,9 @@ def values(name: str, given: object, splits: bool = True, ranges: bool = True) -
             found += _span(name, part.strip(), ranges) if isinstance(part, str) else [part]
     if not found:
         raise InputError(f"{name}: has no values; give one at least, or leave it out")
-    for value in found:
-        if found.count(value) > 1:
-            raise InputError(f"{name}: {value} is given twice; keep one")
+    for text, count in Counter(map(str, found)).items():
+        if count > 1:
+            raise InputError(f"{name}: {text} is given twice; keep one")
     return found
 
 

@@ -45,6 +45,8 @@ class Plan:
     algorithms: tuple[str, ...]
     stamp: Stamp
     points: tuple[Planned, ...]
+    whole: bool
+    """no shard of a larger one"""
 
     @property
     def keys(self) -> list[str]:
@@ -53,20 +55,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class Summary:
-    """How many points there are, and what became of them; `computed`: those of them that were computed now;
-    `reasons`: why points were skipped or failed, with how many each."""
+    """How many points there are, and what became of them; `computed`: those of them that were computed now,
+    `known`: those that the store had; `reasons`: why points were skipped or failed, with how many each."""
 
     points: int
     done: int
     skipped: int
     failed: int
     computed: int
+    known: int
     reasons: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "points": self.points, "done": self.done, "skipped": self.skipped, "failed": self.failed,
-            "computed": self.computed, "reasons": self.reasons,
+            "computed": self.computed, "known": self.known, "reasons": self.reasons,
         }  # fmt: skip
 
 
@@ -84,11 +87,13 @@ def plan(spec: Spec, registry: str, shard: tuple[int, int] = (1, 1)) -> Plan:
     inputs = {one.numerics.inputs for one in found if isinstance(one, Point) and one.numerics.inputs}
     digests = {path: file_digest(path) for path in inputs}
     stamp = Stamp(code_digest(), own_digest(files), machines.digests, digests)
-    made = [_planned(spec.kernel, entry, one, stamp) for one in found]
+    planned = (_planned(spec.kernel, entry, one, stamp) for one in found)
+    made = list({one.key: one for one in planned}.values())
     number, of = shard
     made.sort(key=_data)
     tasks = [task for n, task in enumerate(_tasks(made)) if n % of == number - 1]
-    return Plan(spec, entry.name, asked, stamp, tuple(point for task in tasks for point in task))
+    points = tuple(point for task in tasks for point in task)
+    return Plan(spec, entry.name, asked, stamp, points, whole=of == 1)
 
 
 def _planned(kernel: str, entry: KernelEntry, one: Point | Skip, stamp: Stamp) -> Planned:
@@ -124,7 +129,7 @@ def run(
     known = store.known(wanted.keys)
     left = [one for one in wanted.points if one.key not in known]
     reasons = [one for one in left if one.point is None]
-    store.add(Row(one.key, wanted.kernel, "skipped", one.settings, reason=one.reason) for one in reasons)
+    store.add(_row(wanted, one, Outcome("skipped", reason=one.reason)) for one in reasons)
     tasks = list(_tasks([one for one in left if one.point is not None]))
     total, count = len(wanted.points), len(known) + len(reasons)
     if progress:
@@ -134,26 +139,31 @@ def run(
     computed = 0
     for number, outcomes in workers(evaluate, asked):
         pairs = zip(tasks[number], outcomes, strict=True)
-        store.add(_row(wanted.kernel, one, outcome) for one, outcome in pairs)
+        store.add(_row(wanted, one, outcome) for one, outcome in pairs)
         computed += len(outcomes)
         if progress:
             progress(count + computed, total)
-    return summary(wanted, store, computed)
+    return summary(wanted, store, computed, len(known))
 
 
-def _row(kernel: str, one: Planned, found: Outcome) -> Row:
-    return Row(one.key, kernel, found.status, one.settings, found.built, found.result, found.reason)
+def _row(wanted: Plan, one: Planned, found: Outcome) -> Row:
+    stamp = wanted.stamp
+    machine = stamp.machines[one.point.machine] if one.point else ""
+    return Row(
+        one.key, wanted.kernel, found.status, one.settings, found.built, found.result, found.reason,
+        stamp.code, machine,
+    )  # fmt: skip
 
 
-def summary(wanted: Plan, store: Store, computed: int) -> Summary:
+def summary(wanted: Plan, store: Store, computed: int, known: int) -> Summary:
     """What the store knows of the points. InputError where nothing could be done at all."""
     rows = store.rows(wanted.keys)
     states = Counter(row.status for row in rows)
     reasons = Counter(row.reason for row in rows if row.reason)
-    if rows and not states["done"] and len(rows) == len(wanted.points):
+    if rows and not states["done"] and wanted.whole:
         first, count = reasons.most_common(1)[0]
         raise InputError(f"sweep: none of {len(rows)} points could be done; {count} of them: {first}")
     return Summary(
-        len(wanted.points), states["done"], states["skipped"], states["failed"], computed,
+        len(wanted.points), states["done"], states["skipped"], states["failed"], computed, known,
         dict(reasons.most_common()),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,6 @@ class Spec:
         spec = cls.of(kernel, named, place=path)
         over = cls.of(kernel, more)
         return cls(kernel, {**spec.fields, **over.fields}, {**spec.numbers, **over.numbers})
-
-    @property
-    def varied(self) -> list[str]:
-        """The fields and numbers that take several values."""
-        swept = {**self.fields, **{f"set.{path}": own for path, own in self.numbers.items()}}
-        return [name for name, own in swept.items() if len(own) > 1]
 
     @property
     def size(self) -> int:
@@ -205,6 +200,8 @@ def _checked(name: str, given: object, place: str) -> list[Any]:
     for value in values(option, given, splits, numeric and splits):
         if value is None:
             raise InputError(f"{option}: is empty; give a value, or leave it out")
+        if numeric and isinstance(value, bool):
+            raise InputError(f"{option}: must be a number, got {'true' if value else 'false'}")
         try:
             found.append(getattr(model.parse(**{name: value}), name))
         except InputError as error:
@@ -231,8 +228,15 @@ def _numbers(given: object, place: str) -> dict[str, list[float]]:
     for name, listed in pairs:
         if name in found:
             raise InputError(f"{option} {name}: is set twice; keep one")
+        wrong = InputError(f"{option} {name}: {listed!r} is no number, list or range of numbers")
         try:
-            found[name] = [float(value) for value in values(f"{option} {name}", listed)]
+            numbers = [
+                math.nan if isinstance(value, bool) else float(value)
+                for value in values(f"{option} {name}", listed)
+            ]
         except (TypeError, ValueError):
-            raise InputError(f"{option} {name}: {listed!r} is no number, list or range of numbers") from None
+            raise wrong from None
+        if not all(map(math.isfinite, numbers)):
+            raise wrong
+        found[name] = numbers
     return found

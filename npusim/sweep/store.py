@@ -30,7 +30,9 @@ CREATE TABLE point (
     settings TEXT NOT NULL,
     built TEXT NOT NULL,
     result TEXT NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    code TEXT NOT NULL,
+    machine TEXT NOT NULL
 ) WITHOUT ROWID;
 """
 AT_ONCE = 500
@@ -39,7 +41,8 @@ AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Row:
-    """A point and what became of it; see `npusim.sweep.evaluate.Outcome`."""
+    """A point and what became of it; see `npusim.sweep.evaluate.Outcome`. `code`, `machine`: digests of what
+    it was computed with."""
 
     key: str
     kernel: str
@@ -48,6 +51,8 @@ class Row:
     built: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
+    code: str = ""
+    machine: str = ""
 
 
 class Store:
@@ -160,7 +165,15 @@ class Store:
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows, all or none. What another process has done meanwhile stays as it is."""
         values = [
-            (row.key, row.kernel, row.status, *map(_text, (row.settings, row.built, row.result)), row.reason)
+            (
+                row.key,
+                row.kernel,
+                row.status,
+                *map(_text, (row.settings, row.built, row.result)),
+                row.reason,
+                row.code,
+                row.machine,
+            )
             for row in rows
         ]
         if not values:
@@ -169,7 +182,7 @@ class Store:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 self.connection.executemany(
-                    "INSERT INTO point VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+                    "INSERT INTO point VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
                     "status = excluded.status, built = excluded.built, result = excluded.result, "
                     "reason = excluded.reason WHERE point.status = 'failed'",
                     values,
@@ -185,9 +198,10 @@ class Store:
         wanted = None if keys is None else set(keys)
         with self._speaking():
             return [
-                Row(key, kernel, status, json.loads(asked), json.loads(built), json.loads(result), reason)
-                for key, kernel, status, asked, built, result, reason in self.connection.execute(
-                    "SELECT key, kernel, status, settings, built, result, reason FROM point ORDER BY key"
+                Row(key, kernel, status, json.loads(asked), json.loads(built), json.loads(result), *said)
+                for key, kernel, status, asked, built, result, *said in self.connection.execute(
+                    "SELECT key, kernel, status, settings, built, result, reason, code, machine FROM point "
+                    "ORDER BY key"
                 )
                 if wanted is None or key in wanted
             ]

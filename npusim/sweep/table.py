@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from npusim.errors import InputError, did_you_mean
+from npusim.errors import InputError, NpusimError, did_you_mean
 from npusim.files import replacing
+from npusim.machine import Machine
+from npusim.settings import MachineSettings
+from npusim.sweep.point import code_digest, machine_digest
 from npusim.sweep.store import Row
 
 if TYPE_CHECKING:
@@ -26,33 +30,71 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
     """A line per row: what was asked, what the kernel was built with where that says more, the figures."""
     return pd.DataFrame(
         [
-            {"kernel": r.kernel, **r.settings, **r.built, **r.result, "status": r.status, "reason": r.reason}
+            {"kernel": r.kernel, **_flat(r.settings), **_flat(r.built), **r.result, "status": r.status,
+             "reason": r.reason}
             for r in rows
         ]
-    )
+    )  # fmt: skip
 
 
-def with_cost(table: pd.DataFrame, expression: Expression) -> pd.DataFrame:
-    """With a column `cost`: an expression over the numbers of each row's machine and its own columns."""
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as the command line writes them: 0,500,1200."""
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
+
+
+class Machines:
+    """The machines of rows, as they are now."""
+
+    def __init__(self) -> None:
+        self._made: dict[MachineSettings, Machine | None] = {}
+        self._digests: dict[MachineSettings, str] = {}
+
+    def of(self, settings: Mapping[str, Any]) -> Machine | None:
+        """The machine of a row's settings; None where it cannot be made any more."""
+        asked = self._asked(settings)
+        if asked not in self._made:
+            try:
+                self._made[asked] = asked.machine()
+            except NpusimError:
+                self._made[asked] = None
+        return self._made[asked]
+
+    def stale(self, row: Row) -> bool:
+        """Whether a row is of other code, or of a machine that is another one now."""
+        if row.code != code_digest():
+            return True
+        asked = self._asked(row.settings)
+        machine = self.of(row.settings)
+        if asked not in self._digests:
+            self._digests[asked] = machine_digest(machine) if machine else ""
+        return bool(row.machine) and row.machine != self._digests[asked]
+
+    @staticmethod
+    def _asked(settings: Mapping[str, Any]) -> MachineSettings:
+        fields = [name for name in MachineSettings.model_fields if name != "set" and name in settings]
+        numbers = [f"{n.removeprefix('set.')}={v}" for n, v in settings.items() if n.startswith("set.")]
+        return MachineSettings.parse(**{name: settings[name] for name in fields}, set=numbers)
+
+
+def with_cost(
+    table: pd.DataFrame, rows: Sequence[Row], expression: Expression, machines: Machines
+) -> pd.DataFrame:
+    """With a column `cost`: an expression over the numbers of each row's machine and its own columns; none
+    where there is no such machine any more. `rows`: those of the table, in its order."""
     from npusim.expression import machine_names
-    from npusim.settings import MachineSettings
 
-    def machine(row: dict[str, Any]) -> MachineSettings:
-        fields = [name for name in MachineSettings.model_fields if name != "set" and name in row]
-        own = {name: row[name] for name in fields if not pd.isna(row[name])}
-        numbers = [f"{n.removeprefix('set.')}={v}" for n, v in row.items() if n.startswith("set.") and v == v]
-        cores = {"cores": int(own.pop("cores"))} if "cores" in own else {}
-        return MachineSettings.parse(**own, **cores, set=numbers)
-
-    names: dict[MachineSettings, dict[str, float]] = {}
     costs = []
-    for row in table.to_dict("records"):
-        named = {str(name): value for name, value in row.items()}
-        figures = {n: float(v) for n, v in named.items() if isinstance(v, int | float) and v == v}
-        settings = machine(named)
-        if settings not in names:
-            names[settings] = machine_names(settings.machine())
-        costs.append(expression.value(figures | names[settings]))
+    for row, line in zip(rows, table.to_dict("records"), strict=True):
+        machine = machines.of(row.settings)
+        figures = {
+            str(name): float(value)
+            for name, value in line.items()
+            if isinstance(value, int | float) and value == value
+        }
+        costs.append(expression.value(figures | machine_names(machine)) if machine else math.nan)
     return table.assign(cost=costs)
 
 
