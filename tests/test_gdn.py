@@ -329,7 +329,9 @@ def test_a_file_of_tokens_gives_outputs_and_states(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command, "--profile", "ascend-910b2"])
     assert not ended.value.code
-    said, found = json.loads(capsys.readouterr().out), np.load(made)
+    said = json.loads(capsys.readouterr().out)
+    with np.load(made) as file:
+        found = dict(file)
     want, states = layer(arrays)
     assert found["o"].shape == want.shape and found["state"].shape == states.shape
     assert distance(found["o"], want) < 5e-3 and distance(found["state"], states) < 5e-3

@@ -187,7 +187,8 @@ def test_a_file_of_tokens_gives_outputs_and_states(tmp_path, capsys, decay):
     for kernel in ("gdn-fused", "gdn-recurrent"):
         command = ["--output", str(tmp_path / f"{kernel}.npz"), "--no-timing", "--dtype", "fp64"]
         run_json(capsys, kernel, *inputs(tmp_path, decay), *command)
-        found = np.load(tmp_path / f"{kernel}.npz")
+        with np.load(tmp_path / f"{kernel}.npz") as file:
+            found = dict(file)
         assert distance(found["o"], want) < 1e-10 and distance(found["state"], states) < 1e-10
 
 

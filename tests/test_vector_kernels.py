@@ -306,7 +306,9 @@ def test_a_file_says_all_sizes(name, shapes, sizes, cli, tmp_path):
     assert not called.code, called.err
     problem = json.loads(called.out)["problem"]
     assert {size: problem[size] for size in sizes} == sizes
-    assert set(np.load(out).files) == {t.name for t in built(name, None, "toy", **sizes).outputs}
+    with np.load(out) as file:
+        names = set(file.files)
+    assert names == {t.name for t in built(name, None, "toy", **sizes).outputs}
 
 
 @pytest.mark.parametrize(

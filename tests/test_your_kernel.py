@@ -94,14 +94,16 @@ def test_the_page_can_be_followed_and_every_line_it_shows_is_printed(folder, cli
 
 def improved_is_faster_and_both_are_right(folder, cli):
     small = ("--seq-len", 256, "--heads", 6, "--inputs", "problem.npz", "--output", "result.npz", "--json")
-    given = np.load(folder / "problem.npz")
+    with np.load(folder / "problem.npz") as file:
+        given = dict(file)
     weights = given["A"] * np.exp(given["g"]) * np.tri(64)
     values = given["V"].reshape(4, 64, 6, 128).transpose(0, 2, 1, 3)
     wanted = (weights @ values).transpose(0, 2, 1, 3).reshape(4, 64, 768)
     times = []
     for function, slots in (("gated", 1), ("gated", 2), ("paired", 3)):
         made = json.loads(cli("run", f"my_kernel.py:{function}", "--slots", slots, *small).out)
-        got = np.load(folder / "result.npz")["O"]
+        with np.load(folder / "result.npz") as file:
+            got = file["O"]
         assert np.linalg.norm(got - wanted) < 1e-3 * np.linalg.norm(wanted), function
         assert (made["kernel"], made["algorithm"], made["variant"]) == ("gated-product", function, "own")
         assert made["settings"]["kernel"] == f"my_kernel.py:{function}"
@@ -167,7 +169,8 @@ def first_order(problem, options, target):
     assert [row["relative_error"] for row in rows] == [0, 0] and all(row["time_us"] > 0 for row in rows)
     alone = cli("run", "tri-inverse", "--algorithm", own, "--inputs", "l.npz", "--output", "t.npz", "--json")
     assert json.loads(alone.out)["algorithm"] == own
-    assert np.array_equal(np.load("t.npz")["T"], np.eye(16) - L)
+    with np.load("t.npz") as file:
+        assert np.array_equal(file["T"], np.eye(16) - L)
     assert cli("show", "tri-inverse", "--algorithm", own, "--matrices", 3).out.startswith(
         f"kernel mine {own}"
     )
