@@ -20,7 +20,8 @@ from npusim.profiles import load_machine, profile_names
 
 SMALL = ("tri-inverse", "--profile", "toy", "--chunk", 16, "--matrices", 6)
 COMMANDS = (
-    (), ("list",), ("run",), ("compare",), ("show",), ("validate",), ("sensitivity",), ("profile",),
+    (), ("list",), ("run",), ("compare",), ("show",), ("validate",), ("sensitivity",), ("sweep",),
+    ("results",), ("recommend",), ("layer",), ("calibrate",), ("profile",),
     ("profile", "check"), ("profile", "show"), ("profile", "diff"), ("profile", "schema"),
 )  # fmt: skip
 

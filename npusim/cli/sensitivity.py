@@ -172,6 +172,8 @@ def _made(found: Sensitivity, cells: list[dict[str, str | Text]], names: list[st
     title = f"Sensitivity of the task time, {us(found.time_us)} us, to numbers of {found.machine.name}"
     made = table(title, *names, right=[place for place, name in enumerate(names) if name in RIGHT])
     made.min_width = 0  # the columns alone say how wide it is
+    for column in made.columns[1:]:  # where there is no room the numbers' names are folded
+        column.no_wrap = True
     for row in cells:
         made.add_row(*(row[name] for name in names))
     return made
