@@ -121,6 +121,7 @@ def test_export(cli, store: str, tmp_path: Path) -> None:
         (("--where", "chunk"), "--where: 'chunk' is no condition"),
         (("--sort", "tim"), "--sort: no column 'tim'"), (("--group", "x"), "--group: no column 'x'"),
         (("--pareto", "dtype"), "--pareto: dtype holds no numbers"), (("--columns", "a,,b"), "--columns"),
+        (("--sort", ""), "--sort: a name is empty"), (("--group", ""), "--group: a name is empty"),
         (("--status", "doen"), "--status: no 'doen'; did you mean 'done'"),
         (("--status", "failed"), "has no rows of --status failed"),
         (("--cost", "cores*"), "expression"), (("--cost", "coresx"), "no number 'coresx'"),

@@ -212,15 +212,14 @@ def results(
     if expression:
         found = table.with_cost(found, chosen, expression, machines)
     found = table.where(found, where or [])
-    if sort or "time_us" in found.columns:
-        found = table.ordered(found, name_list("--sort", sort) if sort else ["time_us"])
-    if pareto:
+    if sort is not None or "time_us" in found.columns:
+        found = table.ordered(found, ["time_us"] if sort is None else name_list("--sort", sort))
+    if pareto is not None:
         found = table.pareto(found, name_list("--pareto", pareto))
-    if group:
+    if group is not None:
         found = table.best(found, name_list("--group", group))
-    shown = (
-        [table.known(found, one, "--columns") for one in name_list("--columns", columns)] if columns else []
-    )
+    asked = [] if columns is None else name_list("--columns", columns)
+    shown = [table.known(found, one, "--columns") for one in asked]
     whole = found if top is None else found.head(top)
     if export:
         table.write(whole[shown] if shown else whole, export)
