@@ -149,7 +149,7 @@ def _none(one: Choice, goal: Goal) -> str:
     nearest = min(one.front, key=goal.badness, default=None)
     if nearest is None:
         return "no candidate gave errors"
-    value = abs(goal.badness(nearest))
+    value = goal.badness(nearest) * (-1 if MEASURES[goal.measure][1] else 1)
     said = "infinite" if math.isinf(value) else f"{value:.2g}"
     return f"none of {one.tried} candidates is exact enough; nearest {label(nearest.options)}: {said}"
 
@@ -245,6 +245,6 @@ def _judged(choice: Choice, one: Judged | None) -> dict[str, Any] | None:
         "options": one.options.model_dump(mode="json", exclude_none=True),
         "time_us": one.time_us, "speedup": _speedup(choice, one), "bound": one.bound, "unit": one.unit,
         "utilisation": one.utilisation, "expected_error": one.expected_error,
-        "extrapolated": list(one.extrapolated),
+        "extrapolated": list(one.extrapolated), "held": one.held or None, "draws": DRAWN,
         "errors": {name: plain(float(value)) for name, value in vars(found).items()} if found else None,
     }  # fmt: skip

@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -202,9 +203,9 @@ def results(
     with Store(store, write=False) as kept:
         rows = kept.rows()
     machines = table.Machines()
-    state = {row.key: "stale" if machines.stale(row) else row.status for row in rows}
-    chosen = [row for row in rows if status in ("all", state[row.key])]
-    held = Counter(state.values())
+    rows = [replace(row, status="stale") if machines.stale(row) else row for row in rows]
+    chosen = [row for row in rows if status in ("all", row.status)]
+    held = Counter(row.status for row in rows)
     if not chosen:
         counts = ", ".join(f"{held[one]:,} {one}" for one in states[:-1])
         raise InputError(f"{store}: has no rows of --status {status} ({counts})")

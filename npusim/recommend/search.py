@@ -206,7 +206,7 @@ class Search:
             numerics = self.numerics.model_copy(update={"seed": self.numerics.seed + more})
             common = (self.registry, self.settings, probed, numerics, self.problem.dtype)
             for number, one in enumerate(self._all(exactness, common, some, _silent)):
-                held[number] += self.goal.met(one)
+                held[number] += not one.reason and self.goal.met(one)
         known = [replace(one, held=count) for one, count in zip(some, held, strict=True)]
         return sorted(known, key=lambda one: (-one.held, one.time_us))
 

@@ -38,6 +38,10 @@ class Outcome:
     reason: str = ""
 
 
+class Changed(InputError):
+    """A file is not what it was when the sweep began: no fault of the point, which is to be tried again."""
+
+
 def evaluate(
     registry: str, kernel: str, algorithms: tuple[str, ...], stamp: Stamp, points: Sequence[Point]
 ) -> list[Outcome]:
@@ -55,6 +59,8 @@ def _outcome(entry: KernelEntry, point: Point, stamp: Stamp) -> Outcome:
     data = partial(_data, entry, point.problem, point.numerics, stamp.inputs[inputs] if inputs else "")
     try:
         return _found(entry, point, machine, data)
+    except Changed as error:
+        return Outcome("failed", reason=str(error))
     except NpusimError as error:
         return Outcome("skipped", reason=str(error))
     except MemoryError:
@@ -128,12 +134,22 @@ class _Before(threading.local):
 _before = _Before()
 
 
+def _check(path: str, stamp: str) -> None:
+    """Changed where a file of inputs is gone, or another one than was asked for."""
+    try:
+        found = file_digest(path)
+    except InputError as error:
+        raise Changed(str(error)) from None
+    if found != stamp:
+        raise Changed(f"{path}: a worker finds another file than was asked for")
+
+
 def _data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings, stamp: str) -> Data | None:
     key = (entry.name, problem, numerics, stamp)
     if _before.last is None or _before.last[0] != key:
         _before.last = None  # which frees what it holds before there is more
-        if numerics.inputs and file_digest(numerics.inputs) != stamp:
-            raise InputError(f"{numerics.inputs}: a worker finds another file than was asked for")
+        if numerics.inputs:
+            _check(numerics.inputs, stamp)
         data = find_data(entry, problem, numerics)
         if data is None:
             return None

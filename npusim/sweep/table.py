@@ -86,7 +86,7 @@ def with_cost(
     where there is no such machine any more. `rows`: those of the table, in its order."""
     from npusim.expression import machine_names
 
-    costs = []
+    costs, names = list[float](), dict[int, dict[str, float]]()
     for row, line in zip(rows, table.to_dict("records"), strict=True):
         machine = machines.of(row.settings)
         figures = {
@@ -94,7 +94,12 @@ def with_cost(
             for name, value in line.items()
             if isinstance(value, int | float) and value == value
         }
-        costs.append(expression.value(figures | machine_names(machine)) if machine else math.nan)
+        if machine is None or not row.result:
+            costs.append(math.nan)
+            continue
+        if id(machine) not in names:  # of which `machines` keeps hold
+            names[id(machine)] = machine_names(machine)
+        costs.append(expression.value(figures | names[id(machine)]))
     return table.assign(cost=costs)
 
 
@@ -107,7 +112,9 @@ def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
         name, sign, given = found.groups()
         column = table[known(table, name, "--where")]
         if sign in ("=", "!="):
-            same = column.map(lambda value, given=given: any(_same(value, v) for v in given.split(",")))
+            same = column.map(
+                lambda value, given=given: any(_same(value, v) for v in (given, *given.split(",")))
+            )
             table = table[same if sign == "=" else ~same]
             continue
         try:
