@@ -141,7 +141,7 @@ def _label(name: str) -> str:
         "time_us": "time us", "relative_error": "rel. error", "worst_relative_error": "worst",
         "snr_db": "SNR dB", "worst_snr_db": "worst SNR", "nonfinite": "not finite",
         "utilisation": "busy", "range": "range",
-    }.get(name, name.replace("_", "-"))  # fmt: skip
+    }.get(name, name if "." in name else name.replace("_", "-"))  # fmt: skip
 
 
 def _missing(value: Any) -> bool:
