@@ -25,7 +25,7 @@ FLAGS = (
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 VIEWS = {
     "explore": ("/explore?algorithm=masked-neumann&batch=16&order=4", ".headline .value"),
-    "graph": ("/graph?algorithm=masked-neumann&op=14", "#graph-details .formula"),
+    "graph": ("/graph?algorithm=masked-neumann&graph.op=14", "#graph-details .formula"),
 }
 """a link of each page worth looking at, and what is there once it has answered"""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
 KERNEL = "tri-inverse"
 """the kernel of a link that names none"""
+PAGES = ("timeline", "compare", "layer", "sweep", "calibrate", "graph")
+"""pages with settings of their own in the link, PAGE.NAME, which ask nothing of the kernel"""
 LISTS = ("set", "paths", "ideal")
 """settings of several values, separated by commas"""
 
@@ -50,9 +52,32 @@ class State:
         return State.of({"kernel": self.kernel, **dict(self.values), **values})
 
     def only(self, names: Iterable[str]) -> State:
-        """Without the values that are not among `names`."""
+        """Without the values that are not among `names`; those of pages stay."""
         kept = set(names)
-        return State(self.kernel, tuple((name, text) for name, text in self.values if name in kept))
+        return self._where(lambda name: name in kept or of_page(name))
+
+    @property
+    def asked(self) -> State:
+        """Without what pages have of their own: what is asked of npusim."""
+        return self._where(lambda name: not of_page(name))
+
+    def own(self, page: str) -> dict[str, str]:
+        """What a page has of its own, by plain names."""
+        start = f"{page}."
+        return {name.removeprefix(start): text for name, text in self.values if name.startswith(start)}
+
+    def viewed(self, page: str, **values: object) -> State:
+        """With some of a page's own values replaced."""
+        return self.updated(**{f"{page}.{name}": value for name, value in values.items()})
+
+    def _where(self, kept: Callable[[str], bool]) -> State:
+        return State(self.kernel, tuple((name, text) for name, text in self.values if kept(name)))
+
+
+def of_page(name: str) -> bool:
+    """Whether a name of a link is a page's own."""
+    page, dot, _ = name.partition(".")
+    return bool(dot) and page in PAGES
 
 
 def as_text(value: object) -> str:

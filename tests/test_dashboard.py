@@ -109,7 +109,8 @@ def test_a_panel_has_the_controls_that_the_command_line_takes_and_no_others(serv
 
 
 def test_the_command_line_of_a_view_asks_the_same(service):
-    state = MASKED.updated(order=5, mask="no", set="core.flags.pairs.aic_mac->aic_fixpipe=12", op=3)
+    number = "core.flags.pairs.aic_mac->aic_fixpipe=12"
+    state = MASKED.updated(order=5, mask="no", set=number).viewed("graph", op=3)
     words = service.command(state)
     assert words == (
         "npusim run tri-inverse --algorithm masked-neumann --heads 4 --no-mask --order 5 --samples 3 "

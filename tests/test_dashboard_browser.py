@@ -135,12 +135,12 @@ def test_an_operation_of_the_graph_shows_what_its_cost_is_made_of(page, address)
     page.wait_for_url(re.compile(r"/graph\?.*seq_len=512"))
     page.get_by_role("textbox", name="Operation", exact=True).click()
     page.get_by_role("option", name="make I").click()
-    page.wait_for_url(re.compile("op=3"))
+    page.wait_for_url(re.compile("graph.op=3"))
     page.locator("#graph-details .formula").first.wait_for()
     text = page.locator("#graph-details").inner_text()
     assert "⌈64/16⌉ × ⌈64/16⌉ × ⌈64/16⌉ cycles" in text and "core.cube.startup_cycles" in text
     page.get_by_role("button", name="Operation after").click()
-    page.wait_for_url(re.compile("op=4"))
+    page.wait_for_url(re.compile("graph.op=4"))
 
 
 def test_the_theme_is_remembered_and_the_keyboard_reaches_the_content(page, address):

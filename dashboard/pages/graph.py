@@ -83,8 +83,9 @@ def layout(service: Service, **query: Any) -> html.Div:
 
 def chosen(graph: Graph, state: State) -> tuple[int, int | None]:
     """Phase and operation that a link names, where there are such."""
-    phase = _place(state.get("phase"), len(graph.phases)) or 0
-    return phase, _place(state.get("op"), len(graph.phases[phase].nodes))
+    own = state.own("graph")
+    phase = _place(own.get("phase", ""), len(graph.phases)) or 0
+    return phase, _place(own.get("op", ""), len(graph.phases[phase].nodes))
 
 
 def _place(text: str, count: int) -> int | None:
@@ -263,7 +264,7 @@ def register(app: Dash, service: Service) -> None:
             op = str(click["points"][0].get("customdata", op))
         elif asked in (BACK, ON):
             op = str(max(0, int(op or -1) + (1 if asked == ON else -1)))
-        elif asked == PHASE and phase != state.get("phase", "0"):
+        elif asked == PHASE and phase != state.own("graph").get("phase", "0"):
             op = None
-        after = state.updated(phase=None if phase == "0" else phase, op=op)
+        after = state.viewed("graph", phase=None if phase == "0" else phase, op=op)
         return no_update if after == state else after.query

@@ -52,8 +52,6 @@ Refused = NpusimError
 REGISTRY = "algorithms:REGISTRY"
 SAMPLES = {"triangles": 16, "sequences": 4, "tensors": 2}
 """pieces that are computed where nothing is asked, by the kind of a kernel's data: so many that dials turn"""
-VIEW = ("phase", "op")
-"""what a link says of a page: it asks nothing of npusim"""
 
 
 @dataclass(frozen=True)
@@ -136,9 +134,9 @@ class Service:
         """A state as settings. Refused for what cannot be, and for a name that nothing is called."""
         entry = self.entry(state)
         models = (Problem, Options, MachineSettings, NumericsSettings)
-        known = {name for model in models for name in model.model_fields} | {"baseline", "paths", *VIEW}
+        known = {name for model in models for name in model.model_fields} | {"baseline", "paths"}
         known -= {"inputs", "output", "timing"}  # a link opens and writes no files
-        given: dict[str, Any] = dict(state.values)
+        given: dict[str, Any] = dict(state.asked.values)
         for name in given:
             if name not in known:
                 raise InputError(f"the link sets {name!r}, which is no setting; {did_you_mean(name, known)}")
@@ -184,7 +182,6 @@ class Service:
             "dtype",
             "baseline",
             "paths",
-            *VIEW,
         }
         variant = state.get("variant")
         taken = algorithm.parameters - (
@@ -386,13 +383,13 @@ class Service:
         if state.get("paths"):
             return ""
         words = ["npusim", "run", state.kernel]
-        for name, text in state.values:
+        for name, text in state.asked.values:
             flag = f"--{name.replace('_', '-')}"
             if name == "set":
                 words += [word for part in state.listed("set") for word in (flag, part)]
             elif text in ("yes", "no"):
                 words.append(flag if text == "yes" else f"--no-{name.replace('_', '-')}")
-            elif name not in ("baseline", *VIEW):
+            elif name != "baseline":
                 words += [flag, text]
         return shlex.join(words)
 
