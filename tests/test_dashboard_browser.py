@@ -1,53 +1,14 @@
-"""The dashboard as a person uses it, in a headless Chromium: skipped where there is none, but never in CI."""
+"""The dashboard as a person uses it, in a headless Chromium."""
 
 from __future__ import annotations
 
-import os
 import re
 
-import pytest
+from browsing import PATIENCE_MS, SMALL, address, browser, folder, needs_chromium, page, waits_for
 
-from dashboard.app import create_app
-from dashboard.screenshots import browsing, chromium, serving
+__all__ = ["address", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
 
-pytestmark = pytest.mark.skipif(
-    chromium() is None and os.environ.get("CI") != "true",
-    reason="no Chromium is installed; on Debian: apt-get install chromium",
-)
-
-SMALL = "seq_len=512&heads=2&samples=2"
-PATIENCE_MS = 60_000
-"""a computer that does other things besides is slow; what is waited for comes at once otherwise"""
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with serving(create_app(folder=tmp_path_factory.mktemp("work"))) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing() as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser, address):
-    """A page of a fresh visitor; in the end nothing was wrong, and nobody else was asked."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
-    context.set_default_timeout(PATIENCE_MS)
-    found, wrong = context.new_page(), []
-    found.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    found.on("pageerror", lambda error: wrong.append(str(error)))
-    found.on(
-        "request",
-        lambda one: None if one.url.startswith((address, "data:", "blob:")) else wrong.append(one.url),
-    )
-    found.on("response", lambda one: wrong.append(f"{one.status} {one.url}") if one.status >= 400 else None)
-    yield found
-    assert wrong == []
-    context.close()
+pytestmark = needs_chromium
 
 
 def headlines(page) -> list[str]:
@@ -56,10 +17,6 @@ def headlines(page) -> list[str]:
 
 
 VALUES = "[...document.querySelectorAll('.headline .value')].map(one => one.innerText).join('|')"
-
-
-def waits_for(page, script: str) -> None:
-    page.wait_for_function(script)
 
 
 def test_explore_answers_to_the_keyboard_and_its_link_restores_the_view(page, address, browser):
