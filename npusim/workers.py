@@ -22,6 +22,8 @@ GARBAGE = (20_000, 20, 20)
 """when a worker looks for garbage: a kernel is thousands of objects, nearly all of which stay to its end"""
 LOST = 4
 """breakdowns in a row, with nothing finished in between, after which work is given up"""
+PATIENCE = "10s"
+"""how long to wait for a Dask scheduler"""
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """variables that say in how many threads numpy multiplies"""
 
@@ -133,7 +135,7 @@ def _client(address: str) -> Any:
     except ImportError:
         raise InputError("--cluster: needs Dask; install it with: pip install 'npusim[cluster]'") from None
     try:
-        return Client(address, timeout="10s")  # type: ignore[no-untyped-call]
+        return Client(address, timeout=PATIENCE)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"--cluster: no Dask scheduler at {address}: {reason}") from None

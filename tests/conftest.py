@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from npusim.cli import main
 from npusim.engine.fast.run import load
+from npusim.workers import GARBAGE
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -52,6 +54,13 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_sessionstart() -> None:
     """The fast engine compiled once, before there are workers, and never in the middle of a test."""
     load()
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are there to stay: who looks for garbage need not walk them each time, nor often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import REGISTRY
-from npusim import study
+from npusim import study, workers
 from npusim.errors import InputError, NpusimError
 from npusim.settings import EngineSettings
 from npusim.sweep import evaluate as evaluate_module
@@ -316,15 +316,16 @@ def test_a_shard_may_have_skipped_points_alone(tmp_path: Path) -> None:
 
 # --- being killed -------------------------------------------------------------------------------------
 
-MANY = ["--chunk", "16,32", "--matrices", "64", "--samples", "4", "--order", "2:7", "--steps", "1:10",
+MANY = ["--chunk", "16,32", "--matrices", "64", "--samples", "4", "--order", "2:7", "--steps", "1:6",
         "--algorithm", "masked-neumann"]  # fmt: skip
+POINTS = 2 * 6 * 6
 MANY_GIVEN = {n.removeprefix("--"): v for n, v in zip(MANY[::2], MANY[1::2], strict=True)}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     store = tmp_path_factory.mktemp("sweep") / "s.db"
-    swept(store, MANY_GIVEN, jobs=2)
+    swept(store, MANY_GIVEN)
     return rows(store)
 
 
@@ -369,9 +370,9 @@ def test_a_killed_sweep_goes_on_where_it_was(
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = counted(store)
-    assert 12 <= kept < 120
+    assert 12 <= kept < POINTS
     again = swept(store, MANY_GIVEN, jobs=2)
-    assert again.computed == 120 - kept and again.done == 120
+    assert again.computed == POINTS - kept and again.done == POINTS
     assert rows(store) == undisturbed
     until(lambda: not any(worker.is_running() for worker in workers))  # which have nobody to work for
 
@@ -384,7 +385,7 @@ def test_a_killed_worker_costs_what_it_was_at_work_on(
     assert process.stdout
     found = json.loads(process.stdout.read())
     assert process.wait() == 0
-    assert found["points"] == found["done"] == found["computed"] == 120
+    assert found["points"] == found["done"] == found["computed"] == POINTS
     assert rows(store) == undisturbed
 
 
@@ -398,8 +399,8 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "of 960 points are in" in said and "Traceback" not in said
-    assert 12 <= counted(store) < 960
+    assert "of 576 points are in" in said and "Traceback" not in said
+    assert 12 <= counted(store) < 8 * POINTS
 
 
 def test_two_sweeps_may_share_a_store(tmp_path: Path, undisturbed: list[Row]) -> None:
@@ -408,7 +409,7 @@ def test_two_sweeps_may_share_a_store(tmp_path: Path, undisturbed: list[Row]) ->
     both = [subprocess.Popen([*command, "--jobs", "1"], stdout=subprocess.PIPE, text=True) for _ in "ab"]
     for process in both:
         out, _ = process.communicate(timeout=300)
-        assert process.returncode == 0 and json.loads(out)["done"] == 120
+        assert process.returncode == 0 and json.loads(out)["done"] == POINTS
     assert rows(store) == undisturbed
 
 
@@ -430,12 +431,13 @@ def test_a_cluster_gives_the_same_table_though_a_worker_is_killed(
         assert cluster.scheduler_address.startswith("tcp://")
         store = tmp_path / "s.db"
         found = swept(store, MANY_GIVEN, cluster=cluster.scheduler_address, progress=tell)
-    assert killed and found.done == found.computed == 120
+    assert killed and found.done == found.computed == POINTS
     assert rows(store) == undisturbed
 
 
-def test_no_cluster_is_one_error() -> None:
+def test_no_cluster_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="needs Dask: pip install 'npusim[cluster]'")
+    monkeypatch.setattr(workers, "PATIENCE", "1s")
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
         with (
             pytest.raises(InputError, match=f"--cluster: no Dask scheduler at {address}"),
