@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from npusim.profiles import load_machine
 from npusim.recommend.candidates import candidates, label
 from npusim.recommend.doubt import spread_of, winning_share
 from npusim.recommend.judge import Exactness, Judged
-from npusim.recommend.search import DRAWN, PROBED, RUNGS, Goal, Search, front
+from npusim.recommend.search import CONTENDERS, DRAWN, PROBED, RUNGS, Goal, Search, front
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
 from npusim.triangles import invert
 from npusim.workers import Workers
@@ -156,6 +157,23 @@ def test_the_winner_is_that_of_a_plain_search() -> None:
     assert found.winner.held == DRAWN
     assert found.front and all(one.exactness for one in found.front)
     assert found.stays is not None and found.stays + sum(s for _, s in found.rivals) == pytest.approx(1)
+
+
+def test_where_the_fastest_are_exact_on_some_inputs_only_the_next_are_tried() -> None:
+    class Luck(Search):
+        def _tested(self, some: list[Judged], dtype: str, chunk: int) -> list[Judged]:
+            tried.extend(some)
+            return [replace(one, held=DRAWN if one.time_us in lasting else 2) for one in some]
+
+    good, tried = [judged(float(time), 1e-3) for time in range(3 * CONTENDERS)], list[Judged]()
+    with Workers() as workers:
+        one = search(Goal("layer-output", 1e-2), workers)
+        one.__class__ = Luck
+        for lasting, slices in (({CONTENDERS + 2.0}, 2), (set[float](), 3)):
+            tried.clear()
+            found = one._on_other_inputs(good, "fp16", 16)
+            assert tried == good[: slices * CONTENDERS]
+            assert found[0].time_us == min(lasting, default=0.0) and len(found) == len(tried)
 
 
 def test_where_nothing_is_good_enough_the_nearest_is_known() -> None:

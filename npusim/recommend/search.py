@@ -30,8 +30,10 @@ TASK = 12
 """candidates that a worker takes at once"""
 DRAWN = 4
 """draws of inputs on which contenders have to be exact enough, the first among them"""
-NEAR, CONTENDERS = 1.3, 6
-"""how much slower, and how many, are those that could turn out to be faster than the winner"""
+NEAR = 1.3
+"""how much slower those may be that could turn out to be faster than the winner"""
+CONTENDERS = 6
+"""how many are looked at together on further draws"""
 
 MEASURES: dict[str, tuple[str, bool, float | None]] = {
     "layer-output": ("output", False, 5e-3),
@@ -187,19 +189,28 @@ class Search:
         )  # fmt: skip
         if not good:
             return made
-        near = [one for one in good if one.time_us <= NEAR * good[0].time_us][:CONTENDERS]
-        known = self._all(with_slopes, (self.registry, self.settings, whole), near, _silent)
-        known = self._on_other_inputs(known, dtype, chunk)
+        tested = self._on_other_inputs(good, dtype, chunk)
         # held against those alone that are exact enough as often
-        known = [one for one in known if one.held == known[0].held]
+        first, near = tested[0], NEAR * tested[0].time_us
+        known = [one for one in tested if one.held == first.held and one.time_us <= near]
+        known = self._all(with_slopes, (self.registry, self.settings, whole), known, _silent)
         shares = winning_share(self.machine, [(one.time_us, one.slopes) for one in known])
         rivals = sorted(zip(known[1:], shares[1:], strict=True), key=lambda pair: -pair[1])
         named = tuple((one, share) for one, share in rivals if share > 0)
         return replace(made, winner=known[0], stays=shares[0], rivals=named)
 
-    def _on_other_inputs(self, some: list[Judged], dtype: str, chunk: int) -> list[Judged]:
+    def _on_other_inputs(self, good: list[Judged], dtype: str, chunk: int) -> list[Judged]:
         """Contenders with how often they are exact enough on further draws of inputs, those that are so most
-        often first, then the fastest."""
+        often first, then the fastest. `good` by time: where none of the fastest is so always, the next."""
+        known: list[Judged] = []
+        for start in range(0, len(good), CONTENDERS):
+            known += self._tested(good[start : start + CONTENDERS], dtype, chunk)
+            if any(one.held == DRAWN for one in known):
+                break
+        return sorted(known, key=lambda one: (-one.held, one.time_us))
+
+    def _tested(self, some: list[Judged], dtype: str, chunk: int) -> list[Judged]:
+        """The same with how often they are exact enough."""
         held = [1] * len(some)
         probed = self._probed(chunk, dtype, RUNGS[-1])
         for more in range(1, DRAWN):
@@ -207,8 +218,7 @@ class Search:
             common = (self.registry, self.settings, probed, numerics, self.problem.dtype)
             for number, one in enumerate(self._all(exactness, common, some, _silent)):
                 held[number] += not one.reason and self.goal.met(one)
-        known = [replace(one, held=count) for one, count in zip(some, held, strict=True)]
-        return sorted(known, key=lambda one: (-one.held, one.time_us))
+        return [replace(one, held=count) for one, count in zip(some, held, strict=True)]
 
     def _baseline(self, whole: Problem) -> Judged | None:
         """The last baseline of the kernel: the best that is published, in the format of the layer."""
