@@ -184,10 +184,11 @@ class SequenceSource:
 
 
 def _sample(problem: Problem, samples: int) -> Problem:
-    """All heads (few samples: some) of as many chunks of the longest sequences as come to the samples."""
-    group = problem.heads // problem.kv_heads
-    key_heads = min(problem.kv_heads, max(1, samples // group))
-    chunks = max(1, samples // (key_heads * group))
+    """All heads (few samples: some) of as many chunks of the longest sequences as come to the samples; of two
+    at least, as a first chunk meets no state yet."""
+    group, least = problem.heads // problem.kv_heads, 2 if max(problem.sequences) > problem.chunk else 1
+    key_heads = min(problem.kv_heads, max(1, samples // (group * least)))
+    chunks = max(least, samples // (key_heads * group))
     lengths: list[int] = []
     for tokens in sorted(problem.sequences, reverse=True):
         own = min(chunks, -(-tokens // problem.chunk))

@@ -186,3 +186,17 @@ def _prepare() -> None:
 def _die_with(sentinel: int) -> None:
     wait_for([sentinel])
     os._exit(1)
+
+
+class Last(threading.local):
+    """What a worker made last, for the next call that wants the same. Each thread has its own: workers of a
+    cluster have several."""
+
+    _kept: tuple[object, Any] | None = None
+
+    def get(self, key: object, make: Callable[[], Any]) -> Any:
+        """What was made for an equal key, else what `make` makes."""
+        if self._kept is None or self._kept[0] != key:
+            self._kept = None  # which frees what it holds before there is more
+            self._kept = (key, make())
+        return self._kept[1]

@@ -378,3 +378,11 @@ def test_integers_and_odd_chunks_are_refused_with_the_option(capsys):
         with pytest.raises(SystemExit) as ended:
             main(["run", "gdn-kkt", option, value])
         assert ended.value.code == 2 and capsys.readouterr().err.startswith(f"npusim: {option}")
+
+
+def test_the_smallest_sample_of_states_meets_one_that_is_not_zero(cli):
+    """The first chunk of a sequence meets none, and zeros have no error."""
+    sizes = ("--seq-len", 48, "--chunk", 16, "--heads", 4, "--head-dim", 16)
+    found = json.loads(cli("run", "gdn-state", *sizes, "--samples", 1, "--no-timing", "--json").out)
+    assert found["numerics"]["samples"] == 2
+    assert 0 < found["numerics"]["outputs"]["S_chunks"]["relative_error"] < 1e-2

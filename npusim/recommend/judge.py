@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,6 +21,7 @@ from npusim.simulate import simulate
 from npusim.triangles import invert
 from npusim.validation.expected import expected
 from npusim.validation.predict import prediction
+from npusim.workers import Last
 
 KERNEL = "tri-inverse"
 
@@ -112,20 +112,15 @@ def exactness(
     return found
 
 
-class _Before(threading.local):
-    """The probe of the candidates before, and what they computed on it; each thread has its own."""
-
-    last: tuple[tuple[Problem, NumericsSettings], tuple[LayerProbe, Memo]] | None = None
-
-
-_before = _Before()
+_before = Last()
+"""the probe of the candidates before, and what they computed on it"""
 
 
 def _probe(problem: Problem, numerics: NumericsSettings) -> tuple[LayerProbe, Memo]:
-    if _before.last is None or _before.last[0] != (problem, numerics):
-        _before.last = None
-        _before.last = ((problem, numerics), (LayerProbe.drawn(problem, numerics), Memo()))
-    return _before.last[1]
+    found: tuple[LayerProbe, Memo] = _before.get(
+        (problem, numerics), lambda: (LayerProbe.drawn(problem, numerics), Memo())
+    )
+    return found
 
 
 def with_slopes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -23,6 +22,7 @@ from npusim.sweep.point import Point, Stamp, code_digest, file_digest, machine_d
 from npusim.totals import Totals
 from npusim.user_kernel import Files
 from npusim.where import netting
+from npusim.workers import Last
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -124,14 +124,8 @@ def _machine(settings: MachineSettings, stamp: str) -> Machine:
     return machine
 
 
-class _Before(threading.local):
-    """The data of the point before, and what the kernels before have computed of them: points come sorted.
-    Each thread has its own, as workers of a cluster have several."""
-
-    last: tuple[object, Data] | None = None
-
-
-_before = _Before()
+_before = Last()
+"""the data of the point before, and what the kernels before have computed of them: points come sorted"""
 
 
 def _check(path: str, stamp: str) -> None:
@@ -145,13 +139,11 @@ def _check(path: str, stamp: str) -> None:
 
 
 def _data(entry: KernelEntry, problem: Problem, numerics: NumericsSettings, stamp: str) -> Data | None:
-    key = (entry.name, problem, numerics, stamp)
-    if _before.last is None or _before.last[0] != key:
-        _before.last = None  # which frees what it holds before there is more
+    def find() -> Data | None:
         if numerics.inputs:
             _check(numerics.inputs, stamp)
         data = find_data(entry, problem, numerics)
-        if data is None:
-            return None
-        _before.last = (key, data.remembering())
-    return _before.last[1]
+        return data and data.remembering()
+
+    found: Data | None = _before.get((entry.name, problem, numerics, stamp), find)
+    return found
