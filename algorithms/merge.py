@@ -26,7 +26,8 @@ class Merge:
         self.minus = {
             size: operand(f"-I of {size}", "L1", 1, (size, size)) for size in self.sizes if size > self.size
         } | {self.size: products.minus_I}
-        self.L, self.A, self.H = (operand(name, "L1", 1, square) for name in ("L21", "A21", "T22 A21"))
+        # not A21, as the operand of a 21st matrix may be called
+        self.L, self.A, self.H = (operand(name, "L1", 1, square) for name in ("L21", "A(21)", "T22 A21"))
         deep = fitting(target, "L0A", 3 * half * half * bytes_of(self.inverse.dtype), 2)
         self.a, self.b = operand("a of T21", "L0A", deep, square), operand("b of T21", "L0B", deep, square)
         self.c = self.inverse.accumulator("T21 in L0C", 1, square)

@@ -676,6 +676,7 @@ BAD = [
     ((*RUN, "--dtype", "int16"), ("ascend-910b2", "int16", "--no-timing")),
     ((*RUN, "--algorithm", "forward-substitution", "--chunk", 256), ("UB", "192 KiB", "T 256 KiB")),
     ((*RUN, "--algorithm", "masked-neumann", "--slots", 99), ("L1", "lower --chunk, --block or --slots")),
+    ((*RUN, "--algorithm", "masked-neumann", "--chunk", 256, "--slots", 64), ("capacity", "L1")),
     (
         ("run", "matmul", "--tile-m", 1024, "--tile-n", 1024),
         ("capacity", "lower --tile-m, --tile-n, --tile-k or --slots"),
