@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
     from npusim.engine.fast.replay import Steps, Stretch
 
-BLOCK = 1 << 20
-"""numbers of a table that are there at once"""
-
 
 class Work(NamedTuple):
     """Intervals [start, end) in which lanes of streams of a phase are busy, on each lane one after another;
@@ -52,13 +49,22 @@ def within(works: Iterator[Work], edges: Floats, units: Iterable[UnitKey] = ()) 
     for work in works:
         lanes = len(work.phase.lanes)
         unit, row = np.unique(work.stream * lanes + work.lane, return_inverse=True)
-        cycles = (
-            _repeated(work, row, len(unit), edges) if work.copies > 1 else _once(work, row, len(unit), edges)
-        )
+        low, high = _touched(work, edges)
+        near = edges[low : high + 1]
+        cycles = (_repeated if work.copies > 1 else _once)(work, row, len(unit), near)
         for number, spent in zip(unit.tolist(), cycles, strict=True):
             key = work.phase.unit_of(number // lanes, number % lanes)
-            found[key] = found.get(key, 0.0) + spent / np.diff(edges)
+            share = found.setdefault(key, np.zeros(len(edges) - 1))
+            share[low:high] += spent / np.diff(near)
     return found
+
+
+def _touched(work: Work, edges: Floats) -> tuple[int, int]:
+    """Bins [low, high), at least one, outside of which no interval lies."""
+    end = work.end.max(initial=-np.inf) + (work.copies - 1) * work.cycles
+    low = int(np.searchsorted(edges, work.start.min(initial=np.inf), side="right")) - 1
+    low = min(max(low, 0), len(edges) - 2)
+    return low, max(low + 1, min(int(np.searchsorted(edges, end)), len(edges) - 1))
 
 
 def _once(work: Work, row: Ints, rows: int, edges: Floats) -> Floats:
@@ -67,27 +73,38 @@ def _once(work: Work, row: Ints, rows: int, edges: Floats) -> Floats:
     start, end = np.clip(work.start, edges[0], edges[-1]), np.clip(work.end, edges[0], edges[-1])
     first = np.clip(np.searchsorted(edges, start, side="right") - 1, 0, bins - 1)
     last = np.clip(np.searchsorted(edges, end, side="left") - 1, first, bins - 1)
-    total = np.zeros((rows, bins + 1))
-    np.add.at(total, (row, first), np.minimum(end, edges[first + 1]) - start)
     more = last > first
-    np.add.at(total, (row[more], last[more]), end[more] - edges[last[more]])
-    whole = np.zeros((rows, bins + 1))  # how many intervals fill a bin, less those that fill the one before
-    np.add.at(whole, (row[more], first[more] + 1), 1.0)
-    np.add.at(whole, (row[more], last[more]), -1.0)
+
+    def summed(place: Ints, values: Floats | None, own: Ints | slice = slice(None)) -> Floats:
+        """[row, bin] sums of `values` (None: ones) of some intervals."""
+        cells = np.bincount(row[own] * (bins + 1) + place, values, rows * (bins + 1))
+        return cells.reshape(rows, bins + 1).astype(np.float64)
+
+    total = summed(first, np.minimum(end, edges[first + 1]) - start)
+    total += summed(last[more], end[more] - edges[last[more]], np.flatnonzero(more))
+    # how many intervals fill a bin, less those that fill the one before
+    whole = summed(first[more] + 1, None, np.flatnonzero(more))
+    whole -= summed(last[more], None, np.flatnonzero(more))
     return total[:, :-1] + np.cumsum(whole, axis=1)[:, :-1] * np.diff(edges)
 
 
 def _repeated(work: Work, row: Ints, rows: int, edges: Floats) -> Floats:
-    """[row, bin] cycles of intervals that come several times."""
-    total = np.zeros((rows, len(edges) - 1))
-    step = max(1, BLOCK // len(edges))
-    for low in range(0, len(row), step):
-        start, end = work.start[low : low + step, None], work.end[low : low + step, None]
-        passed = edges - start
-        copies = np.clip(np.floor(passed / work.cycles), 0, work.copies - 1)
-        upto = copies * (end - start) + np.clip(passed - copies * work.cycles, 0.0, end - start)
-        np.add.at(total, row[low : low + step], np.diff(upto, axis=1))
-    return total
+    """[row, bin] cycles of intervals that come several times: up to an edge a row has all cycles of so many
+    copies that are over, and a part of those of the few that are under way."""
+    base, copies = work.start.min(initial=np.inf), work.copies
+    length = work.end.max(initial=-np.inf) - base
+    if not length > 0:
+        return np.zeros((rows, len(edges) - 1))
+    since = edges - base
+    over = np.clip(np.floor((since - length) / work.cycles) + 1, 0, copies)
+    under_way = over[:, None] + np.arange(np.ceil(length / work.cycles) + 1)
+    passed = np.clip(since[:, None] - under_way * work.cycles, 0.0, length) * (under_way < copies)
+    points, place = np.unique(np.concatenate(([0.0, length], passed.ravel())), return_inverse=True)
+    once = work._replace(start=work.start - base, end=work.end - base)
+    upto = np.zeros((rows, len(points)))
+    np.cumsum(_once(once, row, rows, points), axis=1, out=upto[:, 1:])
+    parts = upto[:, place[2:]].reshape(rows, *passed.shape).sum(axis=2)
+    return np.diff((over - over[0]) * upto[:, -1:] + parts, axis=1)
 
 
 # --- where work comes from -------------------------------------------------------------------------

@@ -39,23 +39,51 @@ def instance_at(phase: PhaseProgram, stream: int, number: int) -> int:
 
 
 def _instance_at(nodes: Nodes, stream: int, item: int, number: int) -> int:
-    around = np.array([item])
+    node, before = _node_at(nodes, stream, item, number)
+    if isinstance(node, int):
+        return node
+    number -= before
+    (first, _), item = _trip_at(node, stream, item, number)
+    return _instance_at(node.body, stream, item, number - first)
+
+
+def trips_around(phase: PhaseProgram, stream: int, number: int) -> list[Span]:
+    """The operations of each trip in which operation `number` of a stream lies, of the outermost loop
+    first."""
+    found: list[Span] = []
+    nodes, item, start = phase.body, 0, 0
+    while True:
+        node, before = _node_at(nodes, stream, item, number - start)
+        if isinstance(node, int):
+            return found
+        start += before
+        (first, end), item = _trip_at(node, stream, item, number - start)
+        found.append((start + first, start + end))
+        nodes, start = node.body, start + first
+
+
+def _node_at(nodes: Nodes, stream: int, item: int, number: int) -> tuple[int | Trips, int]:
+    """The node in which operation `number` of one pass over `nodes` lies, and how many lie before it."""
+    before, around = 0, np.array([item])
     for node in nodes:
         length = int(_loop_lengths(node, stream, around)[0]) if isinstance(node, Trips) else 1
-        if number < length:
-            if isinstance(node, int):
-                return node
-            if _alike(node):
-                each = int(_lengths(node.body, stream, around)[0])
-                return _instance_at(node.body, stream, item, number % each)
-            items = _items(node, stream, int(_counts(node, stream, around)[0]))
-            ends = np.cumsum(_lengths(node.body, stream, items))
-            trip = int(np.searchsorted(ends, number, side="right"))
-            return _instance_at(
-                node.body, stream, int(items[trip]), number - int(ends[trip - 1] if trip else 0)
-            )
-        number -= length
+        if number < before + length:
+            return node, before
+        before += length
     raise IndexError(f"no operation {number} behind the last one")
+
+
+def _trip_at(node: Trips, stream: int, item: int, number: int) -> tuple[Span, int]:
+    """The operations of the trip of a loop in which its operation `number` lies, and the trip's item."""
+    around = np.array([item])
+    if _alike(node):
+        each = int(_lengths(node.body, stream, around)[0])
+        first = number // each * each
+        return (first, first + each), item
+    items = _items(node, stream, int(_counts(node, stream, around)[0]))
+    ends = np.cumsum(_lengths(node.body, stream, items))
+    trip = int(np.searchsorted(ends, number, side="right"))
+    return (int(ends[trip - 1] if trip else 0), int(ends[trip])), int(items[trip])
 
 
 def _lengths(nodes: Nodes, stream: int, items: Ints) -> Ints:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +59,20 @@ class Simulation(ABC):
     def makespan(self) -> float:
         """Cycles from the start of the first core to the end of the last operation."""
 
+    @property
+    @abstractmethod
+    def stages(self) -> list[tuple[float, float]]:
+        """[phase] when it begins, not later than its first operation, and when its last is done; a phase
+        without operations takes no time."""
+
     @abstractmethod
     def totals(self) -> Totals:
         """Sums over all operations."""
 
     @abstractmethod
-    def between(self, start: float, end: float) -> Timeline:
-        """All operations that take part of [start, end) cycles: a row for each, so ask for what can be
-        shown."""
+    def between(self, start: float, end: float, groups: Collection[int] | None = None) -> Timeline:
+        """All operations that take part of [start, end) cycles, of all core groups or of some: a row for
+        each, so ask for what can be shown."""
 
     def trips(self, first: int, end: int) -> Timeline:
         """The operations in trips [first, end) of every outermost loop, and all outside of loops."""
@@ -74,6 +80,21 @@ class Simulation(ABC):
             [spans(phase, stream, first, end) for stream in range(phase.streams)]
             for phase in self.program.phases
         ])  # fmt: skip
+
+    def numbered(self, phase: int, stream: int, first: int, end: int) -> Timeline:
+        """The operations [first, end) of a stream of a phase, in program order."""
+        own = [(max(0, first), end)] if max(0, first) < end else []
+        return self._numbered([
+            [own if (index, number) == (phase, stream) else [] for number in range(one.streams)]
+            for index, one in enumerate(self.program.phases)
+        ])  # fmt: skip
+
+    def _streams(self, groups: Collection[int]) -> list[Ints]:
+        """[phase] the streams of some core groups."""
+        return [
+            np.array([s for s in range(one.streams) if s // one.per_group in groups], dtype=np.int64)
+            for one in self.program.phases
+        ]
 
     @abstractmethod
     def _numbered(self, wanted: list[list[list[Span]]]) -> Timeline:
@@ -108,12 +129,27 @@ class Listed(Simulation):
     def makespan(self) -> float:
         return self.timeline.makespan
 
+    @property
+    def stages(self) -> list[tuple[float, float]]:
+        t, end = self.timeline, 0.0
+        found: list[tuple[float, float]] = []
+        for index in range(len(self.program.phases)):
+            rows = t.phase == index
+            start = float(t.start[rows].min()) if rows.any() else end
+            end = float(t.done[rows].max(initial=start))
+            found.append((start, end))
+        return found
+
     def totals(self) -> Totals:
         return of_timeline(self.timeline)
 
-    def between(self, start: float, end: float) -> Timeline:
+    def between(self, start: float, end: float, groups: Collection[int] | None = None) -> Timeline:
         t = self.timeline
-        return t.only(self._ordered(np.flatnonzero((t.start < end) & (t.done > start) & (start < end))))
+        wanted = (t.start < end) & (t.done > start) & (start < end)
+        if groups is not None:
+            for phase, streams in enumerate(self._streams(groups)):
+                wanted &= (t.phase != phase) | np.isin(t.stream, streams)
+        return t.only(self._ordered(np.flatnonzero(wanted)))
 
     def _ordered(self, rows: Ints) -> Ints:
         """By phase, stream and program order."""
@@ -146,13 +182,26 @@ class Played(Simulation):
     def makespan(self) -> float:
         return self.playback.makespan
 
+    @property
+    def stages(self) -> list[tuple[float, float]]:
+        found: list[tuple[float, float]] = []
+        for run in self.playback.runs:
+            if run.operations:
+                found.append((float(run.begin.min()), run.last_done))
+            else:
+                found.append((found[-1][1], found[-1][1]) if found else (0.0, 0.0))
+        return found
+
     def totals(self) -> Totals:
         return of_playback(self.playback)
 
-    def between(self, start: float, end: float) -> Timeline:
+    def between(self, start: float, end: float, groups: Collection[int] | None = None) -> Timeline:
         from npusim.engine.fast.playback import timeline
 
-        return timeline(self.program, list(self.playback.between(start, end)) if start < end else [])
+        if start >= end:
+            return timeline(self.program, [])
+        streams = None if groups is None else self._streams(groups)
+        return timeline(self.program, list(self.playback.between(start, end, streams)))
 
     def _numbered(self, wanted: list[list[list[Span]]]) -> Timeline:
         from npusim.engine.fast.playback import timeline

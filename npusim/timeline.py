@@ -97,18 +97,31 @@ class Recorder:
         columns: dict[str, Any] = {
             name: np.array(getattr(self, name), dtype=code)[: self.count] for name, code in _COLUMNS.items()
         }
-        return Timeline(self.program, **columns)
+        number = _numbers(columns["phase"], columns["stream"])
+        return Timeline(self.program, number=number, **columns)
+
+
+def _numbers(phase: Ints, stream: Ints) -> Ints:
+    """[row] the how manieth operation of its stream and phase it is."""
+    order = np.lexsort((stream, phase))
+    own = np.stack((phase[order], stream[order]))
+    first = np.flatnonzero((np.diff(own, prepend=-1) != 0).any(axis=0))
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+    return number
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """Columns over operations in program order of their group; times in cycles from the start of the first
-    core. `bound`/`cause`: what the start waited for last, and that operation's row (else see NOWHERE)."""
+    core. `number`: which operation it is of its stream in its phase, counted in program order;
+    `bound`/`cause`: what the start waited for last, and that operation's row (else see NOWHERE)."""
 
     program: Program
     phase: Ints
     stream: Ints
     instance: Ints
+    number: Ints
     start: Floats
     end: Floats
     done: Floats
@@ -131,7 +144,7 @@ class Timeline:
         """Some of its rows, in the order given."""
         place = np.full(self.operations, -1, dtype=np.int64)
         place[rows] = np.arange(len(rows))
-        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        columns = {name: getattr(self, name)[rows] for name in ("number", *_COLUMNS)}
         for name in ("cause", "issue_cause"):
             cause = columns[name]
             named = np.maximum(cause, 0)

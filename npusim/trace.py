@@ -17,7 +17,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from npusim.program import Instance, PhaseProgram
-from npusim.timeline import ELSEWHERE, Bound, Floats, Ints, Timeline
+from npusim.timeline import Bound, Floats, Ints, Timeline
+from npusim.waits import DEPENDENCE, moved, waits
 
 Event = dict[str, Any]
 Entry = tuple[int, int, int, Event]
@@ -26,7 +27,6 @@ SLICE, FLOW_IN, FLOW_OUT = range(3)
 """ranks: viewers bind a flow to the slice of its track that was opened last"""
 FLOW_END = {"ph": "f", "bp": "e"}
 """ends a flow at the slice that encloses it; MindStudio Insight passes over 'f' in operator traces"""
-DEPENDENCE = (Bound.read, Bound.reuse)
 TIDS = {
     "scalar": "SCALAR", "mte1": "MTE1", "mte2": "MTE2", "mte3": "MTE3",
     "mac": "CUBE", "vec": "VECTOR", "fixpipe": "FIXP",
@@ -53,8 +53,7 @@ def write_trace(timeline: Timeline, stream: TextIO, **known: Any) -> None:
     stream.write("\n]}\n")
 
 
-def _text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+_text = json.JSONEncoder(separators=(",", ":")).encode
 
 
 # --- events ----------------------------------------------------------------------------------
@@ -80,10 +79,11 @@ class _Events:
     def _slices(self) -> Iterator[Entry]:
         columns = (self.start_ns, self.end_ns, self.done_ns, self.t.end - self.t.start)
         lists = (column.tolist() for column in columns)
-        for row, (start, end, done, occupied) in enumerate(zip(*lists, strict=True)):
+        said = waits(self.t, np.arange(self.t.operations))
+        for row, (start, end, done, occupied, waited) in enumerate(zip(*lists, said, strict=True)):
             phase, instance = self._instance(row)
             times = {"ts": start / 1e3, "dur": (end - start) / 1e3}
-            args = {"done_us": done / 1e3, "cycles": occupied, "waited_for": self._waited_for(row)}
+            args = {"done_us": done / 1e3, "cycles": occupied, "waited_for": waited}
             args |= self.fixed[phase][instance.number]
             what = {"name": instance.name, "ph": "X", **self._track(row)}
             yield start, row, SLICE, {**what, **times, "args": args}
@@ -111,11 +111,6 @@ class _Events:
         phase = int(self.t.phase[row])
         return phase, self.t.program.phases[phase].instances[int(self.t.instance[row])]
 
-    def _producer(self, row: int, cause: int) -> tuple[PhaseProgram, Instance]:
-        """The operation that a row waited for, of the timeline or not; and its phase."""
-        phase = self.t.program.phases[int(self.t.phase[row])]
-        return phase, phase.instances[int(self.t.instance[cause]) if cause >= 0 else ELSEWHERE - cause]
-
     def _track(self, row: int) -> dict[str, str]:
         """pid and tid of a row's core and unit."""
         number, instance = self._instance(row)
@@ -123,23 +118,6 @@ class _Events:
         if key not in self.tracks:
             self.tracks[key] = _track(self.t.program.phases[number], key[1], instance.lane)
         return self.tracks[key]
-
-    def _waited_for(self, row: int) -> str:
-        """What the start waited for last, or else the issue."""
-        bound = self.t.bound[row]
-        if bound == Bound.order:
-            return "unit"
-        if bound in DEPENDENCE:
-            return self._dependence(row, bound, self.t.cause[row])
-        bound = self.t.issue_bound[row]
-        if bound in DEPENDENCE:
-            return f"issue: {self._dependence(row, bound, self.t.issue_cause[row])}"
-        return "issue: queue full" if bound == Bound.queue else "issue"
-
-    def _dependence(self, row: int, bound: int, cause: int) -> str:
-        phase, producer = self._producer(row, int(cause))
-        unit = phase.lanes[producer.lane].unit
-        return f"{'slot freed by' if bound == Bound.reuse else 'data from'} {unit}: {producer.name}"
 
 
 def _track(phase: PhaseProgram, stream: int, lane: int) -> dict[str, str]:
@@ -155,8 +133,5 @@ def _track(phase: PhaseProgram, stream: int, lane: int) -> dict[str, str]:
 
 def _fixed(phase: PhaseProgram, instance: Instance) -> dict[str, Any]:
     """What is the same each time an instance runs."""
-    moved: dict[str, float] = {}
-    for flow in instance.flows:
-        for pool in flow.pools:
-            moved[f"{pool}_bytes"] = moved.get(f"{pool}_bytes", 0) + flow.bytes
-    return {"phase": phase.name, "instructions": instance.cost.instructions, **moved}
+    through = {f"{pool}_bytes": count for pool, count in moved(instance).items()}
+    return {"phase": phase.name, "instructions": instance.cost.instructions, **through}

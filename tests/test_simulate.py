@@ -28,7 +28,7 @@ from npusim.engine.fast.run import run_program
 from npusim.errors import InputError
 from npusim.lower import lower
 from npusim.machine import override
-from npusim.order import instance_at, spans
+from npusim.order import instance_at, spans, trips_around
 from npusim.problem import Options, Problem, Target
 from npusim.profiles import load_machine
 from npusim.program import PhaseProgram, Program, Trips
@@ -121,11 +121,38 @@ def test_the_instance_of_every_operation_is_that_which_a_walk_finds(seed, long):
                 instance_at(phase, stream, len(known))
 
 
+@seeds
+def test_the_trips_around_an_operation_are_those_that_a_walk_goes_through(seed, long):
+    def walk(phase, nodes, stream, item, number, around):
+        """(number, spans of the trips around it) of every operation, by going through all trips."""
+        for node in nodes:
+            if isinstance(node, int):
+                yield number, around
+                number += 1
+                continue
+            index = item if node.per_item else stream if len(node.count) > 1 else 0
+            for trip in range(node.count[index]):
+                inner = item
+                if node.first_item is not None:
+                    inner = node.first_item[stream] + trip * node.item_step
+                end = number + sum(1 for _ in walk(phase, node.body, stream, inner, 0, ()))
+                yield from walk(phase, node.body, stream, inner, number, (*around, (number, end)))
+                number = end
+
+    for phase in both(seed, long).program.phases:
+        for stream in {0, phase.streams - 1}:
+            known = list(walk(phase, phase.body, stream, 0, 0, ()))
+            for number, around in known[:: 1 + len(known) // 60]:
+                assert tuple(trips_around(phase, stream, number)) == around
+            with pytest.raises(IndexError):
+                trips_around(phase, stream, len(known))
+
+
 # --- stretches of a run ----------------------------------------------------------------------------
 
 
 def same(found: Timeline, known: Timeline, slack: float) -> None:
-    for name in ("phase", "stream", "instance"):
+    for name in ("phase", "stream", "instance", "number"):
         assert (getattr(found, name) == getattr(known, name)).all(), name
     for name in TIMES:
         assert np.abs(getattr(found, name) - getattr(known, name)).max(initial=0.0) <= slack, name
@@ -153,6 +180,49 @@ def test_a_window_of_time_is_the_same_from_both_engines(seed, long):
         if np.abs(edges[:, None] - [start, end]).min() <= one.slack:
             continue  # in or out by a rounding error
         same(one.played.between(start, end), one.listed.between(start, end), one.slack)
+
+
+@seeds
+def test_some_core_groups_show_what_they_do_among_all(seed, long):
+    one = both(seed, long)
+    streams, per_group = (
+        np.array([getattr(phase, name) for phase in one.program.phases]) for name in ("streams", "per_group")
+    )
+    start, end = 0.2 * one.listed.makespan, 0.7 * one.listed.makespan
+    for run in (one.listed, one.played):
+        everything = run.between(start, end)
+        group = everything.stream // per_group[everything.phase]
+        for wanted in ([0], [int((streams // per_group).max()) - 1, 0], [99], []):
+            found = run.between(start, end, wanted)
+            same(found, everything.only(np.flatnonzero(np.isin(group, wanted))), one.slack)
+
+
+@seeds
+def test_operations_by_number_are_those_of_the_whole(seed, long):
+    one = both(seed, long)
+    t = one.listed.timeline
+    for phase, stream in {(int(p), int(s)) for p, s in zip(t.phase, t.stream, strict=True)}:
+        rows = np.flatnonzero((t.phase == phase) & (t.stream == stream))
+        assert (t.number[rows] == np.arange(len(rows))).all()
+        for first, end in ((0, 1), (-3, 5), (len(rows) // 2, len(rows) // 2 + 40), (len(rows) - 2, 10**9)):
+            known = t.only(rows[max(0, first) : end])
+            for run in (one.listed, one.played):
+                same(run.numbered(phase, stream, first, end), known, one.slack)
+
+
+@seeds
+def test_phases_begin_before_their_operations_and_end_with_the_last(seed, long):
+    one = both(seed, long)
+    t = one.listed.timeline
+    for run in (one.listed, one.played):
+        assert len(run.stages) == len(one.program.phases)
+        for index, (begin, end) in enumerate(run.stages):
+            own = t.phase == index
+            if own.any():
+                assert begin <= t.start[own].min() + one.slack
+                assert end == pytest.approx(t.done[own].max())
+            else:
+                assert begin == end
 
 
 @seeds

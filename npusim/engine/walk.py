@@ -104,7 +104,7 @@ class Walker:
             instance = next(self.order, None)
             if instance is None:
                 return None
-            step = self._step(instance)
+            step = self.step(instance)
             self.pending[self.core_of[step.lane]].append(step)
         return pending.popleft()
 
@@ -124,7 +124,8 @@ class Walker:
             return int(node.count[item])
         return int(node.count[self.stream if len(node.count) > 1 else 0])
 
-    def _step(self, instance: int) -> Step:
+    def step(self, instance: int) -> Step:
+        """The next operation in program order, with what it depends on."""
         step = Step(next(self.number), instance, self.lane_of[instance])
         deps: list[tuple[Step, Edge]] = []
         for buffer, use, back in self.uses[instance]:

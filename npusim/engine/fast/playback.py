@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +48,18 @@ class Playback:
             return Steps.chained(found) if found else by_number(run, low, low, None)
         return by_number(run, low, high, None)
 
-    def between(self, start: float, end: float) -> Iterator[tuple[int, Steps]]:
-        """(phase, operations that take part of [start, end)), in pieces, in order of phases."""
+    def between(
+        self, start: float, end: float, streams: Sequence[Ints] | None = None
+    ) -> Iterator[tuple[int, Steps]]:
+        """(phase, operations that take part of [start, end)), in pieces, in order of phases; of all streams,
+        or of those that are named for each phase."""
         for phase, run in enumerate(self.runs):
             if run.operations and run.last_done > start and float(run.begin.min()) < end:
+                wanted = None if streams is None else streams[phase]
                 for group in run.apart:
-                    for steps in by_time(run, start, end, group):
+                    if wanted is not None and group is not None and group not in wanted:
+                        continue
+                    for steps in by_time(run, start, end, group, wanted):
                         yield phase, steps
 
 
@@ -69,7 +75,7 @@ def timeline(program: Program, parts: list[tuple[int, Steps]]) -> Timeline:
         steps = steps.only(np.lexsort((steps.seq, steps.group)))
         columns.append({
             "phase": np.full(len(steps), phase), "stream": steps.group, "instance": steps.instance,
-            "start": steps.start, "end": steps.end, "done": steps.done,
+            "number": steps.seq, "start": steps.start, "end": steps.end, "done": steps.done,
             "bound": steps.bound, "cause": _rows_of(program, phase, steps, steps.cause, size),
             "issued": steps.issued, "issue_bound": steps.issue_bound,
             "issue_cause": _rows_of(program, phase, steps, steps.issue_cause, size),

@@ -158,21 +158,31 @@ def _horizon(point: Checkpoint) -> float:
     return float(point.views().last_done().max())
 
 
-def by_time(run: PhaseRun, start: float, end: float, group: int | None) -> Iterator[Steps]:
-    """Operations that take part of [start, end), of one group or (None) of all, in pieces."""
+def by_time(
+    run: PhaseRun, start: float, end: float, group: int | None, wanted: Ints | None = None
+) -> Iterator[Steps]:
+    """Operations that take part of [start, end), of one group or (None) of all, in pieces; `wanted`: those of
+    these groups alone are looked at."""
     encoded, state = _from_time(run, start, group)
-    for found in stream(encoded, state, lambda v: started_until(v, end), end):
+    for found in stream(encoded, state, lambda v: started_until(v, end), end, wanted):
         yield found.only((found.start < end) & (found.done > start))
 
 
 def stream(
-    encoded: Encoded, state: Ints, enough: Callable[[Views], bool], until: float | None = None
+    encoded: Encoded,
+    state: Ints,
+    enough: Callable[[Views], bool],
+    until: float | None = None,
+    wanted: Ints | None = None,
 ) -> Iterator[Steps]:
-    """What finishes from a state on, in pieces, on each unit in order: until the state is `enough`, which is
-    looked at after each piece, or only from when transfers have come to `until` on."""
+    """What finishes from a state on, of all groups or of those `wanted`, in pieces, on each unit in order:
+    until the state is `enough`, which is looked at after each piece, or only from when transfers have come to
+    `until` on."""
     groups = encoded[at.GROUPS]
     memory = Memory(0.0)
     low, high = np.zeros(groups, dtype=np.int64), np.full(groups, 1 << 62)
+    if wanted is not None:
+        high = np.where(np.isin(np.arange(groups), wanted), high, 0)
     budget = CHUNK
     while True:
         v = encoded.views(state)
