@@ -1,9 +1,11 @@
-"""What the server takes to answer a moved control, on 16 sequences of 8192 tokens.
+"""What the server takes to answer a moved control, on 16 sequences of 8192 tokens, and a zoom of a timeline.
 
 Prints one line of JSON. Every control of Explore that matters to the masked Neumann series is moved, and for
 each move both callbacks, that of the time and that of the error, are asked over HTTP one after the other, as
 a browser would ask them: their sum is the time of the move, and beside it stands the processor time, as a
-computer that does other things takes longer. Then visitors move their controls all at once.
+computer that does other things takes longer. Then visitors move their controls all at once. Last the
+timeline of a run of a hundred million operations is zoomed, from a tenth of it down to an iteration, at three
+places and for one, four and all core groups: the time of a zoom is that of the callback that draws.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ del sys.path[0]  # the folder of this script, in which `dashboard` is itself
 from dashboard.app import create_app  # noqa: E402
 from dashboard.components.ids import SCHEME, STATE  # noqa: E402
 from dashboard.screenshots import serving  # noqa: E402
+from dashboard.service import Service  # noqa: E402
+from dashboard.service.timeline import Timelines  # noqa: E402
 from dashboard.state import State  # noqa: E402
 
 START = State.of({"batch": 16, "algorithm": "masked-neumann"})
 VISITORS, MOVES_EACH = 20, 5
+LONG = State.of({"matrices": 1_400_000})
 
 
 def moves() -> Iterator[State]:
@@ -48,18 +53,29 @@ def moves() -> Iterator[State]:
             yield state
 
 
-class Client:
-    """Asks the callbacks that listen to the state alone, as the browser does."""
+def zooms(whole: float) -> Iterator[State]:
+    """Windows of a timeline that takes `whole` microseconds."""
+    for cores in ("0", "0-3", "all"):
+        for place in (0.1, 0.5, 0.9):
+            width = 0.1 * whole
+            while width > 5.0:
+                start = place * whole
+                ends = {"from": round(start, 3), "to": round(start + width, 3)}
+                yield LONG.viewed("timeline", cores=cores, **ends)
+                width /= 4
 
-    def __init__(self, address: str) -> None:
+
+class Client:
+    """Asks the callbacks that listen to the state alone, as the browser does. `sign`: what is in the ids of
+    those of a page, of which there are `count`."""
+
+    def __init__(self, address: str, sign: str = "card", count: int = 2) -> None:
         self.address = address
         with urlopen(f"{address}/_dash-dependencies") as answer:
             known = json.load(answer)
         listens = [{"id": STATE, "property": "data"}, {"id": SCHEME, "property": "data"}]
-        self.outputs = [
-            one["output"] for one in known if one["inputs"] == listens and "card" in one["output"]
-        ]
-        assert len(self.outputs) == 2, self.outputs
+        self.outputs = [one["output"] for one in known if one["inputs"] == listens and sign in one["output"]]
+        assert len(self.outputs) == count, self.outputs
 
     def move(self, state: State) -> float:
         """Seconds until both callbacks have answered."""
@@ -106,6 +122,12 @@ def main() -> None:
         with ThreadPoolExecutor(VISITORS) as pool:
             crowd = [one for own in pool.map(lambda n: visitor(client, n), range(VISITORS)) for one in own]
         wall = time.perf_counter() - began
+        run = Timelines(Service()).run(LONG)
+        timeline = Client(address, "timeline-heads", 1)
+        began = time.perf_counter()
+        timeline.move(LONG)
+        opened = time.perf_counter() - began
+        zoomed = [timeline.move(state) for state in zooms(run.makespan)]
     print(
         json.dumps(
             {
@@ -118,6 +140,11 @@ def main() -> None:
                 "visitors_moves": len(crowd),
                 "visitors_median_ms": round(1e3 * statistics.median(crowd)),
                 "visitors_moves_per_s": round(len(crowd) / wall, 1),
+                "timeline_operations": run.operations,
+                "timeline_open_ms": round(1e3 * opened),
+                "timeline_zooms": len(zoomed),
+                "timeline_median_ms": round(1e3 * statistics.median(zoomed)),
+                "timeline_worst_ms": round(1e3 * max(zoomed)),
             }
         )
     )

@@ -16,10 +16,10 @@ from werkzeug.serving import make_server
 from dashboard.components import panel, shell
 from dashboard.components.cards import alert
 from dashboard.components.ids import CRASH
-from dashboard.pages import explore, graph
+from dashboard.pages import explore, graph, timeline
 from dashboard.service import Refused, Service
 
-PAGES = (explore, graph)
+PAGES = (explore, graph, timeline)
 """the pages that there are; the navigation has its own order"""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 

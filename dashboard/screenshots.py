@@ -25,6 +25,11 @@ FLAGS = (
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 VIEWS = {
     "explore": ("/explore?algorithm=masked-neumann&batch=16&order=4", ".headline .value"),
+    "timeline": (
+        "/timeline?batch=16&timeline.op=0.0.6300&timeline.from=295.2&timeline.to=298.7",
+        "#timeline-details .formula",
+    ),
+    "timeline-heat": ("/timeline?batch=16&timeline.from=2000&timeline.to=2400", "#timeline-heads .value"),
     "graph": ("/graph?algorithm=masked-neumann&graph.op=14", "#graph-details .formula"),
 }
 """a link of each page worth looking at, and what is there once it has answered"""

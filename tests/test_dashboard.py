@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import dashboard.app as app_module
 from algorithms import REGISTRY
 from dashboard.components import panel as panel_module
+from dashboard.components import shell
 from dashboard.components.numbers import rows
 from dashboard.figures import accuracy as error_figures
 from dashboard.figures import text
@@ -462,12 +463,13 @@ def test_numbers_are_written_as_people_read_them(said, meant):
 def test_pages_are_those_that_there_are(tmp_path):
     app = app_module.create_app(folder=tmp_path)
     client = app.server.test_client()
-    for path in ("/", "/explore", "/graph"):
-        assert client.get(path).status_code == 200
+    own = [page.__name__.rpartition(".")[2] for page in app_module.PAGES]
+    for path in ("", *own):
+        assert client.get(f"/{path}").status_code == 200
     html = client.get("/").get_data(as_text=True)
     assert set(re.findall(r"https?://[^/\"]+", html)) <= {"http://localhost"}
     layout = str(app.layout())
-    assert "Explore" in layout and "Graph" in layout and "Timeline" not in layout
+    assert {name for name in shell.PAGES if f"'{name.capitalize()}'" in layout} == set(own)
 
 
 def test_the_layout_of_a_page_holds_the_state_of_its_link(service):

@@ -12,11 +12,11 @@ from dash import State as Kept
 
 from dashboard.components import cards
 from dashboard.components.ids import SCHEME, STATE
+from dashboard.components.operation import formula, operands, sources
 from dashboard.components.panel import panel
 from dashboard.figures.graph import tile_graph
-from dashboard.figures.text import cycles as shown
 from dashboard.figures.theme import LIGHT, THEMES, WAITING
-from dashboard.service import Graph, Node, PhaseGraph, Refused, Service, Term
+from dashboard.service import Graph, Node, PhaseGraph, Refused, Service
 from dashboard.state import State
 
 NOTE, PART, FIGURE, PHASE, CHOSEN, DETAILS = (
@@ -126,88 +126,17 @@ def details(phase: PhaseGraph, node: Node | None) -> list[Any]:
             [
                 html.Div(
                     [
-                        _formula("Occupies its unit", node.occupancy, occupancy),
-                        _formula("Visible after that by", node.latency, latency),
+                        formula("Occupies its unit", node.occupancy, occupancy),
+                        formula("Visible after that by", node.latency, latency),
                         html.P(shared, className="dim"),
                     ]
                 ),
-                _operands(node),
+                operands(node),
             ],
             className="two",
         ),
-        _sources(node.terms),
+        sources(node.terms),
     ]
-
-
-def _formula(what: str, cycles: float, terms: list[Term]) -> html.Div:
-    """'= 6 cycles + ⌈64/16⌉ × ... cycles = 70 cycles'."""
-    parts = [
-        part
-        for term in terms
-        for part in (
-            html.Span(" + "),
-            html.Span(term.formula, className=f"term {term.evidence}", title=term.field),
-        )
-    ]
-    total = html.Span([f"{shown(cycles)} ", html.Span("cycles", className="unit")], className="total")
-    return html.Div(
-        [
-            html.Span(what, className="field-label"),
-            total,
-            html.Div(["= ", *parts[1:]] if parts else "nothing", className="formula"),
-        ]
-    )
-
-
-def _operands(node: Node) -> Any:
-    head = html.Thead(html.Tr([html.Th(text) for text in ("", "Tile", "Level", "Shape", "Type", "Slots")]))
-    rows = [
-        html.Tr(
-            [
-                html.Td(o.role, className="dim"),
-                html.Td(o.name, className="mono"),
-                html.Td(o.place),
-                html.Td(o.shape),
-                html.Td(o.dtype),
-                html.Td(str(o.slots)),
-            ]
-        )
-        for o in node.operands
-    ]
-    return (
-        dmc.Table([head, html.Tbody(rows)], className="table")
-        if rows
-        else html.P("It touches no tile.", className="dim")
-    )
-
-
-def _sources(terms: tuple[Term, ...]) -> Any:
-    if not terms:
-        return html.P("It costs nothing on this machine.", className="dim")
-    head = html.Thead(
-        html.Tr(
-            [
-                html.Th("Number"),
-                html.Th("Filled in"),
-                html.Th("Cycles", className="right"),
-                html.Th("Evidence"),
-                html.Th("Source"),
-            ]
-        )
-    )
-    rows = [
-        html.Tr(
-            [
-                html.Td(cards.path(term.field), className="mono"),
-                html.Td(term.formula),
-                html.Td(shown(term.cycles), className="right"),
-                html.Td(cards.evidence_badge(term.evidence)),
-                html.Td(term.source, className="source"),
-            ]
-        )
-        for term in terms
-    ]
-    return dmc.Table([head, html.Tbody(rows)], className="table")
 
 
 # --- callbacks -----------------------------------------------------------------------------------

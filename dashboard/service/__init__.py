@@ -286,10 +286,10 @@ class Service:
             machine = self.machine(asked.setup)
             return time_kernel(self.kernel(asked, machine), asked.problem, machine)
 
-        return self._timings.get(self._key(asked), compute)
+        return self._timings.get(self.key(asked), compute)
 
     @staticmethod
-    def _key(asked: Request) -> tuple[Any, ...]:
+    def key(asked: Request) -> tuple[Any, ...]:
         """What a time depends on."""
         stamp = _stamp(asked.setup.settings.profile)
         return (asked.kernel, asked.problem, asked.options, asked.setup, stamp)
@@ -304,7 +304,7 @@ class Service:
         options = Options(algorithm=algorithm.name, variant=variant)
         try:
             other, machine = replace(asked, options=options), self.machine(asked.setup)
-            time = self._times.get(self._key(other), lambda: task_time(self.kernel(other, machine), machine))
+            time = self._times.get(self.key(other), lambda: task_time(self.kernel(other, machine), machine))
             return asked.baseline, time
         except NpusimError as error:
             return asked.baseline, str(error)
@@ -344,7 +344,7 @@ class Service:
         """The tile graph, costed."""
         asked = self.request(state)
         machine = self.machine(asked.setup)
-        return self._graphs.get(self._key(asked), lambda: graph_of(self.kernel(asked, machine), machine))
+        return self._graphs.get(self.key(asked), lambda: graph_of(self.kernel(asked, machine), machine))
 
     def numbers(self, state: State) -> list[Number]:
         """Every number of the machine, those changed by hand marked. Ideals are left out: what they make

@@ -117,11 +117,11 @@ def _traffic(totals: Totals) -> dict[str, float]:
         for instance, count in zip(phase.instances, counts, strict=True):
             path = next((field for field, _ in instance.cost.terms if field.startswith("paths.")), "")
             if path and instance.operation is not None:
-                moved[path.split(".")[1]] += _bytes(instance.operation) * int(count)
+                moved[path.split(".")[1]] += written_bytes(instance.operation) * int(count)
     return dict(moved)
 
 
-def _bytes(op: Operation) -> float:
+def written_bytes(op: Operation) -> float:
     """What a transfer writes."""
     if not isinstance(op.dst, View | Access):
         return 0.0

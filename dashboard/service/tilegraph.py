@@ -84,13 +84,14 @@ class Block:
 
 @dataclass(frozen=True)
 class PhaseGraph:
-    """A phase of a kernel, ready to be drawn."""
+    """A phase of a kernel, ready to be drawn. `of`: the node of each instance, where it has one."""
 
     name: str
     units: tuple[str, ...]
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     blocks: tuple[Block, ...]
+    of: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class _Walk:
         used = {node.unit for node in nodes}
         units = tuple(unit for unit in self.machine.units if unit in used)
         edges = tuple(Edge(a, b, kind, apart) for (a, b, kind), apart in self.edges.items())
-        return PhaseGraph(self.phase.name, units, nodes, edges, tuple(self.blocks))
+        of = {i.number: self.number[_key(i)] for i in self.phase.instances if _key(i) in self.number}
+        return PhaseGraph(self.phase.name, units, nodes, edges, tuple(self.blocks), of)
 
     def _body(self, body: tuple[int | Trips, ...], trips: tuple[int, ...], fresh: bool) -> None:
         for part in body:
@@ -167,7 +169,7 @@ class _Walk:
         return max(self.layer.values(), default=self.floor - 1) + 1
 
     def _visit(self, instance: Instance, trips: tuple[int, ...], fresh: bool) -> None:
-        key = instance.operation if instance.operation is not None else instance.number
+        key = _key(instance)
         if key not in self.number:
             self.number[key] = len(self.first)
             self.first.append(instance)
@@ -252,20 +254,33 @@ class _Walk:
         return f"{_times(cycles / value if value else 0)}{value:g} {unit}".strip()
 
 
+def _key(instance: Instance) -> Any:
+    """What instances of one operation share."""
+    return instance.operation if instance.operation is not None else instance.number
+
+
 def _times(count: float) -> str:
     return "" if abs(count - 1) < 1e-9 else f"{count:,.6g} × "
 
 
 def _steps(op: Operation | None, k0: int, cycles: float) -> str:
     """The fractal steps of a product."""
-    ends = [end for end in op.srcs if isinstance(end, View)] if op else []
-    if op is None or op.kind is not OpKind.matmul or len(ends) < 2 or not isinstance(op.dst, View):
+    shape = product(op)
+    if op is None or shape is None:
         return f"steps of {FRACTAL} × {FRACTAL} × {k0}"
-    (m, n), sides = op.dst.shape, ends[0].shape
-    k = sides[0] if op.transpose and op.transpose[0] else sides[1]
+    m, n, k = shape
     if any(mask is not None for mask in op.fractals):
         return f"{cycles:g} cycles of non-zero fractals of {m} × {n} × {k}"
     return f"⌈{m}/{FRACTAL}⌉ × ⌈{n}/{FRACTAL}⌉ × ⌈{k}/{k0}⌉ cycles"
+
+
+def product(op: Operation | None) -> tuple[int, int, int] | None:
+    """The sizes m, n and k of a product; None for what is none."""
+    ends = [end for end in op.srcs if isinstance(end, View)] if op else []
+    if op is None or op.kind is not OpKind.matmul or len(ends) < 2 or not isinstance(op.dst, View):
+        return None
+    (m, n), sides = op.dst.shape, ends[0].shape
+    return m, n, sides[0] if op.transpose and op.transpose[0] else sides[1]
 
 
 def _operands(op: Operation) -> Iterator[Operand]:

@@ -1,0 +1,119 @@
+"""Timeline as a person uses it, in a headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import parse_qs, urlparse
+
+from browsing import PATIENCE_MS, address, browser, folder, needs_chromium, page, waits_for
+
+__all__ = ["address", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
+
+pytestmark = needs_chromium
+
+BARS = "#timeline-figure .barlayer .point path"
+IN_VIEW = """bars => {
+  const all = document.querySelector("#timeline-figure .nsewdrag").getBoundingClientRect();
+  const boxes = [...document.querySelectorAll(bars)].map(one => one.getBoundingClientRect());
+  const box = boxes.find(b => b.left > all.left + all.width / 3 && b.right < all.right && b.width > 4);
+  return [box.left + box.width / 2, box.top + box.height / 2];
+}"""
+"""the middle of a bar that can be clicked"""
+HEADS = "#timeline-figure .scatterlayer .point"
+"""ends of arrows"""
+SOME = "seq_len=2048&samples=2"
+START = f"timeline?{SOME}&timeline.from=5&timeline.to=15"
+
+
+def window(page) -> tuple[float, float]:
+    """What the link looks at."""
+    own = parse_qs(urlparse(page.url).query)
+    return float(own["timeline.from"][0]), float(own["timeline.to"][0])
+
+
+def shown(page) -> str:
+    return page.locator("#timeline-heads .headline .value").nth(3).inner_text()
+
+
+def opened(page, link: str) -> None:
+    page.goto(link)
+    page.locator(BARS).first.wait_for()
+
+
+def test_the_view_is_moved_by_buttons_keys_and_the_mouse_and_its_link_restores_it(page, address, browser):
+    opened(page, f"{address}/{START}")
+    before = shown(page)
+    page.get_by_role("button", name="Closer (+)").click()
+    page.wait_for_url(re.compile(r"timeline\.from=7\.5&timeline\.to=12\.5"))
+    waits_for(page, f"() => document.querySelectorAll('#timeline-heads .value')[3].innerText !== {before!r}")
+    page.locator("#timeline-stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile(r"timeline\.from=11\.25&timeline\.to=16\.25"))
+    page.get_by_label("From, µs").fill("10")
+    page.wait_for_url(re.compile(r"timeline\.from=10&timeline\.to=16\.25"))
+    page.locator("#timeline-figure .nsewdrag").hover()
+    page.mouse.wheel(0, -240)
+    page.wait_for_function("() => !location.search.includes('timeline.to=16.25')")
+    low, high = window(page)
+    assert 10 < low < high < 16.25
+    waits_for(page, "() => !document.querySelector('[data-dash-is-loading]')")
+    seen = shown(page)
+
+    other = browser.new_context().new_page()
+    other.set_default_timeout(PATIENCE_MS)
+    opened(other, page.url)
+    waits_for(other, f"() => document.querySelectorAll('#timeline-heads .value')[3].innerText === {seen!r}")
+    other.close()
+
+
+def test_a_click_shows_an_operation_with_its_dependences(page, address):
+    opened(page, f"{address}/{START}")
+    assert page.locator(HEADS).count() == 0
+    page.mouse.click(*page.evaluate(IN_VIEW, BARS))
+    page.wait_for_url(re.compile(r"timeline\.op=0\.0\.\d+"))
+    page.locator("#timeline-details .formula").wait_for()
+    text = page.locator("#timeline-details").inner_text()
+    assert "It waited last for" in text and "core group 0" in text
+    waits_for(page, f"() => document.querySelectorAll('{HEADS}').length >= 2")
+    place = parse_qs(urlparse(page.url).query)["timeline.op"]
+    page.locator("#timeline-details .as-link").first.click()
+    page.wait_for_function(f"() => !location.search.includes('timeline.op={place[0]}')")
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_text("No operation is chosen").wait_for()
+    page.get_by_role("link", name="Graph").click()
+    page.wait_for_url(re.compile(r"/graph\?.*timeline\.from="))
+
+
+def test_what_is_in_view_is_downloaded_as_a_trace_and_as_a_picture(page, address):
+    opened(page, f"{address}/{START}")
+    count = int(shown(page).replace(",", ""))
+    page.get_by_role("button", name="Download").click()
+    with page.expect_download() as got:
+        page.get_by_role("menuitem", name="Trace as JSON").click()
+    trace = json.loads(got.value.path().read_text())
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert len(slices) == count == trace["otherData"]["kept_operations"]
+    assert got.value.suggested_filename == "timeline.json"
+    page.get_by_role("button", name="Download").click()
+    assert page.get_by_role("menuitem", name="Open in Perfetto").is_enabled()
+    page.get_by_text("The trace stays in your browser").wait_for()
+    with page.expect_download() as got:
+        page.get_by_role("menuitem", name="Picture as SVG").click()
+    assert "<svg" in got.value.path().read_text()
+
+
+def test_nonsense_in_the_link_and_impossible_settings_leave_the_page_usable(page, address):
+    opened(page, f"{address}/timeline?{SOME}&timeline.from=abc")
+    alert = page.locator(".alert")
+    assert "timeline.from=abc: a time is a number of microseconds" in alert.inner_text()
+    page.locator("#timeline-all").click()
+    alert.wait_for(state="detached")
+    page.get_by_label("Cores shown").fill("all")
+    page.wait_for_url(re.compile("timeline.cores=all"))
+    page.locator("#timeline-figure .heatmaplayer image").wait_for()
+    page.get_by_label("Chunk C").fill("50")
+    alert.wait_for()
+    assert "--chunk: mxr halves the matrix; got 50" in alert.inner_text()
+    page.get_by_label("Chunk C").fill("32")
+    alert.wait_for(state="detached")
