@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import dash
 from dash import Dash, set_props
 from werkzeug.serving import make_server
 
-from dashboard.components import panel, shell
+from dashboard.components import jobs, panel, shell
 from dashboard.components.cards import alert
 from dashboard.components.ids import CRASH
 from dashboard.pages import explore, graph, timeline
 from dashboard.service import Refused, Service
+from dashboard.service.jobs import Home
 
 PAGES = (explore, graph, timeline)
 """the pages that there are; the navigation has its own order"""
@@ -26,6 +29,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 def create_app(own: Iterable[str] = (), folder: Path | None = None) -> Dash:
     """The application with a user's own kernels beside the built-in ones. Refused for one that cannot be."""
+    own = tuple(own)
     service = Service(own, folder)
     dash.page_registry.clear()
     app = Dash(
@@ -38,6 +42,7 @@ def create_app(own: Iterable[str] = (), folder: Path | None = None) -> Dash:
         title="npusim",
         update_title=None,
         on_error=_crashed,
+        background_callback_manager=jobs.Manager(Home(service.folder, own)),
     )
     panel.register(app, service)
     for page in PAGES:
@@ -75,5 +80,14 @@ def serve(host: str, port: int, own: Iterable[str] = ()) -> None:
         )
     shown, port = f"[{host}]" if family == socket.AF_INET6 else host, listening.getsockname()[1]
     print(f"dashboard at http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
-    with listening:
-        make_server(host, port, app.server, threaded=True, fd=listening.fileno()).serve_forever()
+    before = signal.signal(signal.SIGTERM, _ended)
+    try:
+        with listening, closing(jobs.of(app)):
+            make_server(host, port, app.server, threaded=True, fd=listening.fileno()).serve_forever()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ended(*_: object) -> None:
+    """Who asks the server to end has its jobs ended, too."""
+    raise SystemExit(0)

@@ -17,6 +17,8 @@ from typing import Any
 
 from dash import Dash
 
+from dashboard.components import jobs
+
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-extensions",
@@ -54,6 +56,7 @@ def serving(app: Dash) -> Iterator[str]:
     finally:
         server.shutdown()
         thread.join()
+        jobs.of(app).close()
 
 
 @contextmanager

@@ -24,6 +24,8 @@ ONLY_IN = {
     "dash": ("dashboard/",),
     "dash_mantine_components": ("dashboard/",),
     "dash_ag_grid": ("dashboard/components/", "dashboard/pages/"),
+    "diskcache": ("dashboard/service/jobs.py",),
+    "psutil": ("dashboard/service/jobs.py",),
     "playwright": ("dashboard/screenshots.py",),
     "scipy": ("npusim/calibration/calibrator.py", "npusim/calibration/held_out.py"),
     "plotly": ("dashboard/", "npusim/validation/figures.py", "npusim/validation/page.py"),

@@ -11,7 +11,7 @@ from npusim.cli.app import LATER
 from npusim.errors import InputError
 
 app = typer.Typer(rich_markup_mode="rich")
-NEEDED = ("dash", "dash_mantine_components", "dash_ag_grid")
+NEEDED = ("dash", "dash_mantine_components", "dash_ag_grid", "diskcache", "multiprocess", "psutil")
 
 
 @app.callback()

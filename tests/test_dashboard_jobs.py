@@ -1,0 +1,192 @@
+"""Jobs of the dashboard: processes that say how far they are, that are cancelled, killed and left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dashboard.components.jobs import seen_of, span
+from dashboard.service import Refused
+from dashboard.service.jobs import MOST, Home, Job, Jobs
+from npusim.workers import Workers
+
+PATIENCE_S = 60.0
+
+
+def count(tell, asked, home):
+    for done in range(asked + 1):
+        tell(done, asked, "counting")
+        time.sleep(0.25)
+    return {"counted": asked, "where": str(home.folder), "own": list(home.own)}
+
+
+def refuse(tell, asked, home):
+    raise Refused(f"{asked}: cannot be")
+
+
+def stumble(tell, asked, home):
+    tell(1, 3, "")
+    return 1 // 0
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+
+
+def employ(tell, asked, home):
+    """Works by processes of its own, as a sweep does."""
+    tell(1, 2, "")
+    with Workers(2) as workers:
+        list(workers(sleep, [(asked,), (asked,), (asked,)]))
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    with closing(Jobs(Home(tmp_path, ("mine.py:f",)))) as made:
+        yield made
+
+
+def until(wanted, *of):
+    """Wait until something is true, and give it."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := wanted(*of)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def ended(jobs, key):
+    return until(lambda: (job := jobs.job(key)) and not job.active and job)
+
+
+def family(jobs, key, size):
+    """The processes of a job, once it has so many beside its first."""
+
+    def members():
+        first = psutil.Process(jobs._started[key].process.pid)
+        found = [first, *first.children(recursive=True)]
+        return found if len(found) > size else None
+
+    return until(members)
+
+
+def gone(processes):
+    return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
+
+
+def test_a_job_says_how_far_it_is_and_what_it_found(jobs, tmp_path):
+    jobs.expect("a")
+    assert jobs.job("a").status == "starting"
+    number = jobs.start("a", count, 4)
+    assert jobs.alive(number)
+    halfway = until(lambda: (job := jobs.job("a")).done >= 2 and job)
+    assert (halfway.status, halfway.total, halfway.text) == ("running", 4, "counting")
+    assert halfway.rate == pytest.approx(4, rel=0.5)  # steps of 0.25 s
+    assert halfway.left_s == pytest.approx((4 - halfway.done) / halfway.rate)
+    with pytest.raises(Refused, match="a: is being computed already"):
+        jobs.expect("a")
+    assert jobs.start("a", count, 4) == number
+    found = ended(jobs, "a")
+    assert found.status == "done"
+    assert found.result == {"counted": 4, "where": str(tmp_path), "own": ["mine.py:f"]}
+    until(lambda: not jobs.alive(number))
+    assert jobs.expect("a").number > found.number
+
+
+def test_a_job_that_fails_says_why(jobs, caplog):
+    jobs.start("wrong", refuse, "this")
+    jobs.start("odd", stumble, None)
+    assert (ended(jobs, "wrong").status, jobs.job("wrong").message) == ("failed", "this: cannot be")
+    assert ended(jobs, "odd").status == "failed"
+    assert jobs.job("odd").message.startswith("ZeroDivisionError: ")
+
+
+def test_a_killed_job_is_noticed_and_its_workers_end(jobs):
+    jobs.start("k", employ, 600)
+    members = family(jobs, "k", 2)
+    members[0].kill()
+    lost = ended(jobs, "k")
+    assert (lost.status, lost.done, lost.total) == ("lost", 1, 2)
+    assert "killed from outside (SIGKILL)" in lost.message
+    until(gone, members)
+    jobs.start("k", count, 0)
+    assert ended(jobs, "k").status == "done"
+
+
+def test_cancelling_ends_a_job_and_its_workers(jobs):
+    jobs.start("c", employ, 600)
+    members = family(jobs, "c", 2)
+    jobs.cancel("c")
+    assert jobs.job("c").status == "cancelled"
+    until(gone, members)
+    jobs.cancel("c")
+    jobs.cancel("never was")
+    assert jobs.job("c").status == "cancelled" and jobs.job("never was") is None
+
+
+def test_what_jobs_say_is_their_owners_alone_and_goes_with_the_application(tmp_path):
+    jobs = Jobs(Home(tmp_path))
+    folder = Path(jobs.folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    jobs.start("x", employ, 600)
+    members = family(jobs, "x", 2)
+    jobs.close()
+    assert not folder.exists() and list(tmp_path.iterdir()) == []
+    until(gone, members)
+
+
+def test_a_job_does_not_outlive_a_killed_server(tmp_path):
+    code = (
+        "import test_dashboard_jobs as t, time\n"
+        "from pathlib import Path\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = t.Jobs(t.Home(Path('.')))\n"
+        "    jobs.start('x', t.employ, 600)\n"
+        "    print(' '.join(str(one.pid) for one in t.family(jobs, 'x', 2)), jobs.folder, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    script = tmp_path / "server.py"
+    script.write_text(code)
+    here = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    server = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": here},
+    )
+    *numbers, folder = server.stdout.readline().split()
+    processes = [psutil.Process(int(one)) for one in numbers]
+    assert len(processes) > 2
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait()
+    until(gone, processes)
+    for file in Path(folder).iterdir():  # which nobody is left to remove
+        file.unlink()
+    Path(folder).rmdir()
+
+
+def test_so_many_jobs_at_once_and_no_more(jobs):
+    for number in range(MOST):
+        jobs.start(f"{number}", count, 40)
+    with pytest.raises(Refused, match=f"{MOST} jobs are at work"):
+        jobs.expect("one more")
+
+
+def test_progress_in_words():
+    assert seen_of(None, "points").title == ""
+    assert seen_of(Job("k", "done"), "points").title == ""
+    assert seen_of(Job("k", "starting"), "points").title == "Starting"
+    job = Job("k", "running", since=10.0, told=20.0, first=40, done=100, total=1240)
+    seen = seen_of(job, "points")
+    assert (seen.title, seen.text) == ("Computing: 100 of 1,240 points", "6.0 points/s, 3 min to go")
+    assert seen.share == pytest.approx(100 * 100 / 1240)
+    assert [span(s) for s in (0.1, 40, 89.4, 200, 8000)] == ["1 s", "40 s", "89 s", "3 min", "2 h 13 min"]
