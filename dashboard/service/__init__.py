@@ -264,13 +264,13 @@ class Service:
 
         def build() -> Kernel:
             target = Target.of(machine)
-            with self._guarded(asked.kernel), asked.entry.advising(problem, asked.options, target):
+            with self.guarded(asked.kernel), asked.entry.advising(problem, asked.options, target):
                 return check(asked.entry.build(problem, asked.options, target), target)
 
         return self._kernels.get(key, build)
 
     @contextmanager
-    def _guarded(self, kernel: str) -> Iterator[None]:
+    def guarded(self, kernel: str) -> Iterator[None]:
         """A user's own file runs alone: it changes where modules are found."""
         if kernel not in self._own:
             yield
@@ -321,7 +321,7 @@ class Service:
             data = self._data.get(drawn, lambda: find_data(asked.entry, asked.problem, numerics))
             if data is None:
                 raise InputError("nothing is computed; switch the numerics on")
-            with self._guarded(asked.kernel):
+            with self.guarded(asked.kernel):
                 ready = prepare(asked.entry, asked.problem, asked.options, machine, numerics, data)
             if ready.sample is None:
                 raise InputError("nothing is computed; switch the numerics on")

@@ -6,7 +6,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -203,7 +202,7 @@ def results(
     with Store(store, write=False) as kept:
         rows = kept.rows()
     machines = table.Machines()
-    rows = [replace(row, status="stale") if machines.stale(row) else row for row in rows]
+    rows = table.marked(rows, machines)
     chosen = [row for row in rows if status in ("all", row.status)]
     held = Counter(row.status for row in rows)
     if not chosen:

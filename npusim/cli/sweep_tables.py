@@ -11,20 +11,13 @@ from rich.console import Console
 
 from npusim.cli.render import table
 from npusim.sweep import table as rows_of
+from npusim.sweep.columns import FIGURES, fixed, shown
 from npusim.sweep.run import Plan, Summary
 from npusim.sweep.store import Row
 
 if TYPE_CHECKING:
     from npusim.expression import Expression
 
-FIGURES = (
-    "time_us", "cost", "relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "nonfinite",
-    "saturated", "range", "bound", "unit", "utilisation", "points",
-)  # fmt: skip
-"""columns that are shown unless others are asked for"""
-OTHERS = ("kernel", "status", "reason", "computed", "total", "core_us", "event_us", "hbm_bytes", "l2_bytes",
-          "max_abs_error")  # fmt: skip
-"""columns that are not"""
 MOST = 12
 """rows shown after a sweep, and reasons"""
 
@@ -73,7 +66,7 @@ def swept(
     else:
         first = "time_us" if "time_us" in data else "relative_error"
         best, title = rows_of.ordered(data, [first]), f"by {_label(first)}"
-    _print(console, title, best, _columns(best, rows), MOST)
+    _print(console, title, best, shown(best, rows), MOST)
     _same(console, best)
     console.print(f"all rows: npusim results {store}", style="dim", soft_wrap=True)
 
@@ -92,7 +85,7 @@ def rows(
     console: Console, store: str, kept: Sequence[Row], found: pd.DataFrame, columns: list[str], top: int
 ) -> None:
     """The rows of a store that were asked for, `found` among those that it holds."""
-    _print(console, f"{store}: {len(found):,} rows", found, columns or _columns(found, kept), top)
+    _print(console, f"{store}: {len(found):,} rows", found, columns or shown(found, kept), top)
     if not columns and len(found) > 1:
         _same(console, found)
     if len(found) > top:
@@ -117,23 +110,9 @@ def _print(console: Console, title: str, found: pd.DataFrame, names: list[str], 
 
 def _same(console: Console, found: pd.DataFrame) -> None:
     """One line on what is the same in all rows."""
-    same = {name: found[name].iloc[0] for name in map(str, found) if _fixed(found, name)}
+    same = {name: found[name].iloc[0] for name in map(str, found) if fixed(found, name)}
     said = [f"{_label(name)} {_value(value)}" for name, value in same.items() if not _missing(value)]
     console.print(f"all: {', '.join(said)}", style="dim", soft_wrap=True)
-
-
-def _fixed(found: pd.DataFrame, name: str) -> bool:
-    """Whether a setting is the same in all rows."""
-    return name not in (*FIGURES, *OTHERS) and found[name].map(str).nunique() == 1
-
-
-def _columns(found: pd.DataFrame, kept: Sequence[Row]) -> list[str]:
-    """What varies of that which was asked, and the main figures."""
-    asked = list(dict.fromkeys(name for row in kept for name in row.settings if name in found))
-    varied = [name for name in asked if not _fixed(found, name)]
-    if len(found) == 1:
-        varied = [name for name in ("algorithm", "chunk", "dtype") if name in found]
-    return [*varied, *(n for n in FIGURES if n in found), *(["reason"] if found["reason"].any() else [])]
 
 
 def _label(name: str) -> str:

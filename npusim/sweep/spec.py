@@ -58,31 +58,36 @@ class Spec:
     @classmethod
     def read(cls, path: str, more: Mapping[str, Any]) -> Spec:
         """A YAML file of option names; `more` takes the place of what it says. InputError naming the file."""
-        from npusim.yaml_files import parse
-
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "is not UTF-8 text"
             raise InputError(f"{path}: cannot be read: {reason}") from None
+        spec = cls.parse(text, path)
+        over = cls.of(spec.kernel, more)
+        return cls(spec.kernel, {**spec.fields, **over.fields}, {**spec.numbers, **over.numbers})
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> Spec:
+        """YAML text of option names. InputError naming the text by `name`."""
+        from npusim.yaml_files import parse
+
         try:
-            data = parse(text, path)
+            data = parse(text, name)
         except ProfileError as error:
             raise InputError(str(error)) from None
         if not isinstance(data, dict):
-            raise InputError(f"{path}: must map names of options to values: kernel: tri-inverse")
-        named = {str(name).replace("-", "_"): value for name, value in data.items()}
+            raise InputError(f"{name}: must map names of options to values: kernel: tri-inverse")
+        named = {str(key).replace("-", "_"): value for key, value in data.items()}
         if len(named) < len(data):
-            raise InputError(f"{path}: a field is given twice, with - and with _; keep one")
-        for name in named:
-            if name not in ("kernel", "set", *FIELDS):
-                raise InputError(f"{path}: {name}: unknown field; {did_you_mean(name, ['kernel', *FIELDS])}")
+            raise InputError(f"{name}: a field is given twice, with - and with _; keep one")
+        for key in named:
+            if key not in ("kernel", "set", *FIELDS):
+                raise InputError(f"{name}: {key}: unknown field; {did_you_mean(key, ['kernel', *FIELDS])}")
         kernel = named.pop("kernel", None)
         if not isinstance(kernel, str):
-            raise InputError(f"{path}: kernel: missing; name one, as in kernel: tri-inverse")
-        spec = cls.of(kernel, named, place=path)
-        over = cls.of(kernel, more)
-        return cls(kernel, {**spec.fields, **over.fields}, {**spec.numbers, **over.numbers})
+            raise InputError(f"{name}: kernel: missing; name one, as in kernel: tri-inverse")
+        return cls.of(kernel, named, place=name)
 
     @property
     def size(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,11 @@ class Machines:
         return MachineSettings.parse(**{name: settings[name] for name in fields}, set=numbers)
 
 
+def marked(rows: Iterable[Row], machines: Machines) -> list[Row]:
+    """The rows, those of other code or of a machine that changed since with the status `stale`."""
+    return [replace(row, status="stale") if machines.stale(row) else row for row in rows]
+
+
 def with_cost(
     table: pd.DataFrame, rows: Sequence[Row], expression: Expression, machines: Machines
 ) -> pd.DataFrame:
@@ -114,7 +120,7 @@ def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
         if sign in ("=", "!="):
             same = column.map(
                 lambda value, given=given: any(_same(value, v) for v in (given, *given.split(",")))
-            )
+            ).astype(bool)  # also of no rows at all
             table = table[same if sign == "=" else ~same]
             continue
         try:
@@ -176,10 +182,14 @@ def pareto(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
             raise InputError(f"--pareto: {key} holds no numbers; name columns that do")
     figures = table[keys].to_numpy(dtype=float) * signs
     there = ~np.isnan(figures).any(axis=1)
-    beaten = [
-        ((figures[there] <= own).all(axis=1) & (figures[there] < own).any(axis=1)).any() for own in figures
-    ]
-    kept = there & ~np.asarray(beaten, dtype=np.bool_)
+    # sorted by the columns one after another: who beats a row stands before it
+    distinct, places = np.unique(figures[there], axis=0, return_inverse=True)
+    front, best = np.empty((0, len(keys))), np.zeros(len(distinct), dtype=np.bool_)
+    for number, own in enumerate(distinct):
+        if not (front <= own).all(axis=1).any():
+            front, best[number] = np.vstack([front, own]), True
+    kept = np.zeros(len(table), dtype=np.bool_)
+    kept[there] = best[places.reshape(-1)]
     return table[kept].sort_values(keys[0], ascending=signs[0] > 0, kind="stable")
 
 
