@@ -9,6 +9,7 @@ import argparse
 import logging
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 from dash import Dash
 
 from dashboard.components import jobs
+from dashboard.service.jobs import Home
+from dashboard.service.sweeps import STORE, sweep
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -25,6 +28,11 @@ FLAGS = (
 )  # fmt: skip
 """a browser that asks nothing of the network by itself"""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+SWEPT = (
+    "seq_len=2048&samples=4&sweep.vary="
+    "algorithm=mxr,doubling,newton-schulz,masked-neumann;chunk=16,32,64,128;dtype=fp16,bf16"
+)
+"""the sweep whose store there is"""
 VIEWS = {
     "explore": ("/explore?algorithm=masked-neumann&batch=16&order=4", ".headline .value"),
     "timeline": (
@@ -32,6 +40,7 @@ VIEWS = {
         "#timeline-details .formula",
     ),
     "timeline-heat": ("/timeline?batch=16&timeline.from=2000&timeline.to=2400", "#timeline-heads .value"),
+    "sweep": (f"/sweep?{SWEPT}", "#sweep-front .points path"),
     "graph": ("/graph?algorithm=masked-neumann&graph.op=14", "#graph-details .formula"),
 }
 """a link of each page worth looking at, and what is there once it has answered"""
@@ -77,20 +86,22 @@ def shoot(folder: Path, size: tuple[int, int], whole: bool) -> list[Path]:
     from dashboard.app import create_app
 
     made: list[Path] = []
-    with serving(create_app()) as address, browsing() as browser:
-        for theme in ("light", "dark"):
-            viewport = {"width": size[0], "height": size[1]}
-            context = browser.new_context(viewport=viewport, color_scheme=theme, reduced_motion="reduce")
-            for name, (link, sign) in VIEWS.items():
-                page = context.new_page()
-                page.goto(address + link)
-                page.wait_for_selector(sign, timeout=60_000)
-                page.wait_for_load_state("networkidle")
-                page.wait_for_timeout(300)  # figures are drawn once they are there
-                made.append(folder / f"{name}-{theme}.png")
-                page.screenshot(path=made[-1], full_page=whole)
-                page.close()
-            context.close()
+    with tempfile.TemporaryDirectory() as work, serving(create_app(folder=Path(work))) as address:
+        sweep(lambda *_: None, {"state": SWEPT, "store": STORE}, Home(Path(work)))
+        with browsing() as browser:
+            for theme in ("light", "dark"):
+                viewport = {"width": size[0], "height": size[1]}
+                context = browser.new_context(viewport=viewport, color_scheme=theme, reduced_motion="reduce")
+                for name, (link, sign) in VIEWS.items():
+                    page = context.new_page()
+                    page.goto(address + link)
+                    page.wait_for_selector(sign, timeout=60_000)
+                    page.wait_for_load_state("networkidle")
+                    page.wait_for_timeout(300)  # figures are drawn once they are there
+                    made.append(folder / f"{name}-{theme}.png")
+                    page.screenshot(path=made[-1], full_page=whole)
+                    page.close()
+                context.close()
     return made
 
 

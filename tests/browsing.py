@@ -27,8 +27,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(folder):
-    with serving(create_app(folder=folder)) as found:
+def app(folder):
+    return create_app(folder=folder)
+
+
+@pytest.fixture(scope="module")
+def address(app):
+    with serving(app) as found:
         yield found
 
 

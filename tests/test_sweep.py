@@ -607,6 +607,7 @@ DATA = pd.DataFrame(
 )  # fmt: skip
 def test_conditions(condition: str, kept: list[int]) -> None:
     assert list(table.where(DATA, [condition]).index) == kept
+    assert list(table.where(DATA, ["chunk=999", condition]).index) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@
 - starts a job KEY by a callback that calls `of(app).expect(KEY)`, which is Refused where it runs already, and
   returns {"key": KEY, "asked": plain data} to `Output(ask(NAME), "data")`, and KEY to `watched(NAME)`;
 - listens to `Input(told(NAME), "data")`: {"key", "number", "status", "done", "total"} of that job whenever it
-  is another one; its result is `of(app).job(KEY).result`. A key is a page's own: "sweep points.db".
+  is another one; its result is `of(app).job(KEY).result`. A key is a page's own: "sweep points.db". What
+  writes `ask` or `watched` must not listen to `told`, by way of others neither: Dash would wait in a circle.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _part(name: str, part: str) -> str:
 
 def bar(name: str, key: str = "") -> html.Div:
     """The place where a page's job is seen; `key`: of the one that is shown at first."""
-    cancel = dmc.Button("Cancel", id=_part(name, "cancel"), size="compact-sm", variant="default")
+    cancel = dmc.Button("Cancel", id=_part(name, "cancel"), size="xs", variant="default")
     progress = dmc.Progress(id=_part(name, "bar"), value=0, size="md", transitionDuration=300)
     work = html.Div(
         [
@@ -98,7 +99,8 @@ def bar(name: str, key: str = "") -> html.Div:
             dcc.Interval(id=_part(name, "tick"), interval=EVERY_MS, disabled=True),
             work,
             html.Div(id=_part(name, "note"), **{"aria-live": "polite"}),
-        ]
+        ],
+        className="jobs",
     )
 
 
@@ -162,12 +164,14 @@ def seen_of(job: Job | None, unit: str) -> Seen:
     if job is None or not job.active:
         return Seen()
     if job.status == "starting":
-        return Seen("Starting")
+        return Seen("Starting…")
+    if not job.total:
+        return Seen(f"{job.text or 'Computing'}…")
     title = f"{job.text or 'Computing'}: {job.done:,} of {job.total:,} {unit}"
     parts = [f"{digits(job.rate, 2)} {unit}/s"] if job.rate > 0 else []
     if job.left_s is not None and job.done < job.total:
         parts.append(f"{span(job.left_s)} to go")
-    return Seen(title, ", ".join(parts), 100 * job.done / job.total if job.total else 0.0)
+    return Seen(title, ", ".join(parts), 100 * job.done / job.total)
 
 
 def span(seconds: float) -> str:

@@ -21,6 +21,8 @@ LETTERS = 15
 HEIGHT = 340
 WRITTEN = 150
 """cells up to which each says its value"""
+LETTER = 6.4
+"""pixels of a letter of an axis"""
 EDGE = 0.05
 """room beside the outermost points, as a share of an axis"""
 
@@ -51,7 +53,7 @@ def parallel(points: Points, theme: Theme, brush: Mapping[str, Sequence[Sequence
     hue = next((name for name in ("time_us", "cost", "relative_error") if name in found), names[-1])
     own = [found[hue][n] for n in there]
     line = {
-        "color": own, "colorscale": _colours(theme), "cmin": min(own), "cmax": max(own),
+        "color": own, "colorscale": _colours(theme, 2), "cmin": min(own), "cmax": max(own),
         "colorbar": _bar(points.scale(hue), own, theme),
     }  # fmt: skip
     dimensions = []
@@ -73,7 +75,9 @@ def parallel(points: Points, theme: Theme, brush: Mapping[str, Sequence[Sequence
         "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"},
         "unselected": {"line": {"color": theme.line, "opacity": 0.25}},
     }  # fmt: skip
-    return figure(theme, [data], height=HEIGHT, margin={"l": 62, "r": 20, "t": 42, "b": 18})
+    first = max((len(text) for text in dimensions[0]["ticktext"]), default=0)
+    beside = max(LETTER * first + 14, LETTER * len(dimensions[0]["label"]) / 2 + 8)
+    return figure(theme, [data], height=HEIGHT, margin={"l": beside, "r": 16, "t": 40, "b": 14})
 
 
 def _spans(spans: Sequence[Sequence[float]]) -> Any:
@@ -88,7 +92,7 @@ def _short(text: str) -> str:
     return end if end != text and len(end) <= LETTERS else f"{text[: LETTERS - 1]}…"
 
 
-def _colours(theme: Theme, start: int = 1) -> list[list[Any]]:
+def _colours(theme: Theme, start: int) -> list[list[Any]]:
     """The theme's scale, without its faintest end, that all can be seen."""
     own = theme.scale[start:]
     return [[at / (len(own) - 1), colour] for at, colour in enumerate(own)]
@@ -100,22 +104,35 @@ def _ticks(scale: Scale, values: Sequence[float]) -> list[tuple[float, str]]:
         there = sorted(set(values))
         step = max(1, math.ceil(len(there) / 14))
         return [(at, scale.names[int(at)]) for at in there[::step]]
-    if scale.values:
-        return [(scale.at(value), text_of(value)) for value in scale.values]
     low, high = min(values), max(values)
+    if scale.values:
+        named = [(scale.at(value), text_of(value)) for value in scale.values]
+        return [(at, text) for at, text in named if low <= at <= high]
     if scale.kind == "log":
         return _decades(low, high)
-    step = _step(high - low)
-    first = math.ceil(low / step) if step else 0
-    return [(n * step, digits(n * step)) for n in range(first, math.floor(high / step) + 1)] if step else []
+    apart = _step(high - low)
+    if not apart:
+        return [(low, digits(low))]
+    places = range(math.ceil(low / apart), math.floor(high / apart) + 1)
+    return [(place * apart, _tick(place * apart)) for place in places]
+
+
+def _tick(value: float) -> str:
+    """A round number, without zeros behind the point; large ones with a prefix."""
+    for limit, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            scale = {"G": 1e9, "M": 1e6, "k": 1e3}[sign]
+            return f"{value / scale:.6g}{sign}"
+    return f"{value:,.6g}"
 
 
 def _decades(low: float, high: float) -> list[tuple[float, str]]:
     """Ticks of a logarithm: at 1, 2 and 5 while there is room, else at some powers of ten."""
     steps: Sequence[int] = TICKS if high - low < 2.2 else (1,)
     every = max(1, math.ceil((high - low) / 7))
+    small = low < -3
     found = [
-        (power + math.log10(step), digits(step * 10.0**power, 1))
+        (power + math.log10(step), f"{step}e{power}" if small and power < 0 else _tick(step * 10.0**power))
         for power in range(math.floor(low), math.ceil(high) + 1, every)
         for step in steps
     ]
@@ -169,13 +186,18 @@ def front(points: Points, x: str, y: str, theme: Theme, chosen: str = "") -> Fig
         data.append({
             "type": "scatter", "mode": "markers", "name": name, "x": [across[n] for n in own],
             "y": [down[n] for n in own], "customdata": [keys[n] for n in own],
-            "hovertext": [said[n] for n in own], "hoverinfo": "text", "showlegend": len(groups) > 1,
+            "hovertext": [said[n] for n in own], "hoverinfo": "text", "showlegend": False,
             "marker": {
                 "size": [10 if keys[n] in on else 7 for n in own],
                 "color": [colour if keys[n] in on else clear(colour, 0.45) for n in own],
                 "line": {"width": [1.2 if keys[n] in on else 0 for n in own], "color": theme.card},
             },
         })  # fmt: skip
+        if len(groups) > 1:  # the legend has the colour itself
+            data.append({
+                "type": "scatter", "mode": "markers", "name": name, "x": [None], "y": [None],
+                "marker": {"size": 7, "color": colour}, "hoverinfo": "skip",
+            })  # fmt: skip
     if chosen in place and math.isfinite(across[place[chosen]]) and math.isfinite(down[place[chosen]]):
         ring = {"symbol": "circle-open", "size": 17, "color": theme.ink, "line": {"width": 2}}
         data.append({

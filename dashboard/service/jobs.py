@@ -38,6 +38,8 @@ PATIENCE_S = 30.0
 """how long a job may be expected without having been started"""
 EVERY_S = 0.2
 """between two words of a job on how far it is"""
+GRACE_S = 2.0
+"""in which a job that is asked to end may do so itself"""
 MOST = 4
 """jobs at work at once"""
 
@@ -205,13 +207,18 @@ def _ending(code: int | None) -> str:
 
 
 def _end(process: BaseProcess) -> None:
-    """End a process and all that it has started; the first of them first, that it starts no others."""
+    """End a process and all that it has started: asked first, that it tidies up, and then made to."""
     try:
         first = psutil.Process(process.pid)
         tree = [first, *first.children(recursive=True)]
     except psutil.NoSuchProcess:
         tree = []
-    for one in tree if process.is_alive() else ():
+    if process.is_alive():
+        process.terminate()
+        process.join(GRACE_S)
+    else:
+        tree = []  # of whoever has its number now
+    for one in tree:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
     process.join(10)
@@ -224,6 +231,7 @@ def _run(folder: str, job: Job, work: Work, asked: Any, home: Home) -> None:
     """The whole life of a job's process."""
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the server's, which ends its jobs
+    signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
@@ -238,6 +246,11 @@ def _run(folder: str, job: Job, work: Work, asked: Any, home: Home) -> None:
         words.say(status="failed", message=f"{type(error).__name__}: {error}; {remedy}")
 
 
+def _leave(*_: object) -> None:
+    """Ends the process by way of what it has open: its workers end, too."""
+    raise SystemExit(1)
+
+
 class _Words:
     """What a job says of itself."""
 
@@ -245,9 +258,9 @@ class _Words:
         self.cache, self.now = cache, job
 
     def tell(self, done: int, total: int, text: str = "") -> None:
-        """How far it is; the first word begins its rate."""
+        """How far it is; the first word that knows how much there is to do begins its rate."""
         now = time.time()
-        if self.now.status == "starting":
+        if self.now.status == "starting" or (total and not self.now.total):
             self.now = replace(self.now, since=now, first=done)
         elif now - self.now.told < EVERY_S and done < total and text == self.now.text:
             return

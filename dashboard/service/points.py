@@ -20,7 +20,8 @@ import pandas as pd
 from dashboard.service import Service, machines
 from dashboard.service.cache import Cache
 from dashboard.service.controls import controls_of, short
-from dashboard.service.sweeps import ENDING, SET, Sweeps, near
+from dashboard.service.sweep_fields import SET
+from dashboard.service.sweeps import ENDING, Sweeps, near
 from dashboard.state import State
 from npusim.errors import InputError
 from npusim.expression import Expression
@@ -62,6 +63,10 @@ KNOWN = {
 """label, unit, whether more (1) or less (-1) is better, and meaning of the columns that are no settings"""
 NOT_ASKED = ("engine", "exact", "tolerance")
 """settings that Explore has no word for: how the engine simulates"""
+
+
+class Empty(InputError):
+    """A store that has no points yet."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +151,14 @@ class Points:
 
     @cached_property
     def varied(self) -> list[str]:
-        """Settings that vary."""
-        return varied(self.frame, self.rows)
+        """Settings that vary; what some points lack and all others have alike does not."""
+        return [name for name in varied(self.frame, self.rows) if self._says(name)]
 
     @cached_property
     def figures(self) -> list[str]:
         """The main figures that are numbers and say something."""
         own = [name for name in FIGURES if name in self.columns and self.columns[name].numeric]
-        return [name for name in own if self.frame[name].nunique() > 1 or name == "time_us"]
+        return [name for name in own if self._says(name)]
 
     @cached_property
     def axes(self) -> list[str]:
@@ -166,7 +171,12 @@ class Points:
     def shown(self) -> list[str]:
         """The columns that a grid shows unless others are asked for."""
         names = [name for name in shown(self.frame, self.rows) if name in self.columns]
-        return [*(["status"] if len(self.states) > 1 else []), *names]
+        some = [name for name in names if self._says(name)]
+        return [*(["status"] if len(self.states) > 1 else []), *some]
+
+    def _says(self, name: str) -> bool:
+        """Whether a column is not alike wherever it has values; a time and a reason always say something."""
+        return name in ("time_us", "reason") or len({*self.texts(name)} - {"—"}) > 1
 
     def scale(self, name: str) -> Scale:
         """How a column is drawn."""
@@ -206,7 +216,12 @@ class Points:
     def only(self, keys: pd.Index[str] | Sequence[str]) -> Points:
         """The points of these keys, in their order."""
         places = self.frame.index.get_indexer(pd.Index(keys))
-        return Points([self.rows[place] for place in places], self.frame.iloc[places], self.whole)
+        return Points([self.rows[int(place)] for place in places], self.frame.iloc[places], self.whole)
+
+    @property
+    def alone(self) -> Points:
+        """The same points as the whole of themselves."""
+        return Points(self.rows, self.frame)
 
     def of_status(self, *names: str) -> Points:
         return self.only(self.frame.index[self.frame["status"].isin(names)])
@@ -267,8 +282,8 @@ class Points:
     @cached_property
     def telling(self) -> list[Column]:
         """The settings that vary, and the main figures."""
-        names = [*self.whole.varied, *(name for name in FIGURES if name in self.columns)]
-        return [self.columns[name] for name in names]
+        own = [name for name in FIGURES if name in self.columns and self.whole._says(name)]
+        return [self.columns[name] for name in (*self.whole.varied, *own)]
 
     def export(self, columns: Sequence[str], ending: str) -> bytes:
         """A file of the columns, '.csv' or '.parquet'. InputError where it cannot be written."""
@@ -305,14 +320,15 @@ class Stores:
             with Store(near(path), write=False) as kept:
                 rows = kept.rows()
             if not rows:
-                raise InputError(f"{near(path)}: has no points yet")
+                raise Empty(f"{near(path)}: has no points yet")
             known = self._machines.get(self._profiles(), table.Machines)
             rows = table.marked(rows, known)
             frame = table.frame(rows)
             if expression:
                 frame = table.with_cost(frame, rows, expression, known)
             frame.index = pd.Index([row.key for row in rows])
-            return Points(rows, frame)
+            first = "time_us" if "time_us" in frame else "status"
+            return Points(rows, frame).only(table.ordered(frame, [first]).index).alone
 
         return self._points.get((path, stamp, cost), read)
 
@@ -407,5 +423,6 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{int(value)}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+        whole = value.is_integer() and abs(value) < 1e15
+        return f"{int(value)}" if whole else f"{value:.4g}".replace("e-0", "e-")
     return str(value)

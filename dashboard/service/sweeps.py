@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from dashboard.service import REGISTRY, SAMPLES, Service, machines
+from dashboard.service import sweep_fields as fields
 from dashboard.service.cache import Cache
-from dashboard.service.controls import BY_SIXTEEN, NUMERICS, controls_of, short
+from dashboard.service.controls import NUMERICS
 from dashboard.service.jobs import Home, Tell
+from dashboard.service.sweep_fields import SET
 from dashboard.state import State, as_text
 from npusim.errors import InputError, NpusimError, did_you_mean
-from npusim.kernels import KernelEntry
 from npusim.problem import Options
 from npusim.profiles import SUFFIXES
 from npusim.settings import EngineSettings, MachineSettings
 from npusim.sweep.evaluate import evaluate
 from npusim.sweep.ranges import values
 from npusim.sweep.run import Plan, plan, run
-from npusim.sweep.spec import FIELDS, FIXED, MODELS, WHOLE, Spec
+from npusim.sweep.spec import FIELDS, FIXED, WHOLE, Spec
 from npusim.sweep.store import Row, Store
-from npusim.units import unit_of
 from npusim.workers import Workers
 from npusim.yaml_files import dump
 
@@ -36,8 +36,6 @@ STORE = "sweep.db"
 ENDING = ".db"
 VARIABLE = tuple(name for name in FIELDS if name not in (*WHOLE, *FIXED, "inputs"))
 """fields that may take several values here; a link opens no files of inputs"""
-SET = "set."
-"""how the names of a profile's numbers begin among them"""
 NONE = "-"
 """what a link says that varies nothing"""
 LONGEST = 64 * 1024
@@ -47,7 +45,6 @@ PLANNED, MACHINES = 4000, 400
 TRIED, TRY_S, START_S = 3, 0.8, 2.5
 """points that are computed to tell how long all take, for at most how long, and what worker processes take to
 begin"""
-CHUNKS = "32,64,128"
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class Sweeps:
         if len(entry.algorithms) > 1 and not state.get("algorithm"):
             found["algorithm"] = ",".join(entry.algorithms)
         if "chunk" in entry.sizes and "chunk" not in dict(entry.fixed):
-            found["chunk"] = CHUNKS
+            found["chunk"] = fields.CHUNKS
         return found
 
     def _algorithms(self, state: State, varied: Mapping[str, str]) -> list[str]:
@@ -147,7 +144,7 @@ class Sweeps:
         known = {one.name: one for one in self.suggestions(state)}
         found = []
         for name, text in self.varied(state).items():
-            label, meaning = _described(name)
+            label, meaning = fields.described(name)
             if name in known:
                 label, meaning = known[name].label, known[name].meaning
             count, problem = 0, ""
@@ -171,7 +168,7 @@ class Sweeps:
     def suggestions(self, state: State) -> list[Suggestion]:
         """The settings that mean something to the kernel, and the numbers of its machine."""
         entry = self.service.entry(state)
-        taken = _taken(entry, self._algorithms(state, self.varied(state)))
+        taken = fields.taken(entry, self._algorithms(state, self.varied(state)))
         panel = self.service.panel(state.asked)
         shown = {one.name: one for one in (*panel.problem, *panel.options, *panel.machine, *panel.numerics)}
         groups: dict[str, list[str]] = {
@@ -188,8 +185,8 @@ class Sweeps:
         found = []
         for group, names in groups.items():
             for name in dict.fromkeys(names):
-                label, meaning = _described(name)
-                begin = named.get(name) or _begin(name, state.get(name) or _shown(shown, name))
+                label, meaning = fields.described(name)
+                begin = named.get(name) or fields.begin(name, state.get(name) or fields.shown(shown, name))
                 found.append(Suggestion(name, group, label, meaning, begin))
         return [*found, *self._numbers(state)]
 
@@ -255,6 +252,7 @@ class Sweeps:
         spec, path = self.spec(state), self.place(store)
         several = [spec.fields.get(name, ("",)) for name in MachineSettings.model_fields]
         if spec.size > PLANNED or math.prod(map(len, [*several, *spec.numbers.values()])) > MACHINES:
+            spec.check(self.service.entry(state))
             return Outlook(spec.size, {}, 0, looked=False)
         wanted = self.plan(state)
         skipped = Counter(one.reason for one in wanted.points if one.point is None)
@@ -309,9 +307,9 @@ class Sweeps:
         """The sweep as a file that `npusim sweep` takes. Refused for one that cannot be."""
         spec = self.spec(state)
         said: dict[str, Any] = {"kernel": spec.kernel}
-        said |= {name: _written(name, own) for name, own in spec.fields.items()}
+        said |= {name: fields.written(name, own) for name, own in spec.fields.items()}
         if spec.numbers:
-            said["set"] = {path: _written("set", own) for path, own in spec.numbers.items()}
+            said["set"] = {path: fields.written("set", own) for path, own in spec.numbers.items()}
         return dump(said)
 
     def from_yaml(self, text: str, state: State) -> State:
@@ -364,6 +362,7 @@ def sweep(tell: Tell, asked: Any, home: Home) -> dict[str, Any]:
     """The job of a sweep; `asked`: its state as a link, and its store."""
     own = Sweeps(Service(home.own, home.folder))
     path = own.place(str(asked["store"]))
+    tell(0, 0, "Looking at the combinations")
     wanted = plan(own.spec(State.from_query(str(asked["state"]))), REGISTRY)
     with _Counted(near(path)) as store, Workers(processes()) as pool:
 
@@ -382,61 +381,3 @@ def processes() -> int:
 def near(path: Path) -> str:
     """A path as it is said: a plain name in the folder where the dashboard runs."""
     return os.path.relpath(path)
-
-
-def _taken(entry: KernelEntry, names: Iterable[str]) -> set[str]:
-    """The parameters that any of some algorithms takes."""
-    known = [entry.algorithms[name] for name in names if name in entry.algorithms]
-    return {name for one in known for name in one.parameters}
-
-
-def _described(name: str) -> tuple[str, str]:
-    """Label and meaning of a setting."""
-    if name.startswith(SET):
-        path = name.removeprefix(SET)
-        return path, f"number of the profile, in {unit_of(path)}" if unit_of(
-            path
-        ) else "number of the profile"
-    for model in MODELS:
-        if name in model.model_fields:
-            one = controls_of(model)[name]
-            return one.label, short(one.help)
-    return name, ""
-
-
-def _shown(shown: Mapping[str, Any], name: str) -> str:
-    return str(shown[name].default) if name in shown else ""
-
-
-def _begin(name: str, now: str) -> str:
-    """Values to begin with around the one that is set now."""
-    if name == "chunk":
-        return CHUNKS
-    if name in BY_SIXTEEN and not now:
-        return "16,32,64"
-    one = next(controls_of(model)[name] for model in MODELS if name in model.model_fields)
-    if one.choices:
-        own = [choice for choice, _ in one.choices]
-        return ",".join(own if len(own) <= 3 else dict.fromkeys([now or own[0], *own[:2]]))
-    try:
-        value = float(now or one.default or 1)
-    except ValueError:
-        return now
-    if not one.whole:
-        return ",".join(dict.fromkeys([as_text(value), as_text(value / 2)]))
-    if name == "cores":
-        return ",".join(dict.fromkeys(as_text(float(max(1, int(value) // part))) for part in (4, 2, 1)))
-    if value < 8:
-        return f"{int(value)}:{int(value) + 3}"
-    most = one.maximum or float("inf")
-    return ",".join(as_text(value * by) for by in (1, 2, 4) if value * by <= most)
-
-
-def _written(name: str, own: Any) -> Any:
-    """Values as YAML has them: one alone, or a list."""
-    plain = [list(one) if isinstance(one, tuple) else int(one) if _whole(one) else one for one in own]
-    return plain[0] if len(plain) == 1 else plain
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, float) and value.is_integer()

@@ -1,0 +1,16 @@
+/* The ranges that are chosen on the axes of the parallel coordinates, which plotly tells nobody as a whole. */
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.sweep = {
+  brushed: function (moved, before) {
+    var drawn = document.querySelector("#sweep-parallel .js-plotly-plot");
+    if (!moved || !drawn || !drawn.data || !drawn.data.length) return window.dash_clientside.no_update;
+    var spans = {};
+    (drawn.data[0].dimensions || []).forEach(function (axis) {
+      var own = axis.constraintrange;
+      if (own && own.length) spans[axis.name] = Array.isArray(own[0]) ? own : [own];
+    });
+    var store = before ? before.store : "";
+    if (before && JSON.stringify(before.spans) === JSON.stringify(spans)) return window.dash_clientside.no_update;
+    return { store: store, spans: spans };
+  },
+};
