@@ -6,9 +6,9 @@ import json
 import re
 from urllib.parse import parse_qs, urlparse
 
-from browsing import PATIENCE_MS, address, browser, folder, needs_chromium, page, waits_for
+from browsing import PATIENCE_MS, address, app, browser, folder, needs_chromium, page, waits_for
 
-__all__ = ["address", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
+__all__ = ["address", "app", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
 
 pytestmark = needs_chromium
 
