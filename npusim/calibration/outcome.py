@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,18 @@ from npusim.calibration.calibrator import Calibrator
 from npusim.calibration.held_out import TELLING
 from npusim.profiles import find, load_machine, stated
 from npusim.refit import Fitted, refit
+from npusim.validation.predict import Case
 
 DIGITS = 4
 """significant digits of a value that is written: more than any fit determines"""
+SHIPPED = "hw_profiles/measurements/ascend.csv"
+"""where the shipped measurements stand, as they are cited"""
+
+
+def citation(where: str, cases: Sequence[Case]) -> str:
+    """What new numbers were fitted to: the name of the measurements, and their sources."""
+    sources = list(dict.fromkeys(one.row.source for one in cases if one.row.source))
+    return f"{where}, rows by line; {len(cases)} timings" + (f" from {'; '.join(sources)}" if sources else "")
 
 
 def texts(
@@ -25,7 +34,7 @@ def texts(
     made = {}
     places = {target.resolve() for target in targets.values()}
     for profile, target in targets.items():
-        own = _numbers(fitted, load_machine(profile).name)
+        own = determined(fitted, load_machine(profile).name)
         base = Path(str(find(profile))).resolve()
         if base == target.resolve() and len(places) > 1:
             # rewritten in place with others: what it takes over from one of them is written there
@@ -35,7 +44,7 @@ def texts(
     return made
 
 
-def _numbers(fitted: Calibrator, profile: str) -> dict[str, Fitted]:
+def determined(fitted: Calibrator, profile: str) -> dict[str, Fitted]:
     """The numbers of a profile that rows determined."""
     found: dict[str, Fitted] = {}
     for place, learned in enumerate(fitted.learned_):

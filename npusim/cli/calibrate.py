@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from npusim.calibration.calibrator import Calibrator
     from npusim.machine import Machine
     from npusim.registry import Registry
-    from npusim.validation.predict import Case
     from npusim.validation.select import Refused
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -76,8 +75,9 @@ def calibrate(
 ) -> None:
     from npusim.calibration import held_out as left
     from npusim.calibration.calibrator import Calibrator
-    from npusim.calibration.outcome import texts
+    from npusim.calibration.outcome import SHIPPED, citation, texts
     from npusim.calibration.parameters import select
+    from npusim.calibration.record import to_json
     from npusim.calibration.rows import fitting_rows
     from npusim.refit import write_profile
     from npusim.validation.predictor import Predictor
@@ -98,13 +98,14 @@ def calibrate(
         if not cases:
             raise InputError(f"calibrate: no row that {profile} can be fitted to{_first(refused)}")
         fitted = Calibrator(parameters, evaluations=evaluations).fit(cases, predictor, told)
-        written = texts(fitted, targets, _citation(measurements, cases), datetime.date.today())
+        where = Path(measurements).resolve().name if measurements else SHIPPED
+        written = texts(fitted, targets, citation(where, cases), datetime.date.today())
         for target, text in written.items():
             write_profile(target, text, force)
         groups = {kind: left.held_out(fitted, kind) for kind in kinds}
         ideas = _ideas(fitted, names, predictor.kernels) if suggest else []
     if as_json:
-        print_json(tables.as_json(fitted, refused, groups, ideas, [str(target) for target in written]))
+        print_json(to_json(fitted, refused, groups, ideas, [str(target) for target in written]))
     else:
         tables.show(console, fitted, refused, groups, ideas)
         tables.written(console, written, targets)
@@ -163,13 +164,6 @@ def _targets(
 
 def _first(refused: Sequence[Refused]) -> str:
     return f"; {refused[0].place}: {refused[0].reason}" if refused else ""
-
-
-def _citation(measurements: str | None, cases: Sequence[Case]) -> str:
-    """What the new numbers were fitted to."""
-    sources = list(dict.fromkeys(one.row.source for one in cases if one.row.source))
-    where = Path(measurements).resolve().name if measurements else "hw_profiles/measurements/ascend.csv"
-    return f"{where}, rows by line; {len(cases)} timings" + (f" from {'; '.join(sources)}" if sources else "")
 
 
 def _ideas(fitted: Calibrator, names: Sequence[str], registry: Registry) -> list[Any]:

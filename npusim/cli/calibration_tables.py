@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -12,14 +12,14 @@ from rich.table import Table
 
 from npusim.calibration.findings import findings
 from npusim.cli.render import field, table, us
-from npusim.validation.labels import refusals, short_places, signed, sizes
+from npusim.validation.labels import of_case as short
+from npusim.validation.labels import refusals, short_places, signed
 
 if TYPE_CHECKING:
-    from npusim.calibration.calibrator import Calibrator, Learned
+    from npusim.calibration.calibrator import Calibrator
     from npusim.calibration.held_out import HeldOut
     from npusim.calibration.suggest import Suggestion
     from npusim.machine import Machine
-    from npusim.validation.predict import Case
     from npusim.validation.select import Refused
 
 
@@ -32,13 +32,6 @@ def settings(
     field(console, "numbers", f"{count} that may move; those that the rows do not determine stay")
     field(console, "output", output or "nothing is written; -o names a file")
     console.print()
-
-
-def short(one: Case) -> str:
-    """A row in a few words: its kernel, structure and sizes."""
-    row = one.row
-    names = [name for name in (row.kernel, row.algorithm, row.variant) if name]
-    return ", ".join(part for part in (" ".join(names), sizes(row)) if part)
 
 
 def show(
@@ -166,63 +159,3 @@ def written(console: Console, texts: Mapping[Path, str], targets: Mapping[str, P
     for path in targets.values():
         if path not in texts:
             console.print(f"not written: {path}: no number of it was determined", soft_wrap=True)
-
-
-def as_json(
-    fitted: Calibrator,
-    refused: Sequence[Refused],
-    groups: Mapping[str, Sequence[HeldOut]],
-    ideas: Sequence[Suggestion],
-    paths: Sequence[str],
-) -> dict[str, Any]:
-    """The JSON of `npusim calibrate`."""
-    before, after = fitted.errors_before_, fitted.errors_after_
-    return {
-        "rows": [
-            {
-                "row": one.row.place, "kernel": one.row.kernel, "device": one.row.device,
-                "measured_us": one.row.time_us, "error_before": float(a), "error_after": float(b),
-            }
-            for one, a, b in zip(fitted.cases_, before, after, strict=True)
-        ],
-        "mape_before": float(np.abs(before).mean()),
-        "mape_after": float(np.abs(after).mean()),
-        "max_error_after": float(np.abs(after).max()),
-        "numbers": [_number_json(one) for one in fitted.learned_],
-        "undetermined": [one.parameter.name for one in fitted.learned_ if not one.determined],
-        "correlations": [{"a": a, "b": b, "correlation": r} for a, b, r in fitted.correlations_],
-        "findings": [{"about": one.about, "text": one.text} for one in findings(fitted)],
-        "held_out": {
-            kind: [
-                {
-                    "group": one.group, "rows": one.rows, "mape": one.mape,
-                    "max_error": float(max(one.errors, key=abs)), "not_determined": list(one.unknown),
-                }
-                for one in found
-            ]
-            for kind, found in groups.items()
-        },
-        "suggestions": [
-            {
-                "measurement": short(one.case), "profile": one.case.settings.profile, "gain": one.gain,
-                "settles": list(one.settles),
-            }
-            for one in ideas
-        ],
-        "unsupported": [one.to_json() for one in refused],
-        "written": list(paths),
-    }  # fmt: skip
-
-
-def _number_json(one: Learned) -> dict[str, Any]:
-    parameter = one.parameter
-    return {
-        "number": parameter.name,
-        "sets": sorted({f"{profile}: {path}" for profile, path, _ in parameter.members}),
-        "before": parameter.start,
-        "documented": parameter.prior[0] if parameter.prior else None,
-        "value": one.value,
-        "standard_error": one.error if one.determined else None,
-        "held_by": one.held_by,
-        "common_factor": parameter.factor,
-    }

@@ -50,6 +50,13 @@ class Operator:
     input_dtypes: tuple[str, ...] = ()
     output_dtypes: tuple[str, ...] = ()
 
+    @property
+    def shapes(self) -> str:
+        """As a pattern is written: '128,64; 64,32 -> 128,32', '' where none is stated."""
+        if self.inputs is None and self.outputs is None:
+            return ""
+        return f"{_text(self.inputs or ())} -> {_text(self.outputs or ())}"
+
 
 def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
@@ -124,8 +131,7 @@ class Entry(Settings):
             sizes = Pattern.parse(text).fit(operator.inputs, operator.outputs or ())
             if sizes is not None:
                 return text, sizes
-        shapes = f"{_text(operator.inputs)} -> {_text(operator.outputs or ())}"
-        raise Unfit(f"shapes {shapes} are not those of {self.kernel}: {' or '.join(self.shapes)}")
+        raise Unfit(f"shapes {operator.shapes} are not those of {self.kernel}: {' or '.join(self.shapes)}")
 
 
 class Operators(Settings):

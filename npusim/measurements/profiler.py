@@ -97,13 +97,16 @@ def _reading(
     reading = Reading(devices=dict(operators.devices))
     for identity, launches in groups.items():
         place = first[identity].place
+        operator = _operator(identity, first[identity])
         try:
-            fields = operators.row(_operator(identity, first[identity]))
+            fields = operators.row(operator)
             if identity.clock is None:
                 raise Unfit("no time in the file")
             reading.rows.append(_measurement(place, identity, launches, fields, source))
         except Unfit as unfit:
-            reading.unmapped.append(Unmapped(place, _shown(identity), _times(len(launches)) + str(unfit)))
+            count = len(launches)
+            named = (operator.name, operator.type, operator.shapes, count)
+            reading.unmapped.append(Unmapped(place, _shown(identity), _times(count) + str(unfit), *named))
     return reading
 
 

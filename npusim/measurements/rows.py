@@ -107,11 +107,16 @@ class Device(Settings):
 
 @dataclass(frozen=True)
 class Unmapped:
-    """A measured operator that is no row: where it stands, what it is called, and why."""
+    """A measured operator that is no row: where it stands, what it is called, and why. `name`, `type`,
+    `shapes`: as its profiler has them, '' where it does not say; `launches`: how often it ran alike."""
 
     place: str
     operator: str
     reason: str
+    name: str = ""
+    type: str = ""
+    shapes: str = ""
+    launches: int = 1
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import plotly.graph_objects as go
 
 from npusim.validation.labels import CLOCKS, device, signed, what
 from npusim.validation.validate import Row, Validation, kernel_name, microseconds
+
+T = TypeVar("T")
 
 PALETTE = (
     "#3b82d9", "#e07b39", "#2fa37c", "#b65fc4", "#d1495b", "#8a9a2b", "#17a2b8", "#c98b1d", "#6d6fd8",
@@ -30,25 +33,52 @@ TIMES = (0.5, 0.6, 0.8, 1, 1.2, 1.5, 2)
 """ratios that an axis of ratios names, with their tenfold"""
 
 
+class Move(NamedTuple):
+    """A row before and after a fit, errors signed and relative to measured; `text`: what it is."""
+
+    kernel: str
+    device: str
+    text: str
+    measured: float
+    before: float
+    after: float
+
+
 def parity(found: Validation) -> go.Figure:
     """Predicted against measured time, both logarithmic: a colour per kernel, a symbol per device."""
     rows = found.rows
-    figure = _figure("measured us", "predicted us", 560)
-    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
-    if not rows:
-        return figure
-    ends = [value for row in rows for value in (row.case.row.time_us, row.predicted_us)]
-    low, high = min(ends) / 1.6, max(ends) * 1.6
-    for factor, dash in ((1.0, "solid"), (1 - MARGIN, "dot"), (1 + MARGIN, "dot")):
-        line = {"color": GREY, "width": 1, "dash": dash}
-        ys = [factor * low, factor * high]
-        figure.add_scatter(x=[low, high], y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    figure = _square([value for row in rows for value in (row.case.row.time_us, row.predicted_us)])
     colours, symbols = _colours(rows), _symbols(rows)
     for kernel, alike in _groups(rows, lambda row: row.case.row.kernel).items():
         xs, ys = [row.case.row.time_us for row in alike], [row.predicted_us for row in alike]
         figure.add_trace(_points(alike, xs, ys, colours, symbols, kernel))
     _legend(figure, colours, symbols)
+    return figure
+
+
+def moves(rows: Sequence[Move]) -> go.Figure:
+    """Predicted against measured time, both logarithmic, before a fit (hollow) and after it."""
+    figure = _square([one.measured * (1 + share) for one in rows for share in (0.0, one.before, one.after)])
+    for number, (kernel, alike) in enumerate(_groups(rows, lambda one: one.kernel).items()):
+        colour = PALETTE[number % len(PALETTE)]
+        xs, steps = [one.measured for one in alike], [(one.before, one.after) for one in alike]
+        ends = [[x * (1 + share) for share in pair] for x, pair in zip(xs, steps, strict=True)]
+        said = [
+            f"<b>{html.escape(one.text)}</b><br>{html.escape(one.device)}<br>measured "
+            f"{microseconds(one.measured)} us<br>{signed(one.before)} before, {signed(one.after)} after"
+            for one in alike
+        ]
+        name = html.escape(kernel)
+        figure.add_scatter(
+            x=[x for x in xs for _ in range(3)], y=[y for pair in ends for y in (*pair, None)], mode="lines",
+            line={"color": colour, "width": 1}, hoverinfo="skip", showlegend=False, legendgroup=name,
+        )  # fmt: skip
+        for place, symbol in enumerate(("circle-open", "circle")):
+            figure.add_scatter(
+                x=xs, y=[pair[place] for pair in ends], mode="markers", name=name, legendgroup=name,
+                marker={"color": colour, "symbol": symbol, "size": 9}, showlegend=place == 1, text=said,
+                hovertemplate="%{text}<extra></extra>",
+            )  # fmt: skip
     return figure
 
 
@@ -105,6 +135,21 @@ def _figure(x: str, y: str, height: int) -> go.Figure:
             "xaxis": axis | {"title": {"text": x}}, "yaxis": axis | {"title": {"text": y}},
         }
     )  # fmt: skip
+
+
+def _square(ends: Sequence[float]) -> go.Figure:
+    """An empty figure of predicted against measured times, with lines where they agree; `ends`: all times."""
+    figure = _figure("measured us", "predicted us", 560)
+    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    if not ends:
+        return figure
+    low, high = min(ends) / 1.6, max(ends) * 1.6
+    for factor, dash in ((1.0, "solid"), (1 - MARGIN, "dot"), (1 + MARGIN, "dot")):
+        line = {"color": GREY, "width": 1, "dash": dash}
+        ys = [factor * low, factor * high]
+        figure.add_scatter(x=[low, high], y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    return figure
 
 
 def _strips(x: str, names: Sequence[str]) -> go.Figure:
@@ -199,8 +244,8 @@ def _ratio_ticks(ratios: Iterable[float]) -> dict[str, list[float] | list[str]]:
     }  # fmt: skip
 
 
-def _groups(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
+def _groups(rows: Iterable[T], key: Callable[[T], str]) -> dict[str, list[T]]:
+    groups: dict[str, list[T]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return dict(sorted(groups.items()))

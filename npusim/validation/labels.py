@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from npusim.measurements.rows import Measurement
 from npusim.refit import ranges
+from npusim.validation.predict import Case
 from npusim.validation.select import Refused
 from npusim.validation.validate import Row, kernel_name
 
@@ -55,6 +56,13 @@ def sizes(row: Measurement) -> str:
     if tile := [str(size) for size in (row.tile_m, row.tile_n) if size]:
         parts.append(f"tiles {' x '.join(tile)}")
     return ", ".join(parts)
+
+
+def of_case(one: Case) -> str:
+    """A row that is not predicted yet: its kernel, structure and sizes."""
+    row = one.row
+    names = [name for name in (row.kernel, row.algorithm, row.variant) if name]
+    return ", ".join(part for part in (" ".join(names), sizes(row)) if part)
 
 
 def device(row: Row) -> str:
