@@ -46,10 +46,12 @@ MOST = 4
 
 @dataclass(frozen=True)
 class Home:
-    """What a job knows of the application: its folder, and the user's own kernels."""
+    """What a job knows of the application: its folder, the user's own kernels, and a folder for its owner
+    alone that goes with the application."""
 
     folder: Path
     own: tuple[str, ...] = ()
+    private: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class Jobs:
     """The jobs of an application, by keys that its pages choose. For all threads of the server."""
 
     def __init__(self, home: Home) -> None:
-        self.home = home
         self.folder = tempfile.mkdtemp(prefix="npusim-dashboard-")  # for its owner alone
+        self.home = replace(home, private=Path(self.folder))
         self.cache = diskcache.Cache(self.folder)
         self._started: dict[str, _Started] = {}
         self._count = 0
@@ -167,6 +169,12 @@ class Jobs:
                 found = self.cache.get(_place(key)) or found
                 if found.active:  # it may have finished meanwhile
                     self._keep(replace(found, status="cancelled"))
+
+    def forget(self, key: str) -> None:
+        """End a job, and remove what it said."""
+        with self._lock:
+            self.cancel(key)
+            self.cache.delete(_place(key))
 
     def alive(self, number: int) -> bool:
         """Whether the process of this number is a job at work."""

@@ -206,17 +206,22 @@ def save(setup: Setup, name: str, folder: Path) -> Path:
     It extends the profile that was changed, and holds the changes alone. InputError for a name that leads
     elsewhere or is taken, and where nothing was changed.
     """
+    target = target_of(name, folder)
+    own = load_machine(setup.settings.profile)
+    made = Setup(setup.settings.model_copy(update={"ideal": None, "evidence": "all"}), setup.paths).machine()
+    write_profile(target, _text(target.stem, own, made, setup))
+    return target
+
+
+def target_of(name: str, folder: Path) -> Path:
+    """The file of a profile that is saved under a name. InputError for one that leads elsewhere, or is that
+    of a built-in profile."""
     stem = name.strip().removesuffix(".yaml")
     if not NAME.fullmatch(stem):
         raise InputError(f"save as: {name!r} is no plain name; use letters, digits, '.', '_' and '-'")
     if stem in profile_names():
         raise InputError(f"save as: {stem} is a built-in profile; choose another name")
-    own = load_machine(setup.settings.profile)
-    made = Setup(setup.settings.model_copy(update={"ideal": None, "evidence": "all"}), setup.paths).machine()
-    text = _text(stem, own, made, setup)
-    target = folder / f"{stem}.yaml"
-    write_profile(target, text)
-    return target
+    return folder / f"{stem}.yaml"
 
 
 def _text(stem: str, own: Machine, made: Machine, setup: Setup) -> str:
