@@ -41,6 +41,7 @@ VIEWS = {
     ),
     "timeline-heat": ("/timeline?batch=16&timeline.from=2000&timeline.to=2400", "#timeline-heads .value"),
     "sweep": (f"/sweep?{SWEPT}", "#sweep-front .points path"),
+    "calibrate": ("/calibrate?calibrate.shipped=yes", "#calibrate-heads .value"),
     "graph": ("/graph?algorithm=masked-neumann&graph.op=14", "#graph-details .formula"),
 }
 """a link of each page worth looking at, and what is there once it has answered"""

@@ -1,0 +1,121 @@
+"""The page Calibrate as a person uses it, in a headless Chromium."""
+
+from __future__ import annotations
+
+import re
+
+import psutil
+from browsing import address, browser, folder, needs_chromium, page
+from test_dashboard_calibrate import HIDDEN, PROFILE, synthetic
+
+from npusim.profiles import load_machine
+
+__all__ = ["address", "browser", "folder", "page", "synthetic"]  # fixtures, which pytest finds by their names
+
+pytestmark = needs_chromium
+
+HEADS, FIT_HEADS = "#calibrate-heads .value", "#calibrate-fit-heads .value"
+
+
+def choose(page, name: str, data: bytes) -> None:
+    """A file, by the file chooser."""
+    with page.expect_file_chooser() as chooser:
+        page.get_by_text("Upload measurements").click()
+    chooser.value.set_files([{"name": name, "mimeType": "text/csv", "buffer": data}])
+
+
+def test_measurements_are_uploaded_seen_fitted_downloaded_and_saved(page, address, folder, synthetic):
+    page.goto(f"{address}/calibrate?calibrate.fields=flags&calibrate.hold=none")
+    alert = page.locator(".alert")
+    choose(page, "photo.csv", b"\x89PNG\r\n\x00")
+    alert.get_by_text("photo.csv:2: has a zero byte").wait_for()
+    choose(page, "large.csv", b"0" * (11 * 2**20))
+    alert.get_by_text("large.csv: more than 10 MiB").wait_for()
+    choose(page, "m.csv", synthetic)
+    page.wait_for_selector(HEADS)
+    assert alert.count() == 0
+    assert page.locator(HEADS).nth(3).inner_text() == "8"
+    assert page.locator("#calibrate-box .ag-row").count() == 8
+
+    before = page.locator(HEADS).first.inner_text()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    page.wait_for_selector(FIT_HEADS)
+    after = page.locator(FIT_HEADS).first.inner_text()
+    assert float(after.split()[0]) < 1 < float(before.split()[0])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download profile").click()
+    text = download.value.path().read_text()
+    assert download.value.suggested_filename == f"{PROFILE}-fitted.yaml"
+    assert "m.csv, rows by line; 8 timings" in text
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download report").click()
+    assert "cross_core_cycles" in download.value.path().read_text()
+    page.get_by_label("Name of the profile").fill("../mine")
+    page.get_by_role("button", name="Save as profile").click()
+    page.get_by_text("is no plain name").wait_for()
+    page.get_by_label("Name of the profile").fill("fitted-here")
+    page.get_by_role("button", name="Save as profile").click()
+    page.get_by_text("Saved as fitted-here.yaml").wait_for()
+    made = load_machine(folder / "fitted-here.yaml")
+    want = HIDDEN["core.flags.cross_core_cycles"]
+    assert abs(made.core.flags.cross_core_cycles.value / want - 1) < 0.01
+
+    page.reload()
+    page.wait_for_selector(FIT_HEADS)
+    assert page.locator(FIT_HEADS).first.inner_text() == after
+    page.get_by_role("button", name="Forget the files").click()
+    page.get_by_text("Hold the model against measurements").wait_for()
+
+
+def test_a_link_shows_the_shipped_rows_of_a_profile_and_the_numbers_that_are_chosen(page, address):
+    page.goto(f"{address}/calibrate?calibrate.shipped=yes&calibrate.profile=ascend-910c-9391&kernel=matmul")
+    page.wait_for_selector(HEADS)
+    assert page.locator(HEADS).nth(3).inner_text() == "2"
+    page.get_by_role("tab", name="Numbers").click()
+    page.get_by_label("Search the numbers").fill("alu_cycles")
+    page.locator("#calibrate-numbers .ag-row").first.wait_for()
+    page.get_by_text("launch", exact=True).click()
+    page.wait_for_url(re.compile(r"calibrate\.fields=[^&]*memory"))
+    page.locator("#calibrate-numbers input[type=checkbox]").first.click()
+    page.wait_for_url(re.compile(r"calibrate\.fields=[^&]*core\.scalar"))
+    assert "kernel=matmul" in page.url
+    page.reload()
+    page.wait_for_selector("#calibrate-numbers .ag-row")
+    assert not page.get_by_label("launch", exact=True).is_checked()
+    assert page.get_by_label("memory", exact=True).is_checked()
+
+
+def test_an_operator_is_assigned_a_kernel(page, address):
+    page.goto(f"{address}/calibrate?calibrate.profile={PROFILE}&calibrate.view=operators")
+    header = (
+        "Op Name,OP Type,Task Duration(us),Input Shapes,Output Shapes,Input Data Types,Output Data Types\n"
+    )
+    row = 'mine_7,Mine,900,"""512,512;512,512""","""512,512""",FLOAT16;FLOAT16,FLOAT16\n'
+    choose(page, "op_summary_1.csv", (header + row).encode())
+    page.get_by_role("button", name="Assign").first.click()
+    page.get_by_role("textbox", name="Kernel").click()
+    page.get_by_role("option", name="matmul", exact=True).click()
+    page.locator("#calibrate-map-assign").click()
+    page.get_by_text("no m, n, k in the file").wait_for()
+    page.get_by_label("Pattern of the shapes").fill("m,k; k,n -> m,n")
+    page.locator("#calibrate-map-assign").click()
+    page.get_by_text("None: each operator in the files is a row.").wait_for()
+    assert "name: mine_7" in page.get_by_label("Operators file").input_value()
+    page.get_by_role("tab", name="Accuracy").click()
+    page.wait_for_selector(HEADS)
+    assert page.locator("#calibrate-box .ag-row").count() == 1
+
+
+def test_a_killed_prediction_says_so_and_can_be_asked_for_again(page, address, synthetic):
+    page.goto(f"{address}/calibrate")
+    known = set(psutil.Process().children())
+    choose(page, "m.csv", synthetic)
+    page.get_by_text("Starting", exact=True).wait_for()
+    while not (started := set(psutil.Process().children()) - known):
+        page.wait_for_timeout(20)
+    for one in started:
+        one.kill()
+    page.get_by_text("The computation was lost").wait_for()
+    page.get_by_role("button", name="Predict again").click()
+    page.wait_for_selector(HEADS)
+    assert page.locator(".alert").count() == 0
