@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 
 import psutil
-from browsing import address, browser, folder, needs_chromium, page
+from browsing import address, app, browser, folder, needs_chromium, page
 from test_dashboard_calibrate import HIDDEN, PROFILE, synthetic
 
 from npusim.profiles import load_machine
 
-__all__ = ["address", "browser", "folder", "page", "synthetic"]  # fixtures, which pytest finds by their names
+__all__ = [
+    "address",
+    "app",
+    "browser",
+    "folder",
+    "page",
+    "synthetic",
+]  # fixtures, which pytest finds by their names
 
 pytestmark = needs_chromium
 
