@@ -40,6 +40,11 @@ VIEWS = {
         "#timeline-details .formula",
     ),
     "timeline-heat": ("/timeline?batch=16&timeline.from=2000&timeline.to=2400", "#timeline-heads .value"),
+    "compare": (
+        "/compare?algorithm=masked-neumann&order=4&compare.edit=2&compare.1=algorithm%3Ddoubling"
+        "&compare.3=algorithm%3Dmxr&compare.4=algorithm%3Dmasked-neumann%26order%3D4%26paths%3Dl0c_ub",
+        "#timelines .bars",
+    ),
     "sweep": (f"/sweep?{SWEPT}", "#sweep-front .points path"),
     "calibrate": ("/calibrate?calibrate.shipped=yes", "#calibrate-heads .value"),
     "graph": ("/graph?algorithm=masked-neumann&graph.op=14", "#graph-details .formula"),

@@ -32,17 +32,22 @@ IDEALS = {
 }
 
 
-def panel(service: Service, state: State) -> list[Any]:
-    """The panel of a state, its store, and the drawer of numbers."""
-    try:
-        body = _body(service.panel(state))
-    except Refused:  # an unknown kernel, which the page names; there is a panel to choose another
-        body = _body(service.panel(State()))
+def panel(service: Service, state: State, head: Any = None) -> list[Any]:
+    """The panel of a state, its store, and the drawer of numbers; `head`: what stands above the settings."""
+    inside = [*([] if head is None else [head]), html.Div(body(service, state), id=BODY)]
     return [
         dcc.Store(id=STATE, data=state.query),
-        html.Aside(html.Div(body, id=BODY), className="panel", **{"aria-label": "Settings"}),
+        html.Aside(inside, className="panel", **{"aria-label": "Settings"}),
         numbers.drawer(),
     ]
+
+
+def body(service: Service, state: State) -> list[Any]:
+    """The settings of a state."""
+    try:
+        return _body(service.panel(state))
+    except Refused:  # an unknown kernel, which the page names; there is a panel to choose another
+        return _body(service.panel(State()))
 
 
 def _body(found: Panel) -> list[Any]:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import Any
 
+from dashboard.figures.parts import Bars, scale_of, working
 from dashboard.figures.text import digits, percent, scaled, size, spaced, time
 from dashboard.figures.theme import POWERS, Figure, Theme, clear, empty, figure
 from dashboard.service import Timing
 
 BOUND = 0.8
 """the share of the time from which a busy unit is called the bound"""
-SHOWN = 4
-"""operations of a unit that a bar shows apart"""
 ROW = 26
 """pixels of a bar"""
 SQUARE, THICK = 310, 17
 """pixels of the height of the figures in the middle, and of a bar"""
 MECHANISMS = ("flags", "cross-core flags", "issue", "rounding", "barrier", "core set-up", "dispatch of cores")
 """parts of a critical path that are no operation's"""
-NAMED = 0.11
-"""the share of the time from which a part of a bar is named in it"""
-WAITS = {"data": "data from", "slot": "slot freed", "other core": "other core", "queue": "queue full"}
-"""causes of waiting, as the legend groups them, by how their names begin"""
-IDLE = ("launch", "finished", "unused")
 
 
 def _row_axis(names: list[str]) -> dict[str, Any]:
@@ -44,7 +37,7 @@ def _beside_roofline(rows: int) -> dict[str, float]:
 def utilisation(timing: Timing, theme: Theme) -> Figure:
     """The share of the core time in which each unit is busy; the lighter part is latency alone."""
     core = timing.report.core_us or 1.0
-    units = {name: unit for name, unit in timing.report.units.items() if "unused" not in unit.waiting}
+    units = working(timing)
     names = list(units)
     occupied = [100 * min(u.occupied_us / core, u.utilisation) for u in units.values()]
     latency = [100 * u.utilisation - share for u, share in zip(units.values(), occupied, strict=True)]
@@ -83,82 +76,16 @@ def utilisation(timing: Timing, theme: Theme) -> Figure:
 
 def breakdown(timing: Timing, theme: Theme) -> Figure:
     """The core time of each unit: its operations, their latencies, and what it waited for."""
-    core = timing.report.core_us or 1.0
-    units = {name: unit for name, unit in timing.report.units.items() if "unused" not in unit.waiting}
-    names = list(units)
-    scale, unit_name = _scale(core)
-    bars = _Bars(names, core, scale, unit_name)
-    for name, unit in units.items():
-        own = timing.operations.get(name, [])
-        for rank, (operation, us) in enumerate(own[:SHOWN]):
-            bars.add(("operations", rank), name, us, operation)
-        rest = sum(us for _, us in own[SHOWN:])
-        if rest > 0:
-            bars.add(("operations", SHOWN), name, rest, f"{len(own) - SHOWN} other operations")
-        bars.add(("latency", 0), name, max(0.0, unit.busy_us - sum(us for _, us in own)), "latency")
-        for cause, us in unit.waiting.items():
-            bars.add((_group(cause), 0), name, us, cause)
-    shades = {rank: clear(theme.accent, (1.0, 0.82, 0.66, 0.52, 0.4)[rank]) for rank in range(SHOWN + 1)}
-    colours = {
-        "latency": theme.soft, "data": clear(theme.series[2], 0.8), "slot": clear(theme.series[3], 0.8),
-        "other core": clear(theme.series[4], 0.8), "queue": clear(theme.muted, 0.6),
-        "issue": clear(theme.series[6], 0.8),
-        "idle": clear(theme.muted, 0.22),
-    }  # fmt: skip
-    order = [("operations", rank) for rank in range(SHOWN + 1)] + [(name, 0) for name in colours]
-    data = [
-        bars.trace(key, shades[key[1]] if key[0] == "operations" else colours[key[0]], theme)
-        for key in order
-        if key in bars.parts
-    ]
+    names = list(working(timing))
+    bars = Bars({name: name for name in names}, timing.report.core_us or 1.0)
+    for name in names:
+        bars.put(name, timing, name)
     return figure(
-        theme, data, barmode="stack", height=_height(len(names), 96),
+        theme, bars.traces(theme), barmode="stack", height=_height(len(names), 96),
         uniformtext={"mode": "hide", "minsize": 9},
-        xaxis={"range": [0, core / scale], "title": {"text": f"core time, {unit_name}"}},
+        xaxis={"range": [0, bars.whole / bars.scale], "title": {"text": f"core time, {bars.unit}"}},
         yaxis=_row_axis(names), legend={"traceorder": "normal"},
     )  # fmt: skip
-
-
-def _group(cause: str) -> str:
-    if cause in IDLE:
-        return "idle"
-    return next((name for name, start in WAITS.items() if cause.startswith(start)), "issue")
-
-
-def _scale(us: float) -> tuple[float, str]:
-    return (1.0, "µs") if us < 1e4 else (1e3, "ms") if us < 1e7 else (1e6, "s")
-
-
-class _Bars:
-    """Parts of stacked bars, gathered by what they have in common."""
-
-    def __init__(self, names: list[str], whole: float, scale: float, unit: str) -> None:
-        self.names, self.whole, self.scale, self.unit = names, whole, scale, unit
-        self.parts: dict[tuple[str, int], dict[str, list[tuple[str, float]]]] = {}
-
-    def add(self, key: tuple[str, int], row: str, us: float, what: str) -> None:
-        if us > 1e-9:
-            self.parts.setdefault(key, defaultdict(list))[row].append((what, us))
-
-    def trace(self, key: tuple[str, int], colour: str, theme: Theme) -> dict[str, Any]:
-        """One colour over all bars; several causes of a bar are one part that names each."""
-        found = self.parts[key]
-        totals = {row: sum(us for _, us in found[row]) for row in self.names if row in found}
-        lines = {
-            row: [f"{what}: {spaced(time(us))}, {percent(us / self.whole)}" for what, us in found[row]]
-            for row in totals
-        }
-        said = [f"<b>{row}</b><br>" + "<br>".join(lines[row]) for row in totals]
-        named = key[0] == "operations" and key[1] < SHOWN
-        text = [found[row][0][0] if named and us > NAMED * self.whole else "" for row, us in totals.items()]
-        return {
-            "type": "bar", "orientation": "h", "y": list(totals), "name": key[0],
-            "x": [us / self.scale for us in totals.values()], "showlegend": key[1] == 0,
-            "marker": {"color": colour, "line": {"width": 0.5, "color": theme.card}},
-            "hovertext": said, "hoverinfo": "text", "text": text, "textposition": "inside",
-            "insidetextanchor": "middle", "textangle": 0,
-            "textfont": {"size": 10.5, "color": theme.card if key[1] < 2 else theme.ink},
-        }  # fmt: skip
 
 
 def critical_path(timing: Timing, theme: Theme, most: int = 9) -> Figure:
@@ -172,7 +99,7 @@ def critical_path(timing: Timing, theme: Theme, most: int = 9) -> Figure:
         return empty(theme, "nothing takes time")
     whole = timing.report.core_us or 1.0
     names = [name for name, _ in rows]
-    scale, unit = _scale(max(us for _, us in rows))
+    scale, unit = scale_of(max(us for _, us in rows))
     data = {
         "type": "bar", "orientation": "h", "y": names, "x": [us / scale for _, us in rows],
         "marker": {"color": [_paint(name, theme) for name in names]},
