@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dash import html
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
 
 from dashboard.figures.differences import difference, shown
 from dashboard.figures.text import percent, time
@@ -16,6 +16,8 @@ from dashboard.service.rows import Row, Section
 
 DO = "compare-do"
 """type of the ids of the buttons: {"type": DO, "what": ..., "place": ...}"""
+Cells = dict[str, Any]
+"""a row of a table, or a cell of it, as the browser draws it"""
 ADD, EDIT, BASE, REMOVE = "add", "edit", "base", "remove"
 
 
@@ -131,53 +133,66 @@ def table_head(comparison: Comparison) -> html.Tr:
     return html.Tr([html.Th(html.Span("Number", className="hidden"), scope="col", className="first"), *cells])
 
 
-def table_rows(sections: Iterable[Section], base: int, columns: int) -> list[html.Tr]:
-    """Sections of a table, each under its title."""
-    made = []
+def table_rows(sections: Iterable[Section], base: int, columns: int) -> list[Cells]:
+    """Sections of a table, each under its title, as `assets/compare.js` draws them."""
+    made: list[Cells] = []
     for section in (one for one in sections if one.rows):
-        note = [html.Span(section.note, className="dim")] if section.note else []
-        title = html.Th([section.title, *note], colSpan=columns + 1, scope="rowgroup")
-        made.append(html.Tr(title, className="section"))
-        made += [_row(row, base) for row in section.rows]
+        title = {"section": section.title, "note": section.note, "span": columns + 1, "kind": "section"}
+        made += [title, *(_row(row, base) for row in section.rows)]
     return made
 
 
-def reason_rows(reasons: Sequence[str | None], base: int) -> list[html.Tr]:
+def reason_rows(reasons: Sequence[str | None]) -> list[Cells]:
     """Why numbers of a section are missing, where they are."""
     if not any(reasons):
         return []
-    cells = [html.Td(html.Span(reason or "", className="reason"), className="why") for reason in reasons]
-    return [html.Tr([html.Th("", scope="row"), *cells])]
+    cells = [{"kind": "why", "parts": [{"text": reason or "", "kind": "reason"}]} for reason in reasons]
+    return [{"label": "", "cells": cells}]
 
 
-def _row(row: Row, base: int) -> html.Tr:
-    label = html.Th(row.label, scope="row", title=row.help or None)
+def _row(row: Row, base: int) -> Cells:
     alike = len(set(row.values)) == 1
     cells = [_cell(row, place, base) for place in range(len(row.values))]
-    return html.Tr([label, *cells], className="alike" if alike else None)
+    return {"label": row.label, "help": row.help, "cells": cells, "kind": "alike" if alike else ""}
 
 
-def _cell(row: Row, place: int, base: int) -> html.Td:
+def _cell(row: Row, place: int, base: int) -> Cells:
     """A number and its difference to the baseline's."""
-    value = row.values[place]
-    said = shown(row.kind, value)
+    value, other = row.values[place], row.values[base]
     exact = f"{value:,.10g}" if isinstance(value, float | int) else str(value or "")
-    parts: list[Any] = [html.Span(said, className="said", title=exact)]
-    if place != base:
-        found = difference(row.kind, value, row.values[base])
-        if found.text:
-            good = found.sign * row.better
-            tone = "better" if good > 0 else "worse" if good < 0 else "plain"
-            parts.append(html.Span(found.text, className=f"difference {'same' if found.alike else tone}"))
-    same = place != base and value is not None and value == row.values[base]
+    parts = [{"text": shown(row.kind, value), "kind": "said", "title": exact}]
+    found = difference(row.kind, value, other)
+    if place != base and found.text:
+        good = found.sign * row.better
+        tone = "better" if good > 0 else "worse" if good < 0 else "plain"
+        parts.append({"text": found.text, "kind": f"difference {'same' if found.alike else tone}"})
+    same = place != base and value is not None and value == other
     kinds = [*(["text"] if row.kind == "text" else []), *(["equal"] if same else [])]
-    return html.Td(html.Div(parts), className=" ".join(kinds) or None)
+    return {"kind": " ".join(kinds), "parts": parts}
 
 
-def number_table(head: str, bodies: Iterable[str]) -> Any:
-    """An empty table, filled by its parts' ids."""
-    parts = [html.Thead(id=head), *(html.Tbody(id=body) for body in bodies)]
-    return html.Div(html.Table(parts, className="numbers-table"), className="wide-table")
+def number_table(head: str, bodies: Iterable[str]) -> html.Div:
+    """An empty table. Its head is filled by its id, a body by the rows in the store of its id."""
+    ids = list(bodies)
+    parts = [html.Thead(id=head), *(html.Tbody(id=body) for body in ids)]
+    stores = [dcc.Store(id=rows_of(body)) for body in ids]
+    return html.Div([html.Table(parts, className="numbers-table"), *stores], className="wide-table")
+
+
+def rows_of(body: str) -> str:
+    """The id of the store of a table's rows."""
+    return f"{body}-rows"
+
+
+def register(app: Dash, bodies: Iterable[str]) -> None:
+    """Tables have hundreds of cells, which a component for each would make slow: the browser draws them."""
+    for body in bodies:
+        app.clientside_callback(
+            ClientsideFunction("compare", "rows"),
+            Output(body, "className"),
+            Input(rows_of(body), "data"),
+            State(body, "id"),
+        )
 
 
 def edited_head(comparison: Comparison) -> list[Any]:

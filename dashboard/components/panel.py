@@ -7,6 +7,7 @@ or the algorithm takes others.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -47,7 +48,7 @@ def body(service: Service, state: State) -> list[Any]:
     try:
         return _body(service.panel(state))
     except Refused:  # an unknown kernel, which the page names; there is a panel to choose another
-        return _body(service.panel(State()))
+        return _body(replace(service.panel(State()), state=State(state.kernel)))
 
 
 def _body(found: Panel) -> list[Any]:
@@ -285,12 +286,13 @@ def register(app: Dash, service: Service) -> None:
         given["numerics"] = None if numerics else "no"
         before = State.from_query(query or "")
         kernel = given["kernel"] = given.get("kernel") or before.kernel
-        if before.kernel not in service.entries:
-            before = State(kernel)
-        after = moved(service, before, given, defaults or {})
+        if kernel not in service.entries:
+            return no_update, no_update
+        known = before.kernel in service.entries
+        after = moved(service, before if known else before.updated(kernel=kernel), given, defaults or {})
         if after == before:
             return no_update, no_update
-        if _stays(service, before, after):
+        if known and _stays(service, before, after):
             return after.query, no_update
         return after.query, _body(service.panel(after))
 

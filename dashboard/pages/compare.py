@@ -106,7 +106,7 @@ def error_view(found: Comparison, accuracies: tuple[Accuracy | str, ...]) -> lis
         for one, column in zip(accuracies, found.columns, strict=True)
     ]
     rows = comparison.table_rows([section], base, len(accuracies))
-    return [rows[0], *comparison.reason_rows(reasons, base), *rows[1:]]
+    return [rows[0], *comparison.reason_rows(reasons), *rows[1:]]
 
 
 def acted(found: Slots, what: str, place: int) -> Slots:
@@ -126,6 +126,7 @@ def acted(found: Slots, what: str, place: int) -> Slots:
 def register(app: Dash, service: Service) -> None:
     """The page and its callbacks: times, errors and timelines answer apart, each as soon as it is there."""
     comparisons = Comparisons(service)
+    comparison.register(app, (TIMES, ERRORS, SETTINGS, MORE))
     page = functools.partial(layout, service, comparisons)
     dash.register_page("compare", path="/compare", name="Compare", title="Compare · npusim", layout=page)
 
@@ -137,10 +138,10 @@ def register(app: Dash, service: Service) -> None:
         Output(HEADS, "children"),
         Output(SAME, "children"),
         Output(HEAD, "children"),
-        Output(TIMES, "children"),
-        Output(SETTINGS, "children"),
+        Output(comparison.rows_of(TIMES), "data"),
+        Output(comparison.rows_of(SETTINGS), "data"),
         Output(MORE_HEAD, "children"),
-        Output(MORE, "children"),
+        Output(comparison.rows_of(MORE), "data"),
         Output("compare-breakdown", "figure"),
         Input(STATE, "data"),
         Input(SCHEME, "data"),
@@ -148,7 +149,7 @@ def register(app: Dash, service: Service) -> None:
     def _times(query: str, scheme: str) -> list[Any]:
         return time_view(comparisons.compared(slots(query)), THEMES.get(scheme, LIGHT))
 
-    @app.callback(Output(ERRORS, "children"), Input(STATE, "data"))
+    @app.callback(Output(comparison.rows_of(ERRORS), "data"), Input(STATE, "data"))
     def _errors(query: str) -> list[Any]:
         found = slots(query)
         return error_view(comparisons.compared(found), comparisons.accuracies(found))

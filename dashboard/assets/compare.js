@@ -1,0 +1,34 @@
+/* The tables of Compare hold hundreds of cells: they are drawn by the browser itself. */
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.compare = {
+  /* rows: {section, note, span} or {label, help, cells: [{kind, parts: [{text, kind, title}]}]} */
+  rows: function (rows, id) {
+    var body = document.getElementById(id);
+    if (!body || !rows) return window.dash_clientside.no_update;
+    function add(parent, tag, kind, text) {
+      var made = document.createElement(tag);
+      if (kind) made.className = kind;
+      if (text) made.textContent = text;
+      parent.appendChild(made);
+      return made;
+    }
+    var drawn = document.createDocumentFragment();
+    rows.forEach(function (row) {
+      var line = add(drawn, "tr", row.kind);
+      var head = add(line, "th", "", row.section || row.label);
+      head.scope = row.section ? "rowgroup" : "row";
+      if (row.section) head.colSpan = row.span;
+      if (row.note) add(head, "span", "dim", row.note);
+      if (row.help) head.title = row.help;
+      (row.cells || []).forEach(function (cell) {
+        var box = add(add(line, "td", cell.kind), "div");
+        cell.parts.forEach(function (part) {
+          var said = add(box, "span", part.kind, part.text);
+          if (part.title) said.title = part.title;
+        });
+      });
+    });
+    body.replaceChildren(drawn);
+    return "filled";
+  },
+};
