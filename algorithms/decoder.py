@@ -9,35 +9,11 @@ stands in docs/layers.md. Sizes are those of one device (`Model.shard`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from algorithms.masked_start import start_options
-from algorithms.models import Attention, Delta, Experts, FeedForward, Mixer, Model
-from npusim.builder import Call, Layer, Options, Problem, Stack
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass: `batch` sequences of `seq_len` tokens after `context` that are known already.
-    `decoding`: the delta net by its recurrence. `inverse`: algorithm and its parameters; `fused`: the delta
-    net in one launch."""
-
-    batch: int
-    seq_len: int
-    context: int
-    chunk: int
-    dtype: str
-    inverse: Options
-    decoding: bool = False
-    fused: bool = False
-    skew: float = 0.0
-
-    @property
-    def tokens(self) -> int:
-        return self.batch * self.seq_len
-
-    def with_inverse(self, inverse: Options) -> Pass:
-        return replace(self, inverse=inverse)
+from algorithms.model_config import find_model
+from algorithms.models import MODELS, Attention, Delta, Experts, FeedForward, Mixer, Model
+from npusim.builder import Call, Decoders, Layer, Options, Pass, Problem, Stack
 
 
 def stack(model: Model, one: Pass) -> Stack:
@@ -276,3 +252,6 @@ def _experts(at: _At, e: Experts) -> Iterator[Call]:
     )  # fmt: skip
     both = {"x": "mixed", "y": "shared", "z": "mixed"}
     yield Call("shared added", "add", Problem.parse(n=hidden, **sizes), values=both)
+
+
+DECODERS = Decoders(MODELS, find_model, stack)

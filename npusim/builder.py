@@ -29,7 +29,7 @@ from npusim.arguments import (
     whole,
     wrong,
 )
-from npusim.calls import Call, Layer, Stack
+from npusim.calls import Call, Decoders, Layer, Pass, Stack
 from npusim.dtypes import accumulator
 from npusim.dtypes import dtype as find_dtype
 from npusim.errors import GraphError, InputError, Unsupported
@@ -62,6 +62,7 @@ __all__ = [
     "Algorithm",
     "Call",
     "Decay",
+    "Decoders",
     "GraphError",
     "Index",
     "InputError",
@@ -72,6 +73,7 @@ __all__ = [
     "Layer",
     "Operand",
     "Options",
+    "Pass",
     "Place",
     "Problem",
     "Shapes",

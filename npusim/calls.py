@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from npusim.problem import Options, Problem
 
@@ -45,3 +45,57 @@ class Stack:
     model: str
     layers: tuple[Layer, ...]
     order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: `batch` sequences of `seq_len` tokens after `context` that are known already.
+    `decoding`: the delta net by its recurrence. `inverse`: algorithm and its parameters; `fused`: the delta
+    net in one launch."""
+
+    batch: int
+    seq_len: int
+    context: int
+    chunk: int
+    dtype: str
+    inverse: Options
+    decoding: bool = False
+    fused: bool = False
+    skew: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.seq_len
+
+    def with_inverse(self, inverse: Options) -> Pass:
+        return replace(self, inverse=inverse)
+
+
+class Decoder(Protocol):
+    """A model as its layers are made of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def meaning(self) -> str:
+        """Its dimensions in one line."""
+
+    @property
+    def experts(self) -> Any:
+        """None where it has none."""
+
+    def shard(self, parts: int) -> Self:
+        """What one of several devices has under tensor parallelism. InputError where it cannot be."""
+
+
+D = TypeVar("D", bound=Decoder)
+
+
+@dataclass(frozen=True)
+class Decoders(Generic[D]):
+    """Models by name; `find` takes the path of a config.json as well; `stack` makes the layers of a pass."""
+
+    models: Mapping[str, D]
+    find: Callable[[str], D]
+    stack: Callable[[D, Pass], Stack]

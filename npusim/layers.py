@@ -52,13 +52,18 @@ class CallTime:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """The kernels of one kind of layer, `count` of which the model has; `waiting_us`: what the device waits
-    for the host in one of them, on average."""
+    """The kernels of one kind of layer, `count` of which the model has; `waits`: what the device waits for
+    the host before each of them, microseconds, on average over the layers."""
 
     layer: Layer
     count: int
     rows: tuple[CallTime, ...]
-    waiting_us: float
+    waits: tuple[float, ...]
+
+    @property
+    def waiting_us(self) -> float:
+        """What the device waits for the host in one of them."""
+        return sum(self.waits)
 
     @property
     def time_us(self) -> float:
@@ -153,8 +158,11 @@ class Timer:
         machine: Machine,
         engine: EngineSettings,
         progress: Callable[[int], None] | None = None,
+        alone: bool = False,
     ) -> None:
+        """`alone`: no second process helps, which a program of several threads cannot copy safely."""
         self.registry, self.machine, self.engine, self.progress = registry, machine, engine, progress
+        self.alone = alone
         self.target = Target.of(machine)
         self._kernels: dict[object, Kernel] = {}
         self._found: dict[object, Outline] = {}
@@ -173,9 +181,10 @@ class Timer:
             ]
             for layer, calls in zip(stack.layers, runs, strict=True)
         ]
-        waits = self._waits(stack, rows) if eager else [0.0] * len(rows)
+        waits = self._waits(stack, rows) if eager else [[0.0] * len(own) for own in rows]
         counts = [stack.order.count(place) for place in range(len(rows))]
-        return StackTime(stack.model, tuple(map(LayerTime, stack.layers, counts, map(tuple, rows), waits)))
+        layers = map(LayerTime, stack.layers, counts, map(tuple, rows), map(tuple, waits))
+        return StackTime(stack.model, tuple(layers))
 
     def _held(self, layer: Layer) -> list[tuple[Call, dict[str, float]]]:
         """Every call, with the share of each input that is still in L2, in a layer that follows one of its
@@ -227,11 +236,13 @@ class Timer:
         problems = [call.problem.model_copy(update={"seq_len": length}) for length in call.lengths]
         return [_Run(replace(call, problem=problem, lengths=())) for problem in problems]
 
-    def _find(self, runs: list[_Run]) -> None:
+    def _find(self, wanted: list[_Run]) -> None:
         """Time those that are not known yet."""
-        new = {run.key: run for run in runs if run.key not in self._found}
+        new = {run.key: run for run in wanted if run.key not in self._found}
         load_engine(self.engine)
-        self._found |= zip(new, in_two(self._timed, list(new.values())), strict=True)
+        runs = list(new.values())
+        outlines = [self._timed(run) for run in runs] if self.alone else in_two(self._timed, runs)
+        self._found |= zip(new, outlines, strict=True)
 
     def _timed(self, run: _Run) -> Outline:
         kernel = self._kernel(run.call)
@@ -252,17 +263,18 @@ class Timer:
         curve = np.polynomial.Polynomial.fit((0, *call.lengths), points, len(outlines))
         return replace(outlines[-1], task_us=float(curve(call.problem.seq_len)))
 
-    def _waits(self, stack: Stack, rows: list[list[CallTime]]) -> list[float]:
-        """What the device waits for the host in a layer of each kind, on average over the model's."""
+    def _waits(self, stack: Stack, rows: list[list[CallTime]]) -> list[list[float]]:
+        """What the device waits for the host before each call of each layer, on average over the model's."""
         host = end = 0.0
-        waited = [0.0] * len(rows)
+        waited = [[0.0] * len(own) for own in rows]
         for place in stack.order:
-            for row in rows[place]:
+            for number, row in enumerate(rows[place]):
                 host += self.machine.launch.host_us.value
                 start = max(host, end)
-                waited[place] += start - end
+                waited[place][number] += start - end
                 end = start + row.found.task_us
-        return [total / max(1, stack.order.count(place)) for place, total in enumerate(waited)]
+        counts = [max(1, stack.order.count(place)) for place in range(len(rows))]
+        return [[total / count for total in own] for own, count in zip(waited, counts, strict=True)]
 
 
 def _lowered(call: Call, kernel: Kernel, machine: Machine, held: Mapping[str, float]) -> Program:

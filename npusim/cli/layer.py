@@ -13,20 +13,16 @@ from npusim.cli.fields import name_list, split, takes
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
 from npusim.cli.render import field, machine_line, percent, size, table, us
-from npusim.errors import InputError
 from npusim.problem import Options
 from npusim.settings import EngineSettings, LayerSettings, MachineSettings
 
 if TYPE_CHECKING:
-    from algorithms.decoder import Pass
-    from algorithms.models import Model
-    from npusim.layers import LayerTime, StackTime, Timer
+    from npusim.forward import Forward
+    from npusim.layers import LayerTime, StackTime
 
 app = typer.Typer(rich_markup_mode="rich")
 WIDE = 96
 """columns of a terminal that show L2 as well"""
-DECODED = 8192
-"""tokens that a decoded one follows, if nothing is said"""
 OF_INVERSES = (
     "variant", "order", "steps", "mask", "schedule", "mask_edge", "mask_on", "block", "iterations",
     "fractals",
@@ -65,86 +61,39 @@ def layer(
     given: dict[str, Any],
 ) -> None:
     from algorithms import REGISTRY
-    from algorithms.model_config import find_model
-    from npusim.kernels import check_known, own_options
+    from algorithms.decoder import DECODERS
+    from npusim.forward import Forward
     from npusim.layers import Timer
 
     asked, options, machines, engine = split(given, LayerSettings, Options, MachineSettings, EngineSettings)
-    found, entry = find_model(model), REGISTRY["tri-inverse"]
-    _refuse(asked, options, found, inverse)
-    chosen = name_list("--inverse", "mxr" if inverse is None else inverse)
-    check_known(entry, chosen, options, "--inverse")
-    own = {name: own_options(entry, name, options) for name in chosen}
-    part, machine = found.shard(asked.tensor_parallel), machines.machine()
-    one = _pass(asked, options)
+    chosen = None if inverse is None else name_list("--inverse", inverse)
+    found = Forward.of(DECODERS, REGISTRY["tri-inverse"], DECODERS.find(model), asked, chosen, options)
+    found.model.shard(asked.tensor_parallel)
+    machine, one = machines.machine(), found.one
     console = Console(highlight=False, markup=False)
     if not as_json:
-        _settings(console, found, one, asked, machines, machine)
+        _settings(console, found, machines, machine)
     with Progress(enabled=not as_json) as tick:
-        timer = Timer(REGISTRY, machine, engine, tick)
-        times = {name: _timed(timer, part, one.with_inverse(own[name]), asked) for name in chosen}
+        times = found.timed(Timer(REGISTRY, machine, engine, tick))
     if as_json:
         settings = asked.model_dump(mode="json") | {"seq_len": one.seq_len, "context": one.context}
         if asked.decode:
             del settings["chunk"]
         else:
-            settings |= {"inverse": chosen, **options.model_dump(mode="json", exclude_none=True)}
+            settings |= {
+                "inverse": list(found.inverses),
+                **options.model_dump(mode="json", exclude_none=True),
+            }
         settings |= machines.model_dump(mode="json")
         settings |= engine.model_dump(mode="json", include={"exact", "tolerance"})
-        print_json(_json(found, machine.name, asked.decode, times) | {"settings": settings})
+        print_json(found.to_json(machine.name, times) | {"settings": settings})
     else:
         _tables(console, asked.decode, times)
 
 
-def _refuse(asked: LayerSettings, options: Options, model: Model, inverse: str | None) -> None:
-    """InputError for settings that say nothing together."""
-    given = [*(["inverse"] if inverse is not None else []), *options.model_fields_set]
-    if asked.decode and given:
-        flag = min(given).replace("_", "-")
-        raise InputError(f"--{flag}: decoding inverts nothing; drop it, or --decode")
-    if asked.decode and asked.execution == "fused":
-        raise InputError("--execution fused: nothing is fused in decoding; use eager or graph")
-    if asked.decode and "seq_len" in asked.model_fields_set:
-        raise InputError("--seq-len: one token is decoded; give --context, how many it follows")
-    if asked.decode and "chunk" in asked.model_fields_set:
-        raise InputError("--chunk: decoding has no chunks; drop it, or --decode")
-    if "skew" in asked.model_fields_set and not model.experts:
-        raise InputError(f"--skew: {model.name} has no experts; drop it")
-
-
-def _timed(timer: Timer, model: Model, one: Pass, asked: LayerSettings) -> StackTime:
-    """A model with one inverse."""
-    from algorithms.decoder import stack
-
-    try:
-        return timer.time(stack(model, one), asked.execution == "eager")
-    except InputError as error:
-        if "(in the layer: " not in str(error):  # a size that no kernel has was refused before there was one
-            error.add(f"(in a layer of {model.name})")
-        raise
-
-
-def _pass(asked: LayerSettings, options: Options) -> Pass:
-    """The settings as one forward pass."""
-    from algorithms.decoder import Pass
-
-    context = (DECODED if asked.decode else 0) if asked.context is None else asked.context
-    return Pass(
-        batch=asked.batch, seq_len=1 if asked.decode else asked.seq_len, context=context,
-        chunk=asked.chunk, dtype=asked.dtype, inverse=options, decoding=asked.decode,
-        fused=asked.execution == "fused", skew=asked.skew,
-    )  # fmt: skip
-
-
-def _settings(
-    console: Console,
-    model: Model,
-    one: Pass,
-    asked: LayerSettings,
-    machines: MachineSettings,
-    machine: Any,
-) -> None:
+def _settings(console: Console, found: Forward, machines: MachineSettings, machine: Any) -> None:
     """One block that says what is about to be timed."""
+    model, asked, one = found.model, found.asked, found.one
     console.print(Text.assemble((model.name, "bold"), f": {model.meaning}"))
     tokens = "1 token" if asked.decode else f"{one.seq_len} tokens"
     after = f" after {one.context}" if one.context else ""
@@ -156,40 +105,6 @@ def _settings(
 
 
 # --- what comes out ----------------------------------------------------------------------------------
-
-
-def _json(model: Model, profile: str, decode: bool, times: dict[str, StackTime]) -> dict[str, Any]:
-    """The JSON of `npusim layer`: the delta layer with the first inverse, then all of it."""
-    base = next(iter(times.values()))
-    delta = _delta(base)
-    first = delta.to_json()
-    return {
-        "model": model.name,
-        "profile": profile,
-        "time_us": delta.time_us,
-        "breakdown": first["breakdown"],
-        "inverse_share": delta.inverse_share,
-        "expected_error": base.expected_error,
-        "measured_share": base.measured_share,
-        "prefill_us": None if decode else base.total_us,
-        "decode_us": base.total_us if decode else None,
-        "layers": [layer.to_json() for layer in base.layers],
-        "inverses": [
-            {
-                "inverse": name, "inverse_us": _delta(time).inverse_us, "time_us": _delta(time).time_us,
-                "inverse_share": _delta(time).inverse_share, "total_us": time.total_us,
-                "saving": 1 - _delta(time).time_us / delta.time_us,
-                "saving_of_model": 1 - time.total_us / base.total_us,
-            }
-            for name, time in ({} if decode else times).items()
-        ],
-    }  # fmt: skip
-
-
-def _delta(time: StackTime) -> LayerTime:
-    """The layer that holds the delta net; of several the most frequent, as where none holds one."""
-    holding = [layer for layer in time.layers if layer.layer.kind.startswith("delta")]
-    return max(holding or time.layers, key=lambda one: one.count)
 
 
 def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None:
@@ -256,11 +171,13 @@ def _parts(time: StackTime, decode: bool) -> Any:
 
 def _side_by_side(times: dict[str, StackTime]) -> Any:
     """What each inverse costs, and saves against the first."""
+    from npusim.forward import delta_layer
+
     first, *_ = times.values()
     columns = ("inverse", "us", "speed-up", "layer us", "saves", "model ms")
     made = table("Inverses, in a delta layer and in the model", *columns, right=range(1, 6))
     for name, time in times.items():
-        layer, base = _delta(time), _delta(first)
+        layer, base = delta_layer(time), delta_layer(first)
         own, first_own = layer.inverse_us, base.inverse_us
         speedup = f"{first_own / own:.2f}x" if own and first_own else "-"
         made.add_row(

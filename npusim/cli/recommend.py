@@ -152,8 +152,8 @@ def _layer(problem: Problem, delta: Delta, dtype: str) -> Problem:
 def _rest_us(machine: Machine, layer: Problem, delta: Delta, chunk: int) -> float | str:
     """What the other stages of the delta net take at a chunk size, or why they cannot be timed."""
     from algorithms import REGISTRY as KERNELS
-    from algorithms.decoder import Pass, delta_net
-    from npusim.calls import Stack
+    from algorithms.decoder import delta_net
+    from npusim.calls import Pass, Stack
     from npusim.layers import Timer
 
     one = Pass(
