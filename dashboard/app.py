@@ -18,11 +18,11 @@ from werkzeug.serving import make_server
 from dashboard.components import jobs, panel, shell
 from dashboard.components.cards import alert
 from dashboard.components.ids import CRASH
-from dashboard.pages import calibrate, compare, explore, graph, sweep, timeline
+from dashboard.pages import calibrate, compare, explore, graph, layer, sweep, timeline
 from dashboard.service import Refused, Service
 from dashboard.service.jobs import Home
 
-PAGES = (explore, timeline, compare, sweep, calibrate, graph)
+PAGES = (explore, timeline, compare, layer, sweep, calibrate, graph)
 """the pages that there are; the navigation has its own order"""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 

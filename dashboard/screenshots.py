@@ -45,6 +45,10 @@ VIEWS = {
         "&compare.3=algorithm%3Dmxr&compare.4=algorithm%3Dmasked-neumann%26order%3D4%26paths%3Dl0c_ub",
         "#timelines .bars",
     ),
+    "layer": (
+        "/layer?layer.seq_len=65536&layer.inverse=forward-substitution,mxr,masked-neumann",
+        "#layer-heads .value",
+    ),
     "sweep": (f"/sweep?{SWEPT}", "#sweep-front .points path"),
     "calibrate": ("/calibrate?calibrate.shipped=yes", "#calibrate-heads .value"),
     "graph": ("/graph?algorithm=masked-neumann&graph.op=14", "#graph-details .formula"),

@@ -143,7 +143,8 @@ def _section(title: str, children: list[Any]) -> html.Section:
 
 
 def _grid(controls: tuple[Control, ...], state: State) -> html.Div:
-    return html.Div([_control(one, state.get(one.name)) for one in controls], className="fields")
+    made = [field(one, state.get(one.name), setting(one.name)) for one in controls]
+    return html.Div(made, className="fields")
 
 
 def _label(text: str, help_text: str) -> Any:
@@ -169,9 +170,9 @@ def _select(name: str, label: str, choices: list[tuple[str, str]], value: str, m
     )
 
 
-def _control(one: Control, value: str) -> Any:
+def field(one: Control, value: str, id_: dict[str, str]) -> Any:
     """The field of a control. What the kernel chooses itself stands as a grey default."""
-    common: dict[str, Any] = {"id": setting(one.name), "label": _label(one.label, one.help), "size": "xs"}
+    common: dict[str, Any] = {"id": id_, "label": _label(one.label, one.help), "size": "xs"}
     shown = value or one.default
     if one.kind == "choice":
         data = [{"value": choice, "label": text} for choice, text in one.choices]

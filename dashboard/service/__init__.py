@@ -254,7 +254,7 @@ class Service:
     # --- what is answered ------------------------------------------------------------------------
 
     def machine(self, setup: Setup) -> Machine:
-        stamp = _stamp(setup.settings.profile)
+        stamp = machines.stamp(setup.settings.profile)
         return self._machines.get((setup, stamp), setup.machine)
 
     def kernel(self, asked: Request, machine: Machine, problem: Problem | None = None) -> Kernel:
@@ -291,7 +291,7 @@ class Service:
     @staticmethod
     def key(asked: Request) -> tuple[Any, ...]:
         """What a time depends on."""
-        stamp = _stamp(asked.setup.settings.profile)
+        stamp = machines.stamp(asked.setup.settings.profile)
         return (asked.kernel, asked.problem, asked.options, asked.setup, stamp)
 
     def baseline(self, state: State) -> tuple[str, float | str]:
@@ -402,9 +402,3 @@ def _idle(state: State) -> tuple[str, ...]:
 
 
 _PROFILE = str(MachineSettings.model_fields["profile"].default)
-
-
-def _stamp(profile: str) -> int:
-    """Changes when a profile's file does."""
-    file = Path(profile)
-    return file.stat().st_mtime_ns if file.is_file() else 0

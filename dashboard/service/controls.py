@@ -21,6 +21,7 @@ LABELS = {
     "cu_seqlens": "Sequence ends", "order": "Order N", "steps": "Steps S", "chunk": "Chunk C",
     "dtype": "Data type", "out_dtype": "Result type", "qk_norm": "Normalise q, k", "m": "m", "n": "n",
     "k": "k", "decay": "Decay per", "gates": "Gates of", "cores": "Core groups",
+    "tensor_parallel": "Tensor parallel", "skew": "Skew of experts", "context": "Tokens before",
     "initial_state": "Given state", "fractals": "Skip zero fractals", "samples": "Samples",
 }  # fmt: skip
 """names that read better than those of the fields"""

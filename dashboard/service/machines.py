@@ -73,6 +73,12 @@ class Setup:
         return idealise(machine, self.settings.ideal.split(",")) if self.settings.ideal else machine
 
 
+def stamp(profile: str) -> int:
+    """Changes when a profile's file does."""
+    file = Path(profile)
+    return file.stat().st_mtime_ns if file.is_file() else 0
+
+
 # --- paths -------------------------------------------------------------------------------------
 
 
