@@ -99,6 +99,11 @@ def test_the_inverse_stands_out(layers):
             if c == LIGHT.series[2]
         ]
         assert warm == [row.call.label for row in rows if row.call.inverse] != []
+    axes = [figure["layout"][name] for name in ("xaxis", "xaxis2")]
+    assert axes[0]["range"] == axes[1]["range"]
+    assert axes[0]["domain"][1] - axes[0]["domain"][0] == pytest.approx(
+        axes[1]["domain"][1] - axes[1]["domain"][0]
+    )
     kinds = [row["label"] for row in parts.kernel_rows(answer) if row.get("kind") == "inverse"]
     assert kinds == ["inverse"]
     inside = layers.answer(SMALL.viewed("layer", execution="fused"))

@@ -16,7 +16,8 @@ THICK = 0.72
 """of a row that a bar takes"""
 ROOM = 1.22
 """the axis by the time, so that the last bars' numbers have room"""
-BOUNDS = ("compute", "memory", "latency")
+GAP = 0.03
+"""of the width, between the columns of two inverses"""
 HOST = "waiting for the host"
 
 
@@ -37,12 +38,12 @@ def waterfall(answer: Answer, theme: Theme) -> Figure:
     places = {label: place for place, label in enumerate(labels)}
     data: list[dict[str, Any]] = _legend(theme, layers)
     notes, axes = [], {}
-    width, gap = 1 / len(layers), 0.03
+    width = (1 - GAP * (len(layers) - 1)) / len(layers)
     for number, (name, layer) in enumerate(layers.items()):
         axis = "" if number == 0 else str(number + 1)
         data += [{**trace, "xaxis": f"x{axis}"} for trace in _steps(layer, places, scale, theme)]
         axes[f"xaxis{axis}"] = {
-            "domain": [number * width + (gap if number else 0), (number + 1) * width],
+            "domain": [number * (width + GAP), number * (width + GAP) + width],
             "range": [0, ROOM * longest / scale], "title": {"text": unit}, "anchor": "y", "nticks": 6,
         }  # fmt: skip
         head = f"<b>{name}</b>  {spaced(time(layer.time_us))}" if len(layers) > 1 else ""
