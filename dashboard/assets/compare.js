@@ -32,3 +32,10 @@ window.dash_clientside.compare = {
     return "filled";
   },
 };
+/* What a button of a card asks; `at` tells two alike clicks apart. */
+document.addEventListener("click", function (event) {
+  var button = event.target.closest("#compare-heads [data-what]");
+  if (!button) return;
+  var asked = { what: button.dataset.what, place: Number(button.dataset.place), at: Date.now() };
+  window.dash_clientside.set_props("compare-do", { data: asked });
+});

@@ -15,7 +15,8 @@ from dashboard.service.configurations import LEAST, MOST, Setting
 from dashboard.service.rows import Row, Section
 
 DO = "compare-do"
-"""type of the ids of the buttons: {"type": DO, "what": ..., "place": ...}"""
+"""the store of what a button asked, {"what": ..., "place": ...}; `assets/compare.js` writes it, so that a
+click counts though the cards are laid anew at that moment"""
 Cells = dict[str, Any]
 """a row of a table, or a cell of it, as the browser draws it"""
 ADD, EDIT, BASE, REMOVE = "add", "edit", "base", "remove"
@@ -28,8 +29,8 @@ def dot(place: int) -> html.Span:
 
 def _button(what: str, place: int, text: str, why: str, **more: Any) -> html.Button:
     return html.Button(
-        text, id={"type": DO, "what": what, "place": place}, type="button", className="small-button",
-        title=why, **more,
+        text, type="button", className="small-button", title=why,
+        **{"data-what": what, "data-place": str(place)}, **more,
     )  # fmt: skip
 
 
@@ -42,11 +43,14 @@ def configuration_cards(comparison: Comparison) -> list[Any]:
         made.append(
             html.Button(
                 [html.Span("+", className="plus"), html.Span("Add")],
-                id={"type": DO, "what": ADD, "place": len(columns)},
                 type="button",
                 className="add",
                 title=why,
-                **{"aria-label": "Add a configuration"},
+                **{
+                    "data-what": ADD,
+                    "data-place": str(len(columns)),
+                    "aria-label": "Add a configuration",
+                },
             )
         )
     return made

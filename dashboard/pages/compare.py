@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 import dash
-from dash import ALL, Dash, Input, Output, ctx, html, no_update
+from dash import Dash, Input, Output, dcc, html, no_update
 from dash import State as Kept
 
 from dashboard.components import cards, comparison
@@ -61,6 +61,7 @@ def layout(service: Service, comparisons: Comparisons, **query: Any) -> html.Div
         [
             html.H1("Compare", className="hidden"),
             html.Div(wrong, **{"aria-live": "polite"}),
+            dcc.Store(id=comparison.DO),
             html.Div(id=HEADS, className="configs"),
             html.Div(id=SAME, className="same"),
             html.Div(html.Div([numbers, timelines, breakdown, over_time, more]), className="cards two-wide"),
@@ -169,14 +170,14 @@ def register(app: Dash, service: Service) -> None:
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
         Output(BODY, "children", allow_duplicate=True),
-        Input({"type": comparison.DO, "what": ALL, "place": ALL}, "n_clicks"),
+        Input(comparison.DO, "data"),
         Kept(STATE, "data"),
         prevent_initial_call=True,
     )
-    def _act(clicks: list[int | None], query: str) -> Any:
-        if not any(one["value"] for one in ctx.triggered):  # the buttons were laid anew
+    def _act(asked: dict[str, Any] | None, query: str) -> Any:
+        if not asked:
             return no_update, no_update
-        state, asked = State.from_query(query or ""), ctx.triggered_id
+        state = State.from_query(query or "")
         before = comparisons.slots(state)
         after = acted(before, asked["what"], asked["place"])
         new = after.into(state)
