@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from browsing import PATIENCE_MS, SMALL, address, browser, folder, needs_chromium, page, waits_for
+from browsing import PATIENCE_MS, SMALL, address, app, browser, folder, needs_chromium, page, waits_for
 
-__all__ = ["address", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
+__all__ = ["address", "app", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
 
 pytestmark = needs_chromium
 
