@@ -8,8 +8,10 @@ window.dash_clientside.shell = {
     if (!clicks) return now;
     return now === "dark" ? "light" : "dark";
   },
+  /* The server is told, too, so that figures come in the right colours at once. */
   paint: function (scheme) {
     document.documentElement.dataset.scheme = scheme || "light";
+    document.cookie = "scheme=" + (scheme || "light") + "; path=/; max-age=31536000; SameSite=Strict";
     return scheme || "light";
   },
   /* The address bar and the links to other pages carry the state. */

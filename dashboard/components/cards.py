@@ -14,13 +14,18 @@ CONFIG = {"displaylogo": False, "displayModeBar": False, "scrollZoom": False}
 
 
 def figure_card(
-    id_: str, title: str, note: str = "", wide: bool = False, config: dict[str, Any] | None = None
+    id_: str,
+    title: str,
+    note: str = "",
+    wide: bool = False,
+    config: dict[str, Any] | None = None,
+    first: Figure = WAITING,
 ) -> html.Section:
-    """A card that a callback fills with a figure; `note` says how to read it."""
+    """A card that a callback fills with a figure; `note`: how to read it; `first`: what stands there."""
     head = [html.H2(title)]
     if note:
         head.append(html.P(note))
-    graph = dcc.Graph(id=id_, figure=WAITING, config=config or CONFIG, className="figure")
+    graph = dcc.Graph(id=id_, figure=first, config=config or CONFIG, className="figure")
     kind = "card wide" if wide else "card"
     return html.Section([html.Header(head), graph], id=of(id_), className=kind, **{"aria-label": title})
 
@@ -30,12 +35,12 @@ def of(figure: str) -> str:
     return f"{figure}-card"
 
 
-def content_card(id_: str, title: str, note: str = "", wide: bool = False) -> html.Section:
-    """A card that a callback fills with anything."""
+def content_card(id_: str, title: str, note: str = "", wide: bool = False, first: Any = None) -> html.Section:
+    """A card that a callback fills with anything; `first`: what stands there."""
     head = [html.H2(title)]
     if note:
         head.append(html.P(note))
-    body = html.Div(id=id_, className="content")
+    body = html.Div(first, id=id_, className="content")
     return html.Section(
         [html.Header(head), body], className="card wide" if wide else "card", **{"aria-label": title}
     )

@@ -8,14 +8,15 @@ from typing import Any
 import dash
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html, no_update
+from dash import State as Kept
 
-from dashboard.components import cards
+from dashboard.components import cards, first
 from dashboard.components.ids import SCHEME, STATE
 from dashboard.components.panel import panel
 from dashboard.figures import accuracy as errors
 from dashboard.figures import timing as times
 from dashboard.figures.text import digits, percent, spaced, time, unit
-from dashboard.figures.theme import LIGHT, THEMES, Theme
+from dashboard.figures.theme import LIGHT, THEMES, WAITING, Theme
 from dashboard.service import Accuracy, Doubt, Refused, Service, Timing
 from dashboard.state import State
 
@@ -50,24 +51,38 @@ ERROR_FIGURES = {
 TIME_NOTE, ERROR_NOTE = "time-note", "error-note"
 TIME_CARDS, ERROR_CARDS, DOUBTS = "time-cards", "error-cards", "doubts"
 TIME_PART, ERROR_PART = "time-part", "error-part"
+TIME_DRAWN, ERROR_DRAWN = "time-drawn", "error-drawn"
 
 
 def layout(service: Service, **query: Any) -> html.Div:
-    """The page of a link."""
-    settings = panel(service, State.of(query))
-    heads = html.Div(
-        [html.Div(id=TIME_CARDS, className="headlines"), html.Div(id=ERROR_CARDS, className="headlines")],
-        className="heads",
-    )
-    time_cards = [cards.figure_card(name, *TIME_FIGURES[name]) for name in TIME_FIGURES]
+    """The page of a link, with the answers that are there soon."""
+    state, scheme = State.of(query), first.scheme()
+    theme = THEMES[scheme]
+    timed, judged = first.soon(lambda: _timed(service, state, theme), lambda: _judged(service, state, theme))
+    time_heads, doubted, *time_figures = timed or [None, None, *[WAITING] * len(TIME_FIGURES)]
+    error_heads, heat, *error_figures = judged or [None, "card", *[WAITING] * len(ERROR_FIGURES)]
+    time_cards = [
+        cards.figure_card(name, *said, first=drawn)
+        for (name, said), drawn in zip(TIME_FIGURES.items(), time_figures, strict=True)
+    ]
     doubts = cards.content_card(
         DOUBTS,
         "Assumed numbers that mattered",
         "the share of the time that each carries, of those that no source documents",
+        first=doubted,
     )
     error_cards = [
-        cards.figure_card(name, *ERROR_FIGURES[name], wide=name == "ranges") for name in ERROR_FIGURES
+        cards.figure_card(name, *said, wide=name == "ranges", first=drawn)
+        for (name, said), drawn in zip(ERROR_FIGURES.items(), error_figures, strict=True)
     ]
+    error_cards[list(ERROR_FIGURES).index("heat")].className = heat
+    heads = html.Div(
+        [
+            html.Div(time_heads, id=TIME_CARDS, className="headlines"),
+            html.Div(error_heads, id=ERROR_CARDS, className="headlines"),
+        ],
+        className="heads",
+    )
     results = html.Div(
         [
             html.H1("Explore", className="hidden"),
@@ -78,10 +93,20 @@ def layout(service: Service, **query: Any) -> html.Div:
                 [html.Div([*time_cards, doubts], id=TIME_PART), html.Div(error_cards, id=ERROR_PART)],
                 className="cards",
             ),
+            first.drawn(TIME_DRAWN, state.query, scheme, timed is not None),
+            first.drawn(ERROR_DRAWN, state.query, scheme, judged is not None),
         ],
         className="results",
     )
-    return html.Div([*settings, results], className="page")
+    return html.Div([*panel(service, state), results], className="page")
+
+
+def _timed(service: Service, state: State, theme: Theme) -> list[Any]:
+    return time_view(service.timing(state), service.baseline(state), theme)
+
+
+def _judged(service: Service, state: State, theme: Theme) -> list[Any] | None:
+    return error_view(service.accuracy(state), theme) if service.computes(state) else None
 
 
 # --- what is shown -------------------------------------------------------------------------------
@@ -225,11 +250,14 @@ def register(app: Dash, service: Service) -> None:
         *[Output(name, "figure") for name in TIME_FIGURES],
         Input(STATE, "data"),
         Input(SCHEME, "data"),
+        Kept(TIME_DRAWN, "data"),
     )
-    def _time(query: str, scheme: str) -> list[Any]:
+    def _time(query: str, scheme: str, drawn: list[str] | None) -> list[Any]:
+        if first.already(drawn, query, scheme):
+            return [no_update] * (5 + len(TIME_FIGURES))
         state, theme = State.from_query(query or ""), THEMES.get(scheme, LIGHT)
         try:
-            view = time_view(service.timing(state), service.baseline(state), theme)
+            view = _timed(service, state, theme)
         except Refused as error:
             return [
                 cards.alert(str(error)),
@@ -248,16 +276,19 @@ def register(app: Dash, service: Service) -> None:
         *[Output(name, "figure") for name in ERROR_FIGURES],
         Input(STATE, "data"),
         Input(SCHEME, "data"),
+        Kept(ERROR_DRAWN, "data"),
     )
-    def _error(query: str, scheme: str) -> list[Any]:
+    def _error(query: str, scheme: str, drawn: list[str] | None) -> list[Any]:
+        if first.already(drawn, query, scheme):
+            return [no_update] * (5 + len(ERROR_FIGURES))
         state, theme = State.from_query(query or ""), THEMES.get(scheme, LIGHT)
         kept = [no_update] * (2 + len(ERROR_FIGURES))
-        if not service.computes(state):
-            return [None, "gone", "headlines gone", *kept]
         try:
-            view = error_view(service.accuracy(state), theme)
+            view = _judged(service, state, theme)
         except Refused as error:
             return [_unless_timed(service, state, str(error)), "stale", "headlines stale", *kept]
+        if view is None:
+            return [None, "gone", "headlines gone", *kept]
         return [None, "", "headlines", *view]
 
 
