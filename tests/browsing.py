@@ -1,19 +1,10 @@
-"""What tests of the dashboard in a Chromium share; pytest finds a fixture in every module that names it."""
+"""The dashboard in a headless Chromium: fixtures that `conftest` makes known, and what tests share."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-
-from dashboard.app import create_app
-from dashboard.screenshots import browsing, chromium, serving
-
-needs_chromium = pytest.mark.skipif(
-    chromium() is None and os.environ.get("CI") != "true",
-    reason="no Chromium is installed; on Debian: apt-get install chromium",
-)
-"""skipped where there is none, but never in CI"""
 
 SMALL = "seq_len=512&heads=2&samples=2"
 PATIENCE_MS = 60_000
@@ -28,27 +19,43 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def app(folder):
+    from dashboard.app import create_app
+
     return create_app(folder=folder)
 
 
 @pytest.fixture(scope="module")
 def address(app):
+    from dashboard.screenshots import serving
+
     with serving(app) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def browser():
+    """Without one, tests are skipped, but never in CI."""
+    from dashboard.screenshots import browsing, chromium
+
+    if chromium() is None and os.environ.get("CI") != "true":
+        pytest.skip("no Chromium is installed; on Debian: apt-get install chromium")
     with browsing() as found:
         yield found
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """Shared by the visitors of a module, so that what the browser has read and compiled once it keeps."""
+    found = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
+    found.set_default_timeout(PATIENCE_MS)
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def page(browser, address):
+def page(window, address):
     """A page of a fresh visitor; in the end nothing was wrong, and nobody else was asked."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
-    context.set_default_timeout(PATIENCE_MS)
-    found, wrong = context.new_page(), []
+    found, wrong = window.new_page(), []
     found.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     found.on("pageerror", lambda error: wrong.append(str(error)))
     found.on(
@@ -57,8 +64,11 @@ def page(browser, address):
     )
     found.on("response", lambda one: wrong.append(f"{one.status} {one.url}") if one.status >= 400 else None)
     yield found
+    if found.url.startswith(address):
+        found.evaluate("localStorage.clear(); sessionStorage.clear()")
+    window.clear_cookies()
+    found.close()
     assert wrong == []
-    context.close()
 
 
 def waits_for(page, script: str) -> None:

@@ -19,6 +19,7 @@ from npusim.cli import main
 from npusim.engine.fast.run import load
 from npusim.workers import GARBAGE
 
+pytest_plugins = ["browsing"]
 GOLDEN = Path(__file__).parent / "golden"
 
 

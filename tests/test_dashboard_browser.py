@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import re
 
-from browsing import PATIENCE_MS, SMALL, address, app, browser, folder, needs_chromium, page, waits_for
-
-__all__ = ["address", "app", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
-
-pytestmark = needs_chromium
+from browsing import PATIENCE_MS, SMALL, waits_for
 
 
 def headlines(page) -> list[str]:

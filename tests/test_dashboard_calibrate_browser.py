@@ -5,21 +5,11 @@ from __future__ import annotations
 import re
 
 import psutil
-from browsing import address, app, browser, folder, needs_chromium, page
 from test_dashboard_calibrate import HIDDEN, PROFILE, synthetic
 
 from npusim.profiles import load_machine
 
-__all__ = [
-    "address",
-    "app",
-    "browser",
-    "folder",
-    "page",
-    "synthetic",
-]  # fixtures, which pytest finds by their names
-
-pytestmark = needs_chromium
+__all__ = ["synthetic"]  # a fixture, which pytest finds by its name
 
 HEADS, FIT_HEADS = "#calibrate-heads .value", "#calibrate-fit-heads .value"
 

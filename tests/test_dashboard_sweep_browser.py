@@ -6,15 +6,11 @@ import os
 import re
 import signal
 
-from browsing import address, app, browser, folder, needs_chromium, page, waits_for
+from browsing import waits_for
 
 from dashboard.components import jobs
 from dashboard.figures.text import time as in_words
 from npusim.sweep.store import Store
-
-__all__ = ["address", "app", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
-
-pytestmark = needs_chromium
 
 QUICK = "seq_len=256&heads=1&numerics=no"
 ROWS = "document.querySelectorAll('#sweep-grid .ag-center-cols-container .ag-row').length"

@@ -6,11 +6,7 @@ import json
 import re
 from urllib.parse import parse_qs, urlparse
 
-from browsing import PATIENCE_MS, address, app, browser, folder, needs_chromium, page, waits_for
-
-__all__ = ["address", "app", "browser", "folder", "page"]  # fixtures, which pytest finds by their names
-
-pytestmark = needs_chromium
+from browsing import PATIENCE_MS, waits_for
 
 BARS = "#timeline-figure .barlayer .point path"
 IN_VIEW = """bars => {

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -514,6 +515,19 @@ def test_rows_are_written_all_or_none(tmp_path: Path) -> None:
         assert store.rows() == []
 
 
+def test_a_store_of_the_first_version_is_read_and_renewed(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with Store(str(path)) as store:
+        store.add([ROW])
+        store.connection.execute("ALTER TABLE point DROP COLUMN files")
+        store.connection.execute("PRAGMA user_version = 1")
+    assert rows(path) == [ROW]
+    with Store(str(path)) as store:
+        assert store.rows() == [ROW]
+        store.add([replace(ROW, key="other", files={"own.py": "0" * 64})])
+    assert [one.files for one in rows(path)] == [{}, {"own.py": "0" * 64}]
+
+
 def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with Store(str(path)) as store:
@@ -654,6 +668,29 @@ def test_rows_of_other_code_or_of_a_changed_profile_are_stale(tmp_path: Path, mo
     profile.unlink()
     monkeypatch.undo()
     assert all(table.Machines().stale(row) for row in rows(tmp_path / "s.db"))
+
+
+def test_rows_of_inputs_or_of_a_kernels_file_that_changed_are_stale(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs, own, store = Path("L.npz"), Path("own.py"), tmp_path / "s.db"
+    text = Path(__file__).parent.parent.joinpath("docs/your-kernel.md").read_text()
+    own.write_text(text.partition("```python my_kernel.py\n")[2].partition("```")[0])
+    name = own.read_text().partition("\ndef ")[2].partition("(")[0]
+    np.savez(inputs, L=np.tril(np.random.default_rng(0).random((2, 16, 16)), -1) / 16)
+    swept(store, {"inputs": "L.npz", "profile": "toy", "algorithm": "mxr"})
+    plan = running.plan(Spec.of(f"own.py:{name}", {"profile": "toy", "numerics": False}), NAME)
+    with Store(str(store)) as kept, Workers() as workers:
+        running.run(plan, NAME, kept, workers)
+
+    def stale() -> list[bool]:
+        machines, found = table.Machines(), rows(store)
+        return [machines.stale(row) for row in sorted(found, key=lambda row: row.kernel != "tri-inverse")]
+
+    assert stale() == [False, False]
+    own.write_text(own.read_text() + "# changed\n")
+    assert stale() == [False, True]
+    inputs.unlink()
+    assert stale() == [True, True]
 
 
 def test_lists_are_cells_of_text() -> None:

@@ -178,8 +178,8 @@ def results(
     status: Annotated[
         str,
         typer.Option(
-            help="Rows that are done, skipped, failed, stale (of other code or of a profile that changed), "
-            "or all.",
+            help="Rows that are done, skipped, failed, stale (of other code, or of a profile or file that "
+            "changed), or all.",
             metavar="NAME",
         ),
     ] = "done",
@@ -229,7 +229,7 @@ def results(
     console = Console(highlight=False, markup=False)
     tables.rows(console, store, chosen, found, shown, top or 20)
     if held["stale"] and status not in ("stale", "all"):
-        said = f"{held['stale']:,} rows of other code or of a profile that changed since: --status stale"
+        said = f"{held['stale']:,} rows of other code, or of a profile or file that changed: --status stale"
         console.print(said, style="dim")
     if export:
         console.print(f"{len(whole):,} rows written to {export}", soft_wrap=True)

@@ -18,7 +18,7 @@ from npusim.report import outline
 from npusim.settings import MachineSettings, NumericsSettings
 from npusim.simulate import simulate
 from npusim.study import find_data, prepare
-from npusim.sweep.point import Point, Stamp, code_digest, file_digest, machine_digest, own_digest
+from npusim.sweep.point import Point, Stamp, code_digest, file_digest, machine_digest, own_digest, own_files
 from npusim.totals import Totals
 from npusim.user_kernel import Files
 from npusim.where import netting
@@ -49,7 +49,7 @@ def evaluate(
     of the sweep that may be the user's own; `stamp`: what who asks has found, which must be what is here."""
     if stamp.code != code_digest():
         raise InputError("a worker runs another version of npusim; install the same one everywhere")
-    entry = _entry(registry, kernel, algorithms, stamp.files)
+    entry = _entry(registry, kernel, algorithms, own_digest(stamp.files))
     return [_outcome(entry, point, stamp) for point in points]
 
 
@@ -111,7 +111,7 @@ def _entry(registry: str, kernel: str, algorithms: tuple[str, ...], stamp: str) 
     """The kernel, its own files being those of `stamp`: a worker of a cluster outlives a change of them."""
     files: Files = {}
     entry = find_kernels(load_registry(registry), kernel, algorithms, files)
-    if own_digest(files) != stamp:
+    if own_digest(own_files(files)) != stamp:
         raise InputError(f"{kernel}: a worker finds other files than were asked for; run the sweep again")
     return entry
 

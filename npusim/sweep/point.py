@@ -32,7 +32,7 @@ class Stamp:
     machines, and files of inputs by path. A worker that finds others there refuses."""
 
     code: str
-    files: str
+    files: Mapping[str, str]
     machines: Mapping[MachineSettings, str]
     inputs: Mapping[str, str]
 
@@ -82,7 +82,7 @@ class Point:
         if self.numerics.inputs:  # beside a file it matters what was given, be it the default
             given = sorted(self.problem.model_fields_set | self.numerics.model_fields_set)
             inputs = [stamp.inputs[self.numerics.inputs], *given]
-        return digest(entry.name, self.settings(entry), machine, stamp.code, stamp.files, inputs)
+        return digest(entry.name, self.settings(entry), machine, stamp.code, own_digest(stamp.files), inputs)
 
 
 def digest(*parts: object) -> str:
@@ -117,13 +117,20 @@ def file_digest(path: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def own_digest(files: Files) -> str:
-    """A digest of a user's own kernel files and of what they import from beside them; '' of none."""
+def own_files(files: Files) -> dict[str, str]:
+    """Digests by path of a user's own kernel files and of what they import from beside them."""
     modules = [module for file in files.values() for module in file.modules.values()]
     paths = {str(module.__file__) for module in modules if getattr(module, "__file__", None)}
-    return digest(*sorted(file_digest(path) for path in paths)) if paths else ""
+    return {path: file_digest(path) for path in sorted(paths)}
+
+
+def own_digest(own: Mapping[str, str]) -> str:
+    """A digest of a user's own kernel files, wherever they lie; '' of none."""
+    return digest(*sorted(own.values())) if own else ""
 
 
 def skip_key(kernel: str, settings: Mapping[str, Any], stamp: Stamp) -> str:
     """The key of a combination that is no point."""
-    return digest("skipped", kernel, {k: str(v) for k, v in settings.items()}, stamp.code, stamp.files)
+    return digest(
+        "skipped", kernel, {k: str(v) for k, v in settings.items()}, stamp.code, own_digest(stamp.files)
+    )

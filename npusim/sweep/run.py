@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from npusim.errors import InputError
 from npusim.kernels import KernelEntry
 from npusim.registry import find_kernels, load_registry
 from npusim.sweep.evaluate import Outcome, evaluate
-from npusim.sweep.point import Point, Stamp, code_digest, file_digest, own_digest, skip_key
+from npusim.sweep.point import Point, Stamp, code_digest, file_digest, own_files, skip_key
 from npusim.sweep.spec import Machines, Skip, Spec
 from npusim.sweep.store import Row, Store
 from npusim.user_kernel import Files
@@ -86,7 +87,7 @@ def plan(spec: Spec, registry: str, shard: tuple[int, int] = (1, 1)) -> Plan:
     found = list(spec.points(entry, machines))
     inputs = {one.numerics.inputs for one in found if isinstance(one, Point) and one.numerics.inputs}
     digests = {path: file_digest(path) for path in inputs}
-    stamp = Stamp(code_digest(), own_digest(files), machines.digests, digests)
+    stamp = Stamp(code_digest(), own_files(files), machines.digests, digests)
     planned = (_planned(spec.kernel, entry, one, stamp) for one in found)
     made = list({one.key: one for one in planned}.values())
     number, of = shard
@@ -149,9 +150,11 @@ def run(
 def _row(wanted: Plan, one: Planned, found: Outcome) -> Row:
     stamp = wanted.stamp
     machine = stamp.machines[one.point.machine] if one.point else ""
+    inputs = one.point.numerics.inputs if one.point else None
+    files = {**stamp.files, **({str(Path(inputs).resolve()): stamp.inputs[inputs]} if inputs else {})}
     return Row(
         one.key, wanted.kernel, found.status, one.settings, found.built, found.result, found.reason,
-        stamp.code, machine,
+        stamp.code, machine, files,
     )  # fmt: skip
 
 

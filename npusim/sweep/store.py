@@ -19,7 +19,7 @@ from npusim.errors import InputError
 
 APPLICATION = 0x6E707573
 """'npus': marks the file as a store"""
-VERSION = 1
+VERSION = 2
 WAIT_S = 60.0
 """how long to wait for another process that writes"""
 SCHEMA = """
@@ -32,9 +32,11 @@ CREATE TABLE point (
     result TEXT NOT NULL,
     reason TEXT NOT NULL,
     code TEXT NOT NULL,
-    machine TEXT NOT NULL
+    machine TEXT NOT NULL,
+    files TEXT NOT NULL DEFAULT '{}'
 ) WITHOUT ROWID;
 """
+SINCE_2 = "ALTER TABLE point ADD COLUMN files TEXT NOT NULL DEFAULT '{}'"
 AT_ONCE = 500
 """keys that are asked for in one query"""
 
@@ -42,7 +44,7 @@ AT_ONCE = 500
 @dataclass(frozen=True)
 class Row:
     """A point and what became of it; see `npusim.sweep.evaluate.Outcome`. `code`, `machine`: digests of what
-    it was computed with."""
+    it was computed with; `files`: those of files by path, a user's own kernels and inputs."""
 
     key: str
     kernel: str
@@ -53,6 +55,7 @@ class Row:
     reason: str = ""
     code: str = ""
     machine: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Store:
@@ -89,6 +92,8 @@ class Store:
                 self.connection.execute("PRAGMA synchronous = NORMAL")
                 if fresh:
                     self._create()
+                else:
+                    self._renew()
                 # fails now where the file may not be written
                 self.connection.execute("BEGIN IMMEDIATE")
                 self.connection.execute("ROLLBACK")
@@ -143,6 +148,21 @@ class Store:
             raise
         self.connection.execute("COMMIT")
 
+    def _renew(self) -> None:
+        """What an older npusim made becomes a store of this one; another process may be doing the same."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self._version() < VERSION:
+                self.connection.execute(SINCE_2)
+                self.connection.execute(f"PRAGMA user_version = {VERSION}")
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
     def __enter__(self) -> Self:
         return self
 
@@ -173,6 +193,7 @@ class Store:
                 row.reason,
                 row.code,
                 row.machine,
+                _text(row.files),
             )
             for row in rows
         ]
@@ -182,7 +203,7 @@ class Store:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 self.connection.executemany(
-                    "INSERT INTO point VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+                    "INSERT INTO point VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
                     "status = excluded.status, built = excluded.built, result = excluded.result, "
                     "reason = excluded.reason WHERE point.status = 'failed'",
                     values,
@@ -197,14 +218,12 @@ class Store:
         """All rows, or those of `keys`, by key."""
         wanted = None if keys is None else set(keys)
         with self._speaking():
-            return [
-                Row(key, kernel, status, json.loads(asked), json.loads(built), json.loads(result), *said)
-                for key, kernel, status, asked, built, result, *said in self.connection.execute(
-                    "SELECT key, kernel, status, settings, built, result, reason, code, machine FROM point "
-                    "ORDER BY key"
-                )
-                if wanted is None or key in wanted
-            ]
+            files = "files" if self._version() >= VERSION else "'{}'"
+            found = self.connection.execute(
+                "SELECT key, kernel, status, settings, built, result, reason, code, machine, "
+                f"{files} FROM point ORDER BY key"
+            )
+            return [_row(*values) for values in found if wanted is None or values[0] in wanted]
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -213,6 +232,14 @@ class Store:
             yield
         except (sqlite3.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{self.path}: {_reason(error)}") from None
+
+
+def _row(
+    key: str, kernel: str, status: str, settings: str, built: str, result: str, reason: str, code: str,
+    machine: str, files: str,
+) -> Row:  # fmt: skip
+    asked, made, found, beside = map(json.loads, (settings, built, result, files))
+    return Row(key, kernel, status, asked, made, found, reason, code, machine, beside)
 
 
 def _text(values: Mapping[str, Any]) -> str:

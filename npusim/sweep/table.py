@@ -16,7 +16,7 @@ from npusim.errors import InputError, NpusimError, did_you_mean
 from npusim.files import replacing
 from npusim.machine import Machine
 from npusim.settings import MachineSettings
-from npusim.sweep.point import code_digest, machine_digest
+from npusim.sweep.point import code_digest, file_digest, machine_digest
 from npusim.sweep.store import Row
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Machines:
-    """The machines of rows, as they are now."""
+    """The machines of rows, and the files beside them, as they are now."""
 
     def __init__(self) -> None:
         self._made: dict[MachineSettings, Machine | None] = {}
+        self._files: dict[str, str] = {}
         self._digests: dict[MachineSettings, str] = {}
 
     def of(self, settings: Mapping[str, Any]) -> Machine | None:
@@ -64,14 +65,22 @@ class Machines:
         return self._made[asked]
 
     def stale(self, row: Row) -> bool:
-        """Whether a row is of other code, or of a machine that is another one now."""
-        if row.code != code_digest():
+        """Whether a row is of other code, or of a machine or a file that is another one now, or gone."""
+        if row.code != code_digest() or any(self._file(path) != was for path, was in row.files.items()):
             return True
         asked = self._asked(row.settings)
         machine = self.of(row.settings)
         if asked not in self._digests:
             self._digests[asked] = machine_digest(machine) if machine else ""
         return bool(row.machine) and row.machine != self._digests[asked]
+
+    def _file(self, path: str) -> str:
+        if path not in self._files:
+            try:
+                self._files[path] = file_digest(path)
+            except InputError:
+                self._files[path] = ""
+        return self._files[path]
 
     @staticmethod
     def _asked(settings: Mapping[str, Any]) -> MachineSettings:
@@ -81,7 +90,7 @@ class Machines:
 
 
 def marked(rows: Iterable[Row], machines: Machines) -> list[Row]:
-    """The rows, those of other code or of a machine that changed since with the status `stale`."""
+    """The rows, those of other code, or of a machine or file that changed since, with the status `stale`."""
     return [replace(row, status="stale") if machines.stale(row) else row for row in rows]
 
 
