@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dash
 from dash import Dash, set_props
+from flask import abort, request
 from werkzeug.serving import make_server
 
 from dashboard.components import jobs, panel, shell
@@ -60,6 +62,12 @@ def _crashed(error: Exception) -> None:
     set_props(CRASH, {"children": alert(text, "Something went wrong in the dashboard itself")})
 
 
+def _local_alone() -> None:
+    """A page of the web that has its name resolved to this computer is not answered."""
+    if urlsplit(f"//{request.host}").hostname not in LOCAL:
+        abort(403, f"{request.host}: only {' and '.join(LOCAL)} are answered; --host says otherwise")
+
+
 def serve(host: str, port: int, own: Iterable[str] = ()) -> None:
     """Show the dashboard until it is interrupted; a thread for each request."""
     app = create_app(own)
@@ -72,7 +80,9 @@ def serve(host: str, port: int, own: Iterable[str] = ()) -> None:
         raise Refused(
             f"--port {port}: cannot listen on {host}: {reason}; choose another port or --host"
         ) from error
-    if host not in LOCAL:
+    if host in LOCAL:
+        app.server.before_request(_local_alone)
+    else:
         print(
             f"npusim: {host} is reachable from other computers: whoever reaches it can use this dashboard "
             "and save profiles into this folder; --host 127.0.0.1 keeps it to this one",

@@ -30,7 +30,7 @@ HELD = {
 }
 
 
-def layout(found: Calibrations, **query: Any) -> html.Div:
+def layout(found: Calibrations, /, **query: Any) -> html.Div:
     """The page of a link."""
     state = State.of(query)
     own = state.own(asked.PAGE)

@@ -38,7 +38,7 @@ FIGURES = {
 """title and how to read a figure"""
 
 
-def layout(service: Service, comparisons: Comparisons, **query: Any) -> html.Div:
+def layout(service: Service, comparisons: Comparisons, /, **query: Any) -> html.Div:
     """The page of a link."""
     state = State.of(query)
     found = comparisons.slots(state)

@@ -54,7 +54,7 @@ TIME_PART, ERROR_PART = "time-part", "error-part"
 TIME_DRAWN, ERROR_DRAWN = "time-drawn", "error-drawn"
 
 
-def layout(service: Service, **query: Any) -> html.Div:
+def layout(service: Service, /, **query: Any) -> html.Div:
     """The page of a link, with the answers that are there soon."""
     state, scheme = State.of(query), first.scheme()
     theme = THEMES[scheme]

@@ -31,7 +31,7 @@ BACK, ON = "graph-back", "graph-on"
 CONFIG = {**cards.CONFIG, "scrollZoom": True}
 
 
-def layout(service: Service, **query: Any) -> html.Div:
+def layout(service: Service, /, **query: Any) -> html.Div:
     """The page of a link."""
     settings = panel(service, State.of(query))
     choose = [

@@ -30,7 +30,7 @@ KERNEL_HEAD, KERNELS, LAYER_HEAD, LAYER_ROWS = (
 WATERFALL, EXECUTIONS = "waterfall", "executions"
 
 
-def layout(layers: Layers, **query: Any) -> html.Div:
+def layout(layers: Layers, /, **query: Any) -> html.Div:
     """The page of a link."""
     state = State.of(query)
     found = layers.settings(state)

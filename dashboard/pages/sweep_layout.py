@@ -28,7 +28,7 @@ GRID, COLUMNS, CHOSEN = "sweep-grid", "sweep-columns", "sweep-chosen"
 CSV, PARQUET, FILE = "sweep-csv", "sweep-parquet", "sweep-file"
 
 
-def layout(service: Service, sweeps: Sweeps, **query: Any) -> html.Div:
+def layout(service: Service, sweeps: Sweeps, /, **query: Any) -> html.Div:
     """The page of a link."""
     state = State.of(query)
     part = html.Div(

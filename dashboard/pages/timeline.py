@@ -54,7 +54,7 @@ TRACE_PATH = "/timeline/trace.json"
 CONFIG = {**cards.CONFIG, "scrollZoom": True, "doubleClick": False}
 
 
-def layout(service: Service, **query: Any) -> html.Div:
+def layout(service: Service, /, **query: Any) -> html.Div:
     """The page of a link."""
     settings = panel(service, State.of(query))
     main = html.Section(

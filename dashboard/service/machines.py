@@ -23,6 +23,8 @@ SAVED = "set in the dashboard"
 """the source of a number that was changed by hand"""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """what a saved profile may be called: no path leads out of the folder"""
+Stamp = tuple[tuple[str, int], ...]
+"""names and times of change of profiles"""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,16 @@ class Setup:
         return idealise(machine, self.settings.ideal.split(",")) if self.settings.ideal else machine
 
 
-def stamp(profile: str) -> int:
-    """Changes when a profile's file does."""
+def stamp(profile: str) -> Stamp:
+    """Changes when the file of a profile does, or one beside it, which it may extend; () of a shipped one."""
     file = Path(profile)
-    return file.stat().st_mtime_ns if file.is_file() else 0
+    return stamp_of(file.parent) if file.is_file() else ()
+
+
+def stamp_of(folder: Path) -> Stamp:
+    """Changes when a profile of a folder does."""
+    files = (one for one in folder.iterdir() if one.suffix in SUFFIXES and one.is_file())
+    return tuple(sorted((one.name, one.stat().st_mtime_ns) for one in files))
 
 
 # --- paths -------------------------------------------------------------------------------------
