@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
@@ -16,8 +17,8 @@ from typer.testing import CliRunner
 
 import dashboard.app as app_module
 from algorithms import REGISTRY
+from dashboard.components import first, shell
 from dashboard.components import panel as panel_module
-from dashboard.components import shell
 from dashboard.components.numbers import rows
 from dashboard.figures import accuracy as error_figures
 from dashboard.figures import text
@@ -475,6 +476,50 @@ def test_pages_are_those_that_there_are(tmp_path):
 def test_the_layout_of_a_page_holds_the_state_of_its_link(service):
     for page in (explore, graph):
         assert MASKED.query in str(page.layout(service, **dict(MASKED.values)))
+
+
+def test_a_page_comes_with_what_is_there_soon_and_without_what_takes_long_or_fails(service, monkeypatch):
+    monkeypatch.setattr(first, "SOON_S", 0.2)
+    over = threading.Event()
+    assert first.soon(lambda: [1], over.wait, lambda: service.timing(State("nonsense"))) == [[1], None, None]
+    over.set()
+    monkeypatch.setattr(first, "SOON_S", 60.0)
+    there = str(explore.layout(service, **dict(MASKED.values)))
+    known, _ = service.timing(MASKED), service.accuracy(MASKED)
+    value, scale = text.time(known.report.task_us)
+    assert f"children='{value}'" in there and f"children='{scale}'" in there
+    assert f"data={[MASKED.query, 'light']!r}" in there
+    assert f"data={[MASKED.query, 'light']!r}" not in str(explore.layout(service, kernel="nonsense"))
+
+
+def test_a_name_in_a_link_that_python_uses_is_no_setting(service):
+    for page in (explore, graph):
+        assert "service=3" in str(page.layout(service, service="3"))
+    with pytest.raises(Refused, match="'service', which is no setting"):
+        service.request(State.of({"service": "3"}))
+
+
+def test_a_profile_changes_with_what_it_extends(tmp_path):
+    number = "{{value: {}, source: me, evidence: assumed}}"
+    (tmp_path / "base.yaml").write_text(f"extends: toy\nclock_ghz: {number.format(1)}\n")
+    (tmp_path / "kid.yaml").write_text("extends: base.yaml\n")
+    own = Service(folder=tmp_path)
+    state = State.of({"profile": "kid.yaml", "matrices": 8, "chunk": 16, "numerics": "no"})
+    slow = own.timing(state).report.core_us
+    (tmp_path / "base.yaml").write_text(f"extends: toy\nclock_ghz: {number.format(2)}\n")
+    os.utime(tmp_path / "base.yaml", ns=(1, 1))
+    assert own.timing(state).report.core_us < slow
+
+
+def test_another_name_of_this_computer_is_not_answered(monkeypatch, tmp_path):
+    """A page of the web could have its own name resolved to this computer."""
+    made = []
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", lambda self: made.append(self.app))
+    monkeypatch.chdir(tmp_path)
+    app_module.serve("127.0.0.1", 0)
+    client = made[0].test_client()
+    for host, code in (("127.0.0.1:8050", 200), ("localhost", 200), ("[::1]:1", 200), ("evil.example", 403)):
+        assert client.get("/", headers={"Host": host}).status_code == code
 
 
 def test_other_addresses_are_warned_of(monkeypatch, capsys, tmp_path):

@@ -3,8 +3,9 @@ each figure once; for others the page comes without, and its callbacks fill them
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Any
 
 from dash import ctx, dcc
@@ -24,11 +25,19 @@ def scheme() -> str:
 
 def soon(*asks: Callable[[], Any]) -> list[Any]:
     """What each gives, None where it takes long or fails: the callbacks say why."""
-    pool = ThreadPoolExecutor(len(asks))
-    asked = [pool.submit(ask) for ask in asks]
+    asked: list[Future[Any]] = [Future() for _ in asks]
+    for ask, future in zip(asks, asked, strict=True):
+        # a thread that nobody waits for when the dashboard ends
+        threading.Thread(target=_answer, args=(ask, future), daemon=True).start()
     done, _ = wait(asked, SOON_S)
-    pool.shutdown(wait=False)
     return [one.result() if one in done and one.exception() is None else None for one in asked]
+
+
+def _answer(ask: Callable[[], Any], future: Future[Any]) -> None:
+    try:
+        future.set_result(ask())
+    except Exception as error:
+        future.set_exception(error)
 
 
 def drawn(id_: str, query: str, theme: str, there: bool) -> dcc.Store:
