@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 
-import psutil
 from test_dashboard_calibrate import HIDDEN, PROFILE, synthetic
 
+from dashboard.components import jobs
 from npusim.profiles import load_machine
 
 __all__ = ["synthetic"]  # a fixture, which pytest finds by its name
@@ -103,15 +105,13 @@ def test_an_operator_is_assigned_a_kernel(page, address):
     assert page.locator("#calibrate-box .ag-row").count() == 1
 
 
-def test_a_killed_prediction_says_so_and_can_be_asked_for_again(page, address, synthetic):
+def test_a_killed_prediction_says_so_and_can_be_asked_for_again(page, address, app, synthetic):
     page.goto(f"{address}/calibrate")
-    known = set(psutil.Process().children())
+    known = set(jobs.of(app)._started)
     choose(page, "m.csv", synthetic)
-    page.get_by_text("Starting", exact=True).wait_for()
-    while not (started := set(psutil.Process().children()) - known):
+    while not (started := set(jobs.of(app)._started) - known):
         page.wait_for_timeout(20)
-    for one in started:
-        one.kill()
+    os.kill(jobs.of(app)._started[started.pop()].process.pid, signal.SIGKILL)
     page.get_by_text("The computation was lost").wait_for()
     page.get_by_role("button", name="Predict again").click()
     page.wait_for_selector(HEADS)
