@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from npusim.errors import ProfileError
+
+MOST = 1_000_000
+"""values and characters that aliases may add to a text: a few lines of them could stand for billions"""
 
 
 def parse(text: str, name: str) -> Any:
@@ -27,7 +31,7 @@ def parse(text: str, name: str) -> Any:
     except MarkedYAMLError as error:
         problem = error.problem or error.context or "not YAML"
         raise ProfileError(f"{name}: line {_line(error)}: YAML syntax: {problem}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:  # TypeError: a list as a key
         reason = " ".join(str(error).split())[:120]
         raise ProfileError(f"{name}: not valid YAML: {reason}") from None
 
@@ -35,7 +39,23 @@ def parse(text: str, name: str) -> Any:
 @lru_cache(maxsize=64)
 def _loaded(text: str) -> Any:
     """Kept, as profiles are loaded again and again and ruamel.yaml takes a quarter of a second for one."""
-    return _reader().load(text)
+    data = _reader().load(text)
+    if _expanded(data, {}) > MOST + len(text):
+        raise ValueError("its aliases (*name) stand for too much; write less of it, or without them")
+    return data
+
+
+def _expanded(node: Any, known: dict[int, float]) -> float:
+    """Values and characters in a node once its aliases are written out; infinite where it holds itself."""
+    if isinstance(node, str):
+        return len(node)
+    if not isinstance(node, Mapping | list | tuple | set):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        children = [*node.keys(), *node.values()] if isinstance(node, Mapping) else node
+        known[id(node)] = 1 + sum(_expanded(child, known) for child in children)
+    return known[id(node)]
 
 
 def _reader() -> Any:

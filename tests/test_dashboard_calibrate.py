@@ -21,7 +21,7 @@ from dashboard.figures.theme import DARK, LIGHT
 from dashboard.service import Refused, Service, calibrating
 from dashboard.service.calibrate import Calibrations
 from dashboard.service.jobs import Home
-from dashboard.service.measured import files, operators_text
+from dashboard.service.measured import files, operators_text, with_operators
 from dashboard.service.uploads import (
     EXPIRY_S,
     KEY,
@@ -81,12 +81,27 @@ def sent(name: str, data: bytes) -> Sent:
     return Sent(name, f"data:text/csv;base64,{base64.b64encode(data).decode()}")
 
 
-def packed(**members: str | bytes) -> bytes:
+def packed(method: int = zipfile.ZIP_DEFLATED, **members: str | bytes) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return out.getvalue()
+
+
+def damaged(archive: bytes) -> bytes:
+    """With a block of a kind that deflate does not have where the first file's data begin."""
+    start = 30 + int.from_bytes(archive[26:28], "little") + int.from_bytes(archive[28:30], "little")
+    return archive[:start] + b"\xff" + archive[start + 1 :]
+
+
+STANDS = b"devices:\n  odd: {profile: ../x.yaml, why: none}\n"
+LAUGHS = (
+    b"a0: &a0 [1, 1]\n"
+    + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (n, n, n - 1, n - 1) for n in range(1, 60))
+    + b"operators: *a59\n"
+)
+"""a few lines that stand for 2^60 values"""
 
 
 @pytest.fixture
@@ -128,6 +143,26 @@ def silent(*_: object) -> None:
         ("a.zip", lambda: packed(**{f"{n}.csv": "" for n in range(201)}), r"^a\.zip: holds 201 files"),
         ("a.zip", packed(**{"d/b.csv": "kernel,time_us\nadd,-1\n"}), r"^a\.zip/d/b\.csv:2: time_us: must be"),
         ("a.zip", packed(**{"notes.txt": "hello"}), r"^a\.zip: holds no measurement"),
+        ("a.zip", packed(zipfile.ZIP_BZIP2, **{"b.csv": b"0" * 9}), r"'b\.csv' is neither stored nor deflat"),
+        (
+            "a.zip",
+            packed(zipfile.ZIP_LZMA, **{"b.csv": b"0" * 9}),
+            r"'b\.csv' is neither stored nor deflated",
+        ),
+        ("a.zip", damaged(packed(**{"b.csv": "kernel,time_us\nadd,1\n"})), r"^a\.zip: cannot be unpacked"),
+        ("a.zip", packed(**{"x\\..\\..\\b.csv": "kernel,time_us\n"}), "leads out of the archive"),
+        (
+            "a.csv",
+            b"kernel,time_us,device\nadd,1,/dev/zero\n",
+            r"^a\.csv:2: device: /dev/zero: only profiles",
+        ),
+        ("a.csv", b"kernel,time_us,device\nadd,1,..\\x\n", r"^a\.csv:2: device: \.\.\\x: only profiles"),
+        ("a.csv", b"kernel,time_us,device\nadd,1,~/x.yml\n", r"^a\.csv:2: device: ~/x\.yml: only profiles"),
+        ("o.yaml", STANDS, r"^o\.yaml: devices: odd: profile: \.\./x\.yaml: only profiles in the working"),
+        ("o.yaml", b"operators: " + b"#" * 300_000, r"^o\.yaml: has more than 256 KiB"),
+        ("o.yaml", LAUGHS, r"^o\.yaml: not valid YAML: its aliases"),
+        ("o.yaml", b"operators: &a [*a]\n", r"^o\.yaml: not valid YAML: its aliases"),
+        ("o.yaml", b"? [[1]]\n: 2\n", r"^o\.yaml: not valid YAML: unhashable"),
         ("a.csv", b"kernel,time_us\n" + b"add,1\n" * 5001, r"^a\.csv: has 5,002 lines, the limit is 5,000"),
         ("PipeUtilization.csv", b"block_id,aic_time(us)\n0,1\n", "OpBasicInfo"),
     ],
@@ -174,6 +209,67 @@ def test_files_add_up_and_their_limit_is_for_all_together(found):
     with pytest.raises(Refused, match=r"a\.csv, b\.csv, c\.csv: more than 10 MiB together"):
         found.upload(key, [sent("c.csv", one)])
     assert found.upload(key, [sent("a.csv", b"kernel,time_us\nadd,1\n")]).count == 2
+
+
+def test_the_limits_of_archives_are_for_all_together(found):
+    key = found.uploads.visit(None)
+    half = b"kernel,time_us,note\n" + (b"add,1," + b"x" * 100_000 + b"\n") * (LIMIT_UNPACKED * 3 // 500_000)
+    with pytest.raises(Refused, match=r"^b\.zip: unpacks to more than 40 MiB, the limit of all archives"):
+        found.upload(key, [sent(name, packed(**{"m.csv": half})) for name in ("a.zip", "b.zip")])
+    row = b"kernel,time_us\nadd,1\n"
+    many = [
+        sent(f"{a}.zip", packed(**{f"{n}.csv": row for n in range(count)}))
+        for a, count in (("a", 150), ("b", 51))
+    ]
+    with pytest.raises(Refused, match=r"^b\.zip: holds 51 files, the limit of all archives is 200"):
+        found.upload(key, many)
+    assert found.upload(key, many[:1]).count == 150
+
+
+def test_what_is_sent_is_measured_before_anything_is_written(found, monkeypatch):
+    key = found.uploads.visit(None)
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: pytest.fail("written"))
+    with pytest.raises(Refused, match=r"^upload: 201 files, the limit is 200"):
+        found.upload(key, [sent(f"{n}.csv", b"") for n in range(201)])
+    with pytest.raises(Refused, match="more than 10 MiB together"):
+        found.upload(key, [sent(f"{n}.csv", b"0" * (LIMIT_BYTES // 3 + 1000)) for n in range(3)])
+
+
+def test_an_archive_made_on_windows_says_the_same(found):
+    key = found.uploads.visit(None)
+    row = b"kernel,time_us\nadd,1\n"
+    rows = found.upload(key, [sent("a.zip", packed(**{"dir\\m.csv": row, "dir\\": b""}))])
+    assert rows.count == 1
+    [one] = calibrating.reading_of(found.uploads.root, key).rows
+    assert one.place == "a.zip/dir/m.csv:2"
+
+
+def test_a_device_may_be_unknown_or_a_profile_of_the_folder(found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"name: mine\nextends: {PROFILE}\n")
+    (tmp_path / "plain").write_text("of no suffix, but a file")
+    key = found.uploads.visit(None)
+    data = "kernel,time_us,device\nadd,1,mine.yaml\nadd,1,unheard-of\nadd,1,\n"
+    rows = found.upload(key, [sent("m.csv", data.encode())])
+    assert (rows.count, rows.profiles) == (3, {"mine": 1})
+    with pytest.raises(Refused, match=r"^n\.csv:2: device: plain is no profile"):
+        found.upload(key, [sent("n.csv", b"kernel,time_us,device\nadd,1,plain\n")])
+
+
+def test_who_works_does_not_expire(tmp_path, synthetic):
+    now, active = [0.0], set()
+    found = Calibrations(Service(folder=tmp_path), tmp_path / "u", active=active.__contains__)
+    found.uploads._clock = lambda: now[0]
+    key = found.uploads.visit(None)
+    job, _ = found.prediction(found.upload(key, [sent("m.csv", synthetic)]), PROFILE)
+    active.add(job)
+    now[0] += EXPIRY_S + 1
+    found.uploads.visit(None)
+    assert found.has(key)
+    active.clear()
+    now[0] += EXPIRY_S + 1
+    found.uploads.visit(None)
+    assert not found.has(key)
 
 
 def test_visitors_are_few_apart_and_not_for_long(tmp_path):
@@ -327,6 +423,16 @@ def test_an_operators_file_can_be_uploaded_edited_and_taken_away(found, profiled
     assert found.operators(key) == text
     assert found.map(key, "").count == count and operators_text(folder_of(found.uploads.root, key)) == ""
     assert [one.name for one in files(folder_of(found.uploads.root, key))] == ["op_summary_1.csv"]
+
+
+def test_operators_of_files_that_are_gone_are_refused(found, profiled):
+    key, one = profiled
+    found.uploads.forget(key)
+    for ask in (lambda: found.map(key, ""), lambda: found.assign(key, one, {"kernel": "add"})):
+        with pytest.raises(Refused, match=r"^the files are gone; upload them again"):
+            ask()
+    with pytest.raises(Refused, match="the files are gone"):
+        with_operators(folder_of(found.uploads.root, key), "")
 
 
 # --- numbers ---------------------------------------------------------------------------------------------
@@ -589,3 +695,11 @@ def test_the_command_line_fits_the_same(found, synthetic):
     assert (*HELD_OUT_GROUPS, "none") == calibrating.HELD_OUT
     more = found.upload(key, [sent("n.csv", synthetic)])
     assert found.command(PROFILE, (), "kernel", False, more) == "", "it takes one file, or a folder"
+    key = found.uploads.visit(None)
+    upper = found.upload(key, [sent("M.CSV", synthetic)])
+    assert found.command(PROFILE, (), "moon", False, upper) == (
+        f"npusim calibrate --profile {PROFILE} --measurements M.CSV --hold-out none"
+    ), "as the job takes it"
+    key = found.uploads.visit(None)
+    packed_rows = found.upload(key, [sent("m.zip", packed(**{"m.csv": synthetic}))])
+    assert found.command(PROFILE, (), "kernel", False, packed_rows) == "", "it reads no .zip"

@@ -142,7 +142,12 @@ def register(app: Dash, service: Service) -> None:
     """The page and its callbacks."""
     made = jobs.of(app)
     assert made.home.private is not None
-    found = Calibrations(service, uploads_of(made.home.private), made.forget)
+
+    def active(key: str) -> bool:
+        job = made.job(key)
+        return job is not None and job.active
+
+    found = Calibrations(service, uploads_of(made.home.private), made.forget, active)
     page = functools.partial(layout, found)
     title = "Calibrate · npusim"
     dash.register_page(asked.PAGE, path="/calibrate", name="Calibrate", title=title, layout=page)

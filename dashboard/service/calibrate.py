@@ -17,6 +17,7 @@ from dashboard.service.cache import Cache
 from dashboard.service.calibrating import HELD_OUT, REGISTRY, Fit
 from dashboard.service.machines import place, profiles, target_of
 from dashboard.service.measured import (
+    GONE,
     SHIPPED,
     File,
     digest,
@@ -27,7 +28,7 @@ from dashboard.service.measured import (
     with_entry,
     with_operators,
 )
-from dashboard.service.uploads import Sent, Uploads, folder_of
+from dashboard.service.uploads import OPERATORS, TABLES, Sent, Uploads, folder_of
 from npusim.calibration.parameters import GROUPS, Parameter, select, spread
 from npusim.errors import InputError, NpusimError
 from npusim.machine import Cost, Machine, Rate, Share, quantities
@@ -101,13 +102,17 @@ class Kind:
 
 class Calibrations:
     """Answers of the page. `root`: where visitors' files are kept, which goes with the application; `forget`
-    removes what a job has found, by its key."""
+    removes what a job has found, by its key; `active`: whether it is at work."""
 
     def __init__(
-        self, service: Service, root: Path, forget: Callable[[str], None] = lambda key: None
+        self,
+        service: Service,
+        root: Path,
+        forget: Callable[[str], None] = lambda key: None,
+        active: Callable[[str], bool] = lambda key: False,
     ) -> None:
-        self.service, self._forget = service, forget
-        self.uploads = Uploads(root, self._gone)
+        self.service, self._forget, self._active = service, forget, active
+        self.uploads = Uploads(root, self._gone, busy=self._busy)
         self._readings: Cache[Rows] = Cache(16)
         self._jobs: dict[str, list[str]] = {}
 
@@ -118,7 +123,7 @@ class Calibrations:
         fresh = self.uploads.add(key, sent)
         try:
             read_files(fresh)
-        except NpusimError:
+        except BaseException:
             self.uploads.drop(fresh)
             raise
         self.uploads.keep(key, fresh)
@@ -126,7 +131,7 @@ class Calibrations:
 
     def rows(self, key: str) -> Rows:
         """A visitor's rows; of '' the shipped ones."""
-        content = digest(folder_of(self.uploads.root, key)) if key else ""
+        content = self.uploads.look(key, digest) if key else ""
         return self._readings.get((key, content), lambda: self._rows(key, content))
 
     def _rows(self, key: str, content: str) -> Rows:
@@ -134,7 +139,7 @@ class Calibrations:
         devices: dict[str, int] = {}
         for row in reading.rows:
             devices[row.device] = devices.get(row.device, 0) + 1
-        held = files(folder_of(self.uploads.root, key)) if key else ()
+        held = self.uploads.look(key, files) if key else ()
         kernels = len({row.kernel for row in reading.rows})
         return Rows(
             key, content, len(reading.rows), tuple(reading.unmapped), devices, _profiles(reading), held,
@@ -146,21 +151,31 @@ class Calibrations:
         for name in self._jobs.pop(key, []):
             self._forget(name)
 
+    def _busy(self, key: str) -> bool:
+        """Whether a job works for a visitor."""
+        return any(map(self._active, self._jobs.get(key, [])))
+
     def has(self, key: str | None) -> bool:
         """Whether a visitor has files here."""
         if not key or not self.uploads.knows(key):
             return False
-        return bool(files(folder_of(self.uploads.root, key)))
+        return bool(self.uploads.look(key, files))
+
+    def _folder(self, key: str) -> Path:
+        """Where a visitor's files are. InputError where they have expired."""
+        if not self.has(key):
+            raise InputError(GONE)
+        return folder_of(self.uploads.root, key)
 
     # --- operators ---------------------------------------------------------------------------------
 
     def operators(self, key: str) -> str:
         """The text of a visitor's operators file."""
-        return operators_text(folder_of(self.uploads.root, key))
+        return self.uploads.look(key, operators_text)
 
     def map(self, key: str, text: str) -> Rows:
         """The rows with an operators file of this text."""
-        fresh, _ = with_operators(folder_of(self.uploads.root, key), text)
+        fresh, _ = with_operators(self._folder(key), text)
         self.uploads.keep(key, fresh)
         return self.rows(key)
 
@@ -175,7 +190,7 @@ class Calibrations:
         if sizes := _sizes(given.get("sizes", "")):
             entry["sizes"] = sizes
         entry["needs"] = _needed(given.get("kernel", ""), sizes)
-        folder = folder_of(self.uploads.root, key)
+        folder = self._folder(key)
         fresh, reading = with_operators(folder, with_entry(folder, entry))
         left = next((other for other in reading.unmapped if _same(other, one)), None)
         if left is not None:
@@ -288,7 +303,7 @@ class Calibrations:
         self.chosen(profile, fields)
         asked = {
             "key": rows.key, "profile": profile, "fields": list(fields),
-            "hold_out": hold_out if hold_out in HELD_OUT else "none", "suggest": suggest,
+            "hold_out": _held(hold_out), "suggest": suggest,
         }  # fmt: skip
         mark = self._mark(rows, asked)
         return self._job(rows, f"calibrate fit {mark}"), {**asked, "report": f"{mark}.html"}
@@ -310,16 +325,21 @@ class Calibrations:
     def command(
         self, profile: str, fields: Sequence[str], hold_out: str, suggest: bool, rows: Rows | None
     ) -> str:
-        """The command line that fits the same; '' where there is none."""
-        if not profile or rows is None or len(rows.files) > 2:
+        """The command line that fits the same; '' where there is none: it reads one table, and no .zip."""
+        names = [one.name for one in rows.files] if rows else []
+        tables = [name for name in names if not name.casefold().endswith(OPERATORS)]
+        one_table = len(tables) == 1 and tables[0].casefold().endswith(TABLES)
+        if not profile or rows is None or (rows.key and not one_table):
             return ""
         words = ["npusim", "calibrate", "--profile", profile]
-        for one in rows.files:
-            words += ["--operators" if one.name.endswith((".yaml", ".yml")) else "--measurements", one.name]
+        for name in tables:
+            words += ["--measurements", name]
+        for name in names:
+            words += [] if name in tables else ["--operators", name]
         if fields:
             words += ["--fields", ",".join(fields)]
-        if hold_out != HELD_OUT[0]:
-            words += ["--hold-out", hold_out]
+        if (held := _held(hold_out)) != HELD_OUT[0]:
+            words += ["--hold-out", held]
         if suggest:
             words.append("--suggest")
         return shlex.join(words)
@@ -350,6 +370,11 @@ class Calibrations:
     def _told(found: Fit) -> None:
         if not found.numbers:
             raise InputError("the rows determine none of these numbers; there is nothing to write")
+
+
+def _held(hold_out: str) -> str:
+    """What is left out; nothing where a link says what cannot be."""
+    return hold_out if hold_out in HELD_OUT else "none"
 
 
 def _profiles(reading: Reading) -> dict[str, int]:

@@ -14,6 +14,8 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import platform
+import re
 import shutil
 import signal
 import tempfile
@@ -105,7 +107,7 @@ class Jobs:
     """The jobs of an application, by keys that its pages choose. For all threads of the server."""
 
     def __init__(self, home: Home) -> None:
-        self.folder = tempfile.mkdtemp(prefix="npusim-dashboard-")  # for its owner alone
+        self.folder = _private_folder()
         self.home = replace(home, private=Path(self.folder))
         self.cache = diskcache.Cache(self.folder)
         self._started: dict[str, _Started] = {}
@@ -194,6 +196,16 @@ class Jobs:
 
     def _keep(self, job: Job) -> None:
         self.cache.set(_place(job.key), job, expire=EXPIRY_S)
+
+
+def _private_folder() -> str:
+    """A new folder for its owner alone, named by this process; those of processes that were killed go."""
+    start = f"npusim-dashboard-{platform.node()}-"  # numbers of another container's processes say nothing
+    for folder in Path(tempfile.gettempdir()).glob("npusim-dashboard-*"):
+        number = re.fullmatch(re.escape(start) + r"(\d+)-\w+", folder.name)
+        if number and not psutil.pid_exists(int(number.group(1))):
+            shutil.rmtree(folder, ignore_errors=True)  # another user's stays
+    return tempfile.mkdtemp(prefix=f"{start}{os.getpid()}-")
 
 
 def _place(key: str) -> str:

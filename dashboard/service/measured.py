@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dashboard.service.uploads import ARCHIVES, OPERATORS, TABLES, folder_of, unpacked
-from npusim.errors import InputError, NpusimError
+from dashboard.service.machines import place
+from dashboard.service.uploads import ARCHIVES, OPERATORS, TABLES, Room, folder_of, unpacked
+from npusim.errors import InputError, NpusimError, ProfileError
 from npusim.measurements.operators import load_operators
 from npusim.measurements.profiler import BASIC, PIPES
 from npusim.measurements.read import OWN, read, read_shipped
@@ -27,6 +28,9 @@ from npusim.yaml_files import dump
 SHIPPED = "the shipped rows"
 MOST_ROWS = 5000
 """of a table of our own columns"""
+MOST_BYTES = 256 * 2**10
+"""of an operators file: a longer one takes minutes to read"""
+GONE = "the files are gone; upload them again"
 OWN_OPERATORS = "operators.yaml"
 """the operators file that the page writes where none was uploaded"""
 
@@ -68,16 +72,23 @@ def read_files(folder: Path) -> Reading:
         raise InputError("upload: no measurement; send a .csv, or a .zip of what a profiler wrote")
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, _plain(folder, Path(scratch)):
         operators = operators_file(folder)
+        if operators and operators.stat().st_size > MOST_BYTES:
+            raise InputError(f"{operators}: has more than {MOST_BYTES // 2**10} KiB; keep what is needed")
         known = load_operators(operators)
+        for name, stands in known.devices.items():
+            _device(stands.profile, f"{operators}: devices: {name}: profile")
         for name in tables:
             _few(folder / name)
         found = [read(folder / name, operators) for name in tables if not _is_pipes_of(name, tables)]
+        room = Room()
         for name in archives:
             (Path(scratch) / name).mkdir()
-            unpacked(folder / name, Path(scratch) / name)
+            room = unpacked(folder / name, Path(scratch) / name, room)
             for file in (Path(scratch) / name).rglob("*.csv"):
                 _few(file)
             found.append(read(Path(scratch) / name, operators))
+        for row in (row for one in found for row in one.rows):
+            _device(row.device, f"{row.place}: device")
     starts = (f"{folder}/", f"{scratch}/")
     rows = [row.model_copy(update={"place": _short(row.place, starts)}) for one in found for row in one.rows]
     others = [replace(one, place=_short(one.place, starts)) for reading in found for one in reading.unmapped]
@@ -94,11 +105,25 @@ def _few(file: Path) -> None:
             )
 
 
+def _device(name: str, where: str) -> None:
+    """InputError, with the place, for a device that would open a file other than a profile of the folder
+    where the dashboard runs. A name that nobody knows may be: its rows are told apart later."""
+    try:
+        if name:
+            place(name, Path())
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).removeprefix('--profile: ')}") from None
+    except ProfileError:
+        return
+
+
 @contextmanager
 def _plain(*folders: Path) -> Iterator[None]:
-    """Errors name files without the folders in which the server keeps them."""
+    """Errors name files without the folders in which the server keeps them; these may go meanwhile."""
     try:
         yield
+    except FileNotFoundError:
+        raise InputError(GONE) from None
     except NpusimError as error:
         raise InputError(_short(str(error), [f"{folder}/" for folder in folders])) from None
 
@@ -132,6 +157,8 @@ def operators_text(folder: Path) -> str:
 def with_operators(folder: Path, text: str) -> tuple[Path, Reading]:
     """A folder beside `folder` with the same files and an operators file of this text, or none where it says
     nothing; and its rows. InputError where it is no operators file, or rows cannot be read with it."""
+    if not folder.is_dir():
+        raise InputError(GONE)
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix="new-"))
     try:
         for one in files(folder):
@@ -141,7 +168,7 @@ def with_operators(folder: Path, text: str) -> tuple[Path, Reading]:
             old = operators_file(folder)
             (fresh / (old.name if old else OWN_OPERATORS)).write_text(text, encoding="utf-8")
         return fresh, read_files(fresh)
-    except Exception:
+    except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
 

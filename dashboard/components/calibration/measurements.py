@@ -62,8 +62,8 @@ def welcome() -> html.Div:
             ),
             html.P(
                 f"Files are read as data, {limit}. They stay on this computer, in a folder that only this "
-                "dashboard opens, and go when it ends, when nobody has asked for them for three hours, or "
-                "when you forget them."
+                "dashboard opens, and go when you forget them, when it ends, or when somebody comes after "
+                "nobody has asked for them for three hours."
             ),
         ],
         className="card welcome",
