@@ -26,6 +26,8 @@ from dashboard.service.jobs import Home
 
 PAGES = (explore, timeline, compare, layer, sweep, calibrate, graph)
 """the pages that there are; the navigation has its own order"""
+LIMIT_BYTES = 32 * 2**20
+"""of a request: an upload, whose own limit says what to do, is smaller"""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -46,6 +48,7 @@ def create_app(own: Iterable[str] = (), folder: Path | None = None) -> Dash:
         on_error=_crashed,
         background_callback_manager=jobs.Manager(Home(service.folder, own)),
     )
+    app.server.config["MAX_CONTENT_LENGTH"] = LIMIT_BYTES
     panel.register(app, service)
     for page in PAGES:
         page.register(app, service)

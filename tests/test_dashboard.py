@@ -469,6 +469,10 @@ def test_pages_are_those_that_there_are(tmp_path):
         assert client.get(f"/{path}").status_code == 200
     html = client.get("/").get_data(as_text=True)
     assert set(re.findall(r"https?://[^/\"]+", html)) <= {"http://localhost"}
+    large = client.post(
+        "/_dash-update-component", data=b"0" * (app_module.LIMIT_BYTES + 1), content_type="application/json"
+    )
+    assert large.status_code == 413
     layout = str(app.layout())
     assert {name for name in shell.PAGES if f"'{name.capitalize()}'" in layout} == set(own)
 

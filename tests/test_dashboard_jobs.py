@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dashboard.components.calibration.work import expected
 from dashboard.components.jobs import seen_of, span
 from dashboard.service import Refused
 from dashboard.service.jobs import Home, Job, Jobs
@@ -169,9 +170,9 @@ def test_a_job_does_not_outlive_a_killed_server(tmp_path):
     os.kill(server.pid, signal.SIGKILL)
     server.wait()
     until(gone, processes)
-    for file in Path(folder).iterdir():  # which nobody is left to remove
-        file.unlink()
-    Path(folder).rmdir()
+    assert Path(folder).is_dir(), "nobody was left to remove it"
+    with closing(Jobs(Home(tmp_path))) as jobs, closing(Jobs(Home(tmp_path))):
+        assert not Path(folder).exists() and Path(jobs.folder).is_dir()
 
 
 def test_so_many_jobs_at_once_and_no_more(jobs, monkeypatch):
@@ -179,6 +180,14 @@ def test_so_many_jobs_at_once_and_no_more(jobs, monkeypatch):
     jobs.start("one", count, 40)
     with pytest.raises(Refused, match="1 jobs are at work already"):
         jobs.expect("one more")
+
+
+def test_who_comes_second_watches_what_is_at_work(jobs, monkeypatch):
+    assert expected(jobs, "one") == jobs.job("one") and expected(jobs, "one") is None
+    monkeypatch.setattr("dashboard.service.jobs.MOST", 0)
+    with pytest.raises(Refused, match="0 jobs are at work already"):
+        expected(jobs, "another")
+    assert expected(jobs, "one") is None
 
 
 def test_progress_in_words():

@@ -34,6 +34,7 @@ PART, LATER, AGAIN, SAVE_NOTE = (
         "part", "empty", "heads", "parity", "rows", "numbers", "stay", "held", "doubts", "ideas", "lost",
     )
 )  # fmt: skip
+HIDDEN = "card gone"
 SEEN = [
     (PART, "className"), (LATER, "className"), (HEADS, "children"), (PARITY, "figure"), (ERRORS, "figure"),
     (BUSY, "figure"), (cards.of(BUSY), "className"), (DEVICES, "children"), (GRID, "rowData"), (BOX, "style"),
@@ -106,7 +107,7 @@ def accuracy_panel() -> html.Div:
             dmc.Button("Predict again", id=AGAIN, size="xs", variant="default"),
         ],
         id=LATER,
-        className="card gone",
+        className=HIDDEN,
     )
     return html.Div(
         [
@@ -205,11 +206,12 @@ def _pair(*parts: Any) -> html.Div:
 # --- a prediction ----------------------------------------------------------------------------------
 
 
-def unseen(status: str) -> list[Any]:
-    """While there is no prediction; one that came to no end can be asked for again."""
+def unseen(status: str | None) -> list[Any]:
+    """While there is no prediction; one that came to no end can be asked for again, as can one that was not
+    started, of which its callback says so: there is no status."""
     ended = status in ("failed", "cancelled", "lost")
-    rest = [no_update] * (len(SEEN) - 2)
-    return ["stack gone", "card" if ended else "card gone", *rest]
+    later: Any = "card" if ended else HIDDEN
+    return ["stack gone", no_update if status is None else later, *[no_update] * (len(SEEN) - 2)]
 
 
 def seen(found: Seen, theme: Theme) -> list[Any]:
@@ -224,7 +226,7 @@ def seen(found: Seen, theme: Theme) -> list[Any]:
     ]  # fmt: skip
     busy = any(one.busy for one in found.points)
     return [
-        "stack", "card gone", _heads(found), cards.replaced(figures.parity(found, theme)),
+        "stack", HIDDEN, _heads(found), cards.replaced(figures.parity(found, theme)),
         cards.replaced(figures.errors(found, theme)), figures.busy(found, theme),
         "card" if busy else "card gone", _scores(found), rows,
         {"height": min(440, 38 + 30 * len(rows))}, grid_theme(theme.name),

@@ -15,6 +15,7 @@ from dashboard.figures.theme import LIGHT, THEMES
 from dashboard.service import Refused
 from dashboard.service import calibrating as work
 from dashboard.service.calibrate import Calibrations
+from dashboard.service.jobs import Job, Jobs
 from dashboard.state import State
 
 
@@ -26,6 +27,18 @@ def register(app: Dash, found: Calibrations) -> None:
     _leaving(app, found)
 
 
+def expected(known: Jobs, key: str) -> Job | None:
+    """A job that is now to be started here; None where it is at work already, as another tab was first.
+    Refused where too many are."""
+    try:
+        return known.expect(key)
+    except Refused:
+        job = known.job(key)
+        if job is None or not job.active:
+            raise
+        return None
+
+
 def _work(app: Dash, found: Calibrations) -> None:
     """Predicting and fitting, and what is shown of them."""
 
@@ -33,6 +46,7 @@ def _work(app: Dash, found: Calibrations) -> None:
         Output(jobs.ask(asked.SEE), "data"),
         Output(jobs.watched(asked.SEE), "data"),
         Output(measurements.NOTE, "children", allow_duplicate=True),
+        Output(views.LATER, "className", allow_duplicate=True),
         Input(asked.ROWS, "data"),
         Input(STATE, "data"),
         Input(views.AGAIN, "n_clicks"),
@@ -44,23 +58,25 @@ def _work(app: Dash, found: Calibrations) -> None:
         state = State.from_query(query or "")
         rows = asked.readable(found, state, session)
         if rows is None:
-            return no_update, "", no_update
+            return no_update, "", no_update, views.HIDDEN
         profile = state.own(asked.PAGE).get("profile", "")
         if not profile and not rows.profiles:
             text = "No row names a device that a profile describes: choose the profile to predict them on."
-            return no_update, "", dmc.Alert(text, color="gray", variant="light", p="xs")
+            note = dmc.Alert(text, color="gray", variant="light", p="xs")
+            return no_update, "", note, views.HIDDEN
         try:
             key, wanted = found.prediction(rows, profile)
-            job = jobs.of(app).job(key)
-            fresh = job is None or (
-                ctx.triggered_id == views.AGAIN and not job.active and job.status != "done"
-            )
-            if not fresh:
-                return no_update, no_update if key == watched else key, no_update
-            jobs.of(app).expect(key)
-            return {"key": key, "asked": wanted}, key, None
         except Refused as error:
-            return no_update, "", cards.alert(str(error))
+            return no_update, "", cards.alert(str(error)), views.HIDDEN
+        job = jobs.of(app).job(key)
+        anew = ctx.triggered_id == views.AGAIN and job and not job.active and job.status != "done"
+        try:
+            if (job is None or anew) and (own := expected(jobs.of(app), key)):
+                return {"key": key, "number": own.number, "asked": wanted}, key, None, views.HIDDEN
+        except Refused as error:  # later there may be room
+            return no_update, "", cards.alert(str(error)), "card"
+        same = key == watched
+        return no_update, no_update if same else key, no_update if same else None, no_update
 
     @app.callback(
         *[Output(*one) for one in views.SEEN],
@@ -70,7 +86,7 @@ def _work(app: Dash, found: Calibrations) -> None:
     def _see(told: Any, scheme: str) -> Any:
         job = jobs.of(app).job(told["key"]) if told else None
         if job is None or job.status != "done":
-            return views.unseen(job.status if job else "")
+            return views.unseen(job.status if job else None)
         return views.seen(job.result, THEMES.get(scheme, LIGHT))
 
     @app.callback(
@@ -94,10 +110,10 @@ def _work(app: Dash, found: Calibrations) -> None:
         try:
             key, wanted = found.fitting(rows, name, fields, *asked.fit_settings(state))
             job = jobs.of(app).job(key)
-            if pressed and (job is None or (not job.active and job.status != "done")):
-                jobs.of(app).expect(key)
-                return {"key": key, "asked": wanted}, key, None, "fit"
-            shown = key if job else ""
+            fresh = job is None or (not job.active and job.status != "done")
+            if pressed and fresh and (own := expected(jobs.of(app), key)):
+                return {"key": key, "number": own.number, "asked": wanted}, key, None, "fit"
+            shown = key if job or pressed else ""
             return no_update, no_update if shown == watched else shown, None, "fit" if pressed else no_update
         except Refused as error:
             return no_update, no_update, cards.alert(str(error)) if pressed else None, no_update
