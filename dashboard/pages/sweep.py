@@ -43,6 +43,7 @@ from dashboard.pages.sweep_layout import (
     PART,
     STALE,
     VERSION,
+    WANTED,
     WHERE,
     X,
     Y,
@@ -332,22 +333,29 @@ def _leaving(app: Dash, stores: Stores) -> None:
         except Refused as error:
             return chosen_strip(points, chosen, None, str(error))
 
-    @app.callback(
-        Output(FILE, "data"),
-        Output(LOOK_NOTE, "children", allow_duplicate=True),
+    app.clientside_callback(
+        ClientsideFunction(NAME, "wanted"),
+        Output(WANTED, "data"),
         Input(CSV, "n_clicks"),
         Input(PARQUET, "n_clicks"),
         Kept(GRID, "virtualRowData"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output(FILE, "data"),
+        Output(LOOK_NOTE, "children", allow_duplicate=True),
+        Input(WANTED, "data"),
         Kept(LOOK, "data"),
         prevent_initial_call=True,
     )
-    def _export(csv: Any, parquet: Any, rows: Any, look: str | None) -> Any:
-        if not (csv or parquet):
+    def _export(wanted: Any, look: str | None) -> Any:
+        if not wanted:
             return no_update, no_update
-        ending = ".csv" if ctx.triggered_id == CSV else ".parquet"
+        ending = ".csv" if wanted["button"] == CSV else ".parquet"
         try:
             own, points = read(stores, look)
-            some = points.only([row["key"] for row in rows or []])
+            some = points.only(wanted["keys"])
             data = some.export(view(points, own).columns, ending)
         except Refused as error:
             return no_update, cards.alert(str(error), "Nothing was written")

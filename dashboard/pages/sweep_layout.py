@@ -26,6 +26,8 @@ FRONT, X, Y = "sweep-front", "sweep-x", "sweep-y"
 HEAT, HX, HY, HV, HOW = "sweep-heat", "sweep-hx", "sweep-hy", "sweep-hv", "sweep-how"
 GRID, COLUMNS, CHOSEN = "sweep-grid", "sweep-columns", "sweep-chosen"
 CSV, PARQUET, FILE = "sweep-csv", "sweep-parquet", "sweep-file"
+WANTED = "sweep-wanted"
+"""the rows that are to be written to a file"""
 
 
 def layout(service: Service, sweeps: Sweeps, /, **query: Any) -> html.Div:
@@ -44,6 +46,7 @@ def layout(service: Service, sweeps: Sweeps, /, **query: Any) -> html.Div:
             dcc.Store(id=BRUSH),
             dcc.Location(id=GO, refresh="callback-nav"),
             dcc.Download(id=FILE),
+            dcc.Store(id=WANTED),
             define.card(sweeps, state),
             jobs.bar(NAME, key(state)),
             html.Div(id=LOOK_NOTE, **{"aria-live": "polite"}),
