@@ -80,6 +80,11 @@ def of_page(name: str) -> bool:
     return bool(dot) and page in PAGES
 
 
+def whole(text: str) -> int | None:
+    """A whole number as a link writes it, of at most 15 digits; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
 def as_text(value: object) -> str:
     """As the command line takes it."""
     if value is None:

@@ -103,6 +103,8 @@ def test_who_comes_with_one_state_sees_it_beside_the_baseline_of_the_kernel(comp
     [
         ({"compare.base": "9"}, "compare.base is '9', and there are 2 configurations"),
         ({"compare.base": "no"}, "compare.base is 'no'"),
+        ({"compare.base": "²"}, "compare.base is '²'"),
+        ({"compare.edit": "²"}, "compare.edit is '²'"),
         ({"compare.edit": "7"}, "compare.edit is '7'"),
         ({"compare.7": "kernel=matmul"}, "sets compare.7: 2 to 6 configurations"),
     ],

@@ -67,6 +67,8 @@ def test_decoding_asks_for_no_inverse_and_no_length(layers, cli):
     told = json.loads(cli("layer", FLAGS[0], "--decode", "--context", 512, "--batch", 4, "--json").out)
     del told["settings"]
     assert layers.json(state) == told
+    spelled = SMALL.viewed("layer", decode="true", context=512, batch=4)
+    assert layers.answer(spelled).base == layers.answer(state).base
     names = {one.name for one in layers.settings(state).fields}
     assert "context" in names and "chunk" not in names
     assert "decoding inverts nothing" in str(page.headlines(layers.answer(state)))
@@ -145,6 +147,10 @@ def test_ways_to_execute_share_what_they_have_in_common(layers):
         ({"profile": "/etc/passwd"}, "profile"),
         ({"nonsense": 1}, "sets layer.nonsense, which is no setting"),
         ({"chunk": 50}, "50"),
+        ({"seq_len": "²"}, "--seq-len"),
+        ({"seq_len": "9" * 5000}, "--seq-len"),
+        ({"inverse": ","}, "--inverse: ',' names none"),
+        ({"decode": "perhaps"}, "--decode"),
     ],
 )
 def test_what_cannot_be_is_told_and_leaves_controls(layers, values, said):
@@ -152,7 +158,7 @@ def test_what_cannot_be_is_told_and_leaves_controls(layers, values, said):
     with pytest.raises(Refused) as error:
         layers.answer(state)
     assert said in str(error.value)
-    assert parts.panel_body(layers.settings(state))
+    assert page.layout(layers, **{"kernel": state.kernel, **dict(state.values)}).to_plotly_json()
 
 
 def test_every_model_has_its_layers_to_choose(layers):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from dash import no_update
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,6 +170,24 @@ def test_the_first_look_holds_a_whole_iteration(timelines):
     assert timelines.view(SMALL.updated(seq_len=128)).window.start == 0, "all of a short run"
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        State.of({"kernel": "add", "m": 1, "n": 1}), State.of({"kernel": "softmax", "m": 3, "n": 64}),
+        State.of({"kernel": "moe-combine", "m": 5}), SMALL,
+    ],
+)  # fmt: skip
+def test_core_groups_are_those_that_work_in_the_reference_engine(service, timelines, state):
+    known = simulate(program_of(service, state))
+    lanes, phases = known.lanes(), known.program.phases
+    at_work = {
+        phases[phase].unit_of(int(stream), int(lane))[1]
+        for phase, stream, lane in zip(known.phase, known.stream, lanes, strict=True)
+    }
+    view = timelines.view(state.viewed("timeline", cores="all"))
+    assert set(view.groups) == at_work == set(range(view.run.groups)) and not view.frame.wrong
+
+
 def test_a_kernel_that_does_nothing_but_start_is_shown(timelines):
     view = timelines.view(State("empty"))
     assert view.operations == 1
@@ -192,6 +211,7 @@ def test_a_kernel_that_does_nothing_but_start_is_shown(timelines):
         ({"cores": "3"}, "timeline.cores=3: the run has the core groups 0 to 2"),
         ({"cores": "0-99999999999"}, "the run has the core groups 0 to 2"),
         ({"cores": "2-1"}, "the run has the core groups 0 to 2"),
+        ({"op": "0.0.²"}, "timeline.op=0.0.²: the run has no such operation"),
         ({"op": "1.2"}, "timeline.op=1.2: the run has no such operation"),
         ({"op": "7.0.0"}, "timeline.op=7.0.0: the run has no such operation"),
         ({"op": "0.0.99999999"}, "the run has no such operation"),
@@ -236,6 +256,29 @@ def test_controls_move_the_view_and_its_link(timelines):
     assert page.moved(timelines, state, page.CORES, "all").own("timeline")["cores"] == "all"
     first = timelines.frame(LONG).window
     assert page.moved(timelines, LONG, page.FROM, page.shown(first)[0]) == LONG
+
+
+def test_a_move_over_the_end_of_the_run_is_taken_back(timelines):
+    state = at(LONG, 0.0, 30.0)
+    for moves in ({page.SEEN: [-7.0, 23.0]}, {page.TO: 30.0000001}, {"timeline-back": 1}):
+        link, again = page.followed(timelines, state.query, moves)
+        assert link is no_update and isinstance(again, str)
+        assert again != page.followed(timelines, state.query, moves)[1], "a second time, too"
+    link, again = page.followed(timelines, state.query, {page.SEEN: [1.0, 31.0]})
+    assert State.from_query(link) == at(LONG, 1.0, 31.0) and again is no_update
+    for moves in ({}, {page.FROM: ""}):  # nothing was asked yet
+        assert page.followed(timelines, state.query, moves) == (no_update, no_update)
+    view = timelines.view(state)
+    for one in (lambda again: figures.drawn(view, LIGHT, again),
+                lambda again: figures.overview(view.run, view.window, LIGHT, again)):  # fmt: skip
+        assert one("a")["layout"]["uirevision"] != one("b")["layout"]["uirevision"]
+
+
+def test_core_group_0_is_shown_though_an_operation_of_another_is_chosen(timelines):
+    state = MASKED.viewed("timeline", op="0.1.40")
+    assert timelines.frame(state).groups == (1,)
+    assert timelines.frame(page.moved(timelines, state, page.CORES, "0")).groups == (0,)
+    assert timelines.frame(page.moved(timelines, state, page.CORES, "")).groups == (1,)
 
 
 def test_a_trace_that_would_be_too_large_is_refused_in_one_sentence(timelines):
@@ -321,6 +364,9 @@ def test_figures_show_every_bar_and_every_dependence(timelines, theme):
     for y, hover, place in zip(bars.y, bars.hovertext, bars.customdata, strict=True):
         assert names[y] in hover and place.startswith("0.0.")
         assert "waited last for" in hover
+    for hover, end, done in zip(bars.hovertext, view.bars.end, view.bars.done, strict=True):
+        later = float(hover.partition("visible ")[2].partition(" later")[0].replace(",", ""))
+        assert later == pytest.approx((done - end) * view.run.scale, rel=1e-5, abs=1e-3)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import Any
 
+import numpy as np
+
 from dashboard.figures.text import cycles, percent, size, spaced, time
 from dashboard.figures.theme import Figure, Theme, clear, empty, figure, mixed
 from dashboard.service.operation import Fact, Other
@@ -38,12 +40,12 @@ def _row(lanes: int) -> int:
     return 38 if lanes <= 6 else 27 if lanes <= 13 else 20 if lanes <= 26 else 14
 
 
-def drawn(view: View, theme: Theme) -> Figure:
-    """What is in view."""
+def drawn(view: View, theme: Theme, again: str = "") -> Figure:
+    """What is in view. A figure that a person moved stays so until the view or `again` changes."""
     if not view.lanes:
         return empty(theme, "no unit of these core groups works in this run")
     found = _bars(view, theme) if view.bars is not None else _heat(view, theme)
-    found["layout"]["uirevision"] = f"{view.window.start} {view.window.end} {view.frame.cores}"
+    found["layout"]["uirevision"] = f"{view.window.start} {view.window.end} {view.frame.cores} {again}"
     return found
 
 
@@ -176,10 +178,10 @@ def _hovers(view: View, bars: Bars) -> list[str]:
     return [
         f"<b>{html.escape(fact.name)}</b> · {lanes[lane]}<br>{fixed[id(fact)]}"
         f"<br>{start:,.{places}f} to {end:,.{places}f} µs, {cycles(count)} cycles, visible "
-        f"{cycles(fact.latency)} later<br>waited last for {html.escape(wait(waited))}"
-        for fact, lane, start, end, count, waited in zip(
+        f"{cycles(later)} later<br>waited last for {html.escape(wait(waited))}"
+        for fact, lane, start, end, count, later, waited in zip(
             bars.facts, bars.lane.tolist(), bars.start.tolist(), bars.end.tolist(), bars.cycles.tolist(),
-            bars.waited, strict=True,
+            np.round((bars.done - bars.end) * view.run.scale, 3).tolist(), bars.waited, strict=True,
         )
     ]  # fmt: skip
 
@@ -289,8 +291,8 @@ def _heat_trace(heat: Heat, theme: Theme, places: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def overview(run: Run, window: Window, theme: Theme) -> Figure:
-    """The whole run, mean of all core groups, and where the view is in it."""
+def overview(run: Run, window: Window, theme: Theme, again: str = "") -> Figure:
+    """The whole run, mean of all core groups, and where the view is in it; `again` as above."""
     heat = run.overview
     count = len(heat.lanes)
     if not count:
@@ -310,7 +312,7 @@ def overview(run: Run, window: Window, theme: Theme) -> Figure:
     ]
     return figure(
         theme, [trace], height=OVERVIEW, dragmode="zoom", hovermode="closest", shapes=[*stages, mark],
-        uirevision=f"{window.start} {window.end}", margin={"l": 8, "r": 12, "t": 4, "b": 8},
+        uirevision=f"{window.start} {window.end} {again}", margin={"l": 8, "r": 12, "t": 4, "b": 8},
         xaxis={"range": [0, run.makespan], "ticks": "", "tickformat": ",~r", "nticks": 10, "showgrid": False},
         yaxis={
             "range": [-0.5, count - 0.5], "fixedrange": True, "showgrid": False,

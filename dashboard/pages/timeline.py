@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from typing import Any
+from uuid import uuid4
 
 import dash
 import dash_mantine_components as dmc
@@ -38,6 +39,8 @@ SAID = "timeline-said"
 """what the fields show of the view: anything else was typed"""
 SEEN = "timeline-seen"
 """the window that a person dragged or scrolled to, once at rest"""
+AGAIN = "timeline-again"
+"""changes where a person's move leads to what is shown already, which then is drawn anew"""
 MOVES = {
     "timeline-back": ("‹", "Earlier (arrow left)"),
     "timeline-in": ("+", "Closer (+)"),
@@ -92,6 +95,7 @@ def layout(service: Service, /, **query: Any) -> html.Div:
             ),
             dcc.Store(id=SEEN),
             dcc.Store(id=SAID),
+            dcc.Store(id=AGAIN),
         ],
         className="results",
     )  # fmt: skip
@@ -200,12 +204,29 @@ def moved(timelines: Timelines, state: State, what: str, value: Any) -> State:
     """The state after a control moved: `what` is its id, `value` what it says."""
     if what == CORES:
         same = (value or "0").strip() == timelines.frame(state).cores
-        return state if same else state.viewed(PAGE, cores=None if value in ("", "0") else value)
+        chosen = state.own(PAGE).get("op")  # whose core group is shown where none is named
+        plain = value == "" or (value == "0" and not chosen)
+        return state if same else state.viewed(PAGE, cores=None if plain else value)
     if what == "timeline-one":
         return framed(state, timelines.iteration(state))
     frame = timelines.frame(state)
     window = _asked(frame, what, value)
     return state if window is None else framed(state, window.within(frame.run.makespan))
+
+
+def followed(timelines: Timelines, query: str, values: dict[str, Any]) -> tuple[Any, Any]:
+    """The link after controls moved, and what draws it anew. Where the state cannot be, which the page says,
+    the link stays. A move that leads nowhere, as one over the end of the run, is taken back: what is shown
+    already is drawn anew."""
+    state = after = State.from_query(query or "")
+    try:
+        for name, value in values.items():
+            after = moved(timelines, after, name, value)
+    except Refused:
+        return no_update, no_update
+    if after != state:
+        return after.query, no_update
+    return no_update, uuid4().hex if any(values.values()) else no_update
 
 
 def _asked(frame: Frame, what: str, value: Any) -> Window | None:
@@ -276,8 +297,9 @@ def register(app: Dash, service: Service) -> None:
         Output(TRACE_NOTE, "children"),
         Input(STATE, "data"),
         Input(SCHEME, "data"),
+        Input(AGAIN, "data"),
     )
-    def _draw(query: str, scheme: str) -> list[Any]:
+    def _draw(query: str, scheme: str, again: str | None) -> list[Any]:
         state, theme = State.from_query(query or ""), THEMES.get(scheme, LIGHT)
         try:
             view = timelines.view(state)
@@ -292,23 +314,14 @@ def register(app: Dash, service: Service) -> None:
         )
         said = [view.frame.cores, *shown(view.window)]
         return [
-            wrong, "stack", heads(view), figures.overview(view.run, view.window, theme),
-            figures.drawn(view, theme), title(view), _details(service, state, view.chosen), *said, said,
+            wrong, "stack", heads(view), figures.overview(view.run, view.window, theme, again or ""),
+            figures.drawn(view, theme, again or ""), title(view), _details(service, state, view.chosen), *said, said,
             not view.traceable, not view.traceable, tracing,
         ]  # fmt: skip
 
-    def follow(query: str, values: dict[str, Any]) -> Any:
-        """The link after controls moved; where the state cannot be, which the page says, it stays."""
-        state = after = State.from_query(query or "")
-        try:
-            for name, value in values.items():
-                after = moved(timelines, after, name, value)
-        except Refused:
-            return no_update
-        return no_update if after == state else after.query
-
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
+        Output(AGAIN, "data", allow_duplicate=True),
         Input(SEEN, "data"),
         *[Input(name, "n_clicks") for name in MOVES],
         Kept(STATE, "data"),
@@ -317,10 +330,11 @@ def register(app: Dash, service: Service) -> None:
     def _move(*given: Any) -> Any:
         values = dict(zip((SEEN, *MOVES), given, strict=False))
         asked = ctx.triggered_prop_ids.values()
-        return follow(given[-1], {name: value for name, value in values.items() if name in asked and value})
+        return followed(timelines, given[-1], {name: value for name, value in values.items() if name in asked and value})
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
+        Output(AGAIN, "data", allow_duplicate=True),
         *[Input(name, "value") for name in FIELDS],
         Kept(SAID, "data"),
         Kept(STATE, "data"),
@@ -328,7 +342,7 @@ def register(app: Dash, service: Service) -> None:
     )
     def _type(cores: Any, start: Any, end: Any, said: list[Any] | None, query: str) -> Any:
         typed = zip(FIELDS, (cores, start, end), said or (None, None, None), strict=True)
-        return follow(query, {name: value for name, value, known in typed if value != known})
+        return followed(timelines, query, {name: value for name, value, known in typed if value != known})
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),

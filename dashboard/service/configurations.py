@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dashboard.state import State
+from dashboard.state import State, whole
 from npusim.errors import NpusimError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Slots:
         found = cls(tuple(given[place] for place in places), places.index(int(edit)), 0, tuple(wrong))
         for name in ("edit", "base"):
             known = found.states if name == "base" else numbers
-            if name in own and not (own[name].isdigit() and 1 <= int(own[name]) <= len(known)):
+            if name in own and not 1 <= (whole(own[name]) or 0) <= len(known):
                 text = f"the link's {PAGE}.{name} is {own[name]!r}, and there are {len(found.states)}"
                 found = replace(found, wrong=(*found.wrong, f"{text} configurations; it must number one"))
             elif name == "base" and name in own:
@@ -230,7 +230,7 @@ def _changes(state: State) -> dict[str, Setting]:
 
 
 def _plain(value: str) -> str:
-    return f"{int(value):,}" if re.fullmatch(r"\d{4,}", value) else value
+    return f"{int(value):,}" if re.fullmatch(r"[0-9]{4,15}", value) else value
 
 
 def _name(own: dict[str, Setting], known: Sequence[dict[str, Setting]], telling: Sequence[str]) -> str:

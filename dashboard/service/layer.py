@@ -10,7 +10,7 @@ from dashboard.service import controls, machines
 from dashboard.service.cache import Cache
 from dashboard.service.controls import Control
 from dashboard.service.explore import ENGINE
-from dashboard.state import State
+from dashboard.state import State, whole
 from npusim.errors import InputError, NpusimError, did_you_mean
 from npusim.forward import DECODED, INVERSE, Forward, delta_layer, load_decoders
 from npusim.layers import CallTime, LayerTime, StackTime, Timer
@@ -134,7 +134,7 @@ class Layers:
                 raise InputError(f"{text}; {did_you_mean(name, known)}")
         if (name := own.get("model", MODEL)) not in models:
             raise InputError(f"no model {name!r}; {did_you_mean(name, models)}")
-        decode = own.get("decode") == "yes"
+        decode = _decodes(own)
         dropped = ALONE if decode else ()
         given = {k: v for k, v in own.items() if k in LayerSettings.model_fields and k not in dropped}
         if not models[name].experts:
@@ -142,6 +142,8 @@ class Layers:
         asked = LayerSettings.parse(**given)
         assert isinstance(asked, LayerSettings)
         chosen = [part for part in own.get("inverse", INVERSE).split(",") if part]
+        if not chosen and not decode:
+            raise InputError(f"--inverse: {own['inverse']!r} names none; name one, as --inverse {INVERSE}")
         if len(chosen) > MOST:
             raise InputError(f"--inverse: {len(chosen)} inverses; up to {MOST} stand side by side")
         entry = self._service.entries["tri-inverse"]
@@ -185,7 +187,7 @@ class Layers:
         defaults = {name: one.default for name, one in controls.controls_of(LayerSettings).items()}
         defaults |= {"model": MODEL, "inverse": INVERSE, "profile": _PROFILE, "decode": "no"}
         defaults["kind"] = _first(self._kinds(state.viewed(PAGE, kind=None)))
-        if state.own(PAGE).get("decode") == "yes":
+        if self.chosen(state)[1]:
             defaults["context"] = str(DECODED)
         same = [name for name, text in state.own(PAGE).items() if defaults.get(name) == text]
         return state.viewed(PAGE, **dict.fromkeys(same))
@@ -195,7 +197,11 @@ class Layers:
         """The sequence length of a link, and whether one token is decoded instead."""
         own = state.own(PAGE)
         length = own.get("seq_len", controls.controls_of(LayerSettings)["seq_len"].default)
-        return int(length) if length.isdigit() else LEAST_LENGTH, own.get("decode") == "yes"
+        try:
+            decode = _decodes(own)
+        except InputError:
+            decode = False
+        return whole(length) or LEAST_LENGTH, decode
 
     def executions(self, state: State) -> dict[str, Answer | str]:
         """The same with every way to execute it; why not, where one cannot be."""
@@ -215,6 +221,13 @@ class Layers:
 
 
 _PROFILE = str(MachineSettings.model_fields["profile"].default)
+
+
+def _decodes(own: Mapping[str, str]) -> bool:
+    """Whether a link asks for decoding. InputError where it says neither yes nor no."""
+    asked = LayerSettings.parse(**{name: text for name, text in own.items() if name == "decode"})
+    assert isinstance(asked, LayerSettings)
+    return asked.decode
 
 
 def _first(kinds: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dashboard.service.explore import written_bytes
 from dashboard.service.tilegraph import product
+from dashboard.state import whole
 from npusim.dependences import Dependence, dependences
 from npusim.graph import View
 from npusim.ops import OpKind
@@ -91,10 +92,10 @@ class Chosen:
 
 def parsed(program: Program, text: str) -> Place | None:
     """A place from its text; None where a program has none such."""
-    parts = text.split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 16 for part in parts):
+    numbers = [number for part in text.split(".") if (number := whole(part)) is not None]
+    if len(numbers) != 3 or text.count(".") != 2:
         return None
-    place = Place(*map(int, parts))
+    place = Place(*numbers)
     known = place.phase < len(program.phases) and place.stream < program.phases[place.phase].streams
     return place if known else None
 

@@ -165,7 +165,7 @@ def run_of(simulation: Simulation) -> Run:
         for phase, (start, end) in zip(program.phases, simulation.stages, strict=True)
     )
     facts = tuple(tuple(fact_of(phase, one) for one in phase.instances) for phase in program.phases)
-    groups = max((p.streams // p.per_group for p in program.phases), default=1)
+    groups = max((-(-p.streams // p.per_group) for p in program.phases), default=1)
     share = np.array([busy[key] for key in keys]).reshape(len(keys), OVERVIEW_BINS, parts)
     overview = mean_heat(Heat(lanes, edges[::parts] / scale, share.mean(axis=2)))
     fine = Heat(lanes, edges / scale, share.reshape(len(keys), -1)) if parts > 1 else None
