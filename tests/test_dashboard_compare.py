@@ -297,6 +297,47 @@ def test_timelines_hold_what_core_0_does_from_the_start_of_a_trip(comparisons, s
         assert steady.period_us * steady.trips == pytest.approx(strip.core_us, rel=0.15)
 
 
+def outermost(nodes, at=0):
+    """Of core 0, unrolled: how many operations there are, and the first of each trip of the outermost loops
+    that have three or more, each time that one is gone through."""
+    begins = []
+    for node in nodes:
+        if isinstance(node, int):
+            at += 1
+            continue
+        assert not node.per_item and not node.resumes
+        own, inner = [], []
+        for _ in range(int(node.count[0])):
+            own.append(at)
+            at, found = outermost(node.body, at)
+            inner += found
+        begins += [own] if len(own) > 2 else inner
+    return at, begins
+
+
+@pytest.mark.parametrize("values", [{"kernel": "matmul", "variant": "textbook"}, {"kernel": "gdn-fused"}])
+def test_trips_are_those_of_the_outermost_loop_of_the_longest_phase(comparisons, values):
+    state = State.of({**values, "seq_len": 1024} if values["kernel"] == "gdn-fused" else values)
+    found = comparisons.compared(Slots((state, MXR)))
+    width, strips = comparisons.strips(found)
+    timing, shown = found.columns[0].timing, strips[0].steady
+    every = simulate(lower(timing.kernel, timing.machine), EngineSettings(exact=True))
+    rows, phases = every.between(0, every.makespan), every.program.phases
+    spent = [rows.done[rows.phase == n].max() - rows.start[rows.phase == n].min() for n in range(len(phases))]
+    longest = int(np.argmax(spent))
+    assert shown.phase == (phases[longest].name if len(phases) > 1 else "")
+    assert shown.phase in str(drawn.timelines(width, strips, LIGHT)["layout"]["annotations"])
+    own = (rows.phase == longest) & (rows.stream == 0)
+    start = dict(zip(rows.number[own].tolist(), rows.start[own] / timing.machine.cycles_per_us, strict=True))
+    loops = [[start[number] for number in loop] for loop in outermost(phases[longest].body)[1]]
+    (loop,) = (one for one in loops if np.isclose(one, shown.at_us).any())
+    assert shown.trips == len(loop) > 2 and shown.period_us is not None
+    steps = np.diff(loop)
+    assert steps.min() <= shown.period_us * (1 + 1e-9) and shown.period_us <= steps.max() * (1 + 1e-9)
+    begins = [at for at in loop if shown.at_us * (1 - 1e-9) <= at <= shown.at_us + width]
+    assert [shown.at_us + at for at in shown.begins] == pytest.approx(begins, rel=1e-6)
+
+
 def test_utilisation_over_the_run_comes_to_that_of_the_report(comparisons):
     found = comparisons.compared(Slots((MXR, MASKED)))
     _, strips = comparisons.strips(found)

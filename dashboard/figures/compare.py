@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dashboard.figures.parts import Bars, scale_of, working
-from dashboard.figures.text import percent, spaced, time
+from dashboard.figures.text import escaped, percent, spaced, time
 from dashboard.figures.theme import Figure, Theme, clear, empty, figure
 from dashboard.service.compare import Comparison, Strip
 
@@ -128,9 +128,11 @@ def timelines(width_us: float, strips: Sequence[Strip | None], theme: Theme) -> 
 
 def _trip(strip: Strip) -> str:
     steady = strip.steady
+    phase = f"{escaped(steady.phase)}: " if steady.phase else ""
     if steady.period_us is None:
-        return f"no loop repeats; the run takes {spaced(time(strip.core_us))}"
-    return f"a trip {spaced(time(steady.period_us))}, {steady.trips} trips, from {spaced(time(steady.at_us))}"
+        return f"{phase}no loop repeats; the run takes {spaced(time(strip.core_us))}"
+    trips = f"a trip {spaced(time(steady.period_us))}, {steady.trips} trips"
+    return f"{phase}{trips}, from {spaced(time(steady.at_us))}"
 
 
 def _paints(strips: Sequence[Strip], theme: Theme) -> dict[str, str]:

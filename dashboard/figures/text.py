@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html import escape
 
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 DECIMAL = ("", "k", "M", "G", "T", "P", "E")
@@ -51,6 +52,11 @@ def scaled(value: float, unit: str) -> str:
 def percent(share: float) -> str:
     """'83 %', '0.4 %'."""
     return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+
+
+def escaped(text: str) -> str:
+    """As a text of a figure, which takes tags and entities for what they mean."""
+    return escape(text, quote=False)
 
 
 def cycles(value: float) -> str:

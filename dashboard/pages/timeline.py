@@ -315,8 +315,8 @@ def register(app: Dash, service: Service) -> None:
         said = [view.frame.cores, *shown(view.window)]
         return [
             wrong, "stack", heads(view), figures.overview(view.run, view.window, theme, again or ""),
-            figures.drawn(view, theme, again or ""), title(view), _details(service, state, view.chosen), *said, said,
-            not view.traceable, not view.traceable, tracing,
+            figures.drawn(view, theme, again or ""), title(view), _details(service, state, view.chosen),
+            *said, said, not view.traceable, not view.traceable, tracing,
         ]  # fmt: skip
 
     @app.callback(
@@ -330,7 +330,8 @@ def register(app: Dash, service: Service) -> None:
     def _move(*given: Any) -> Any:
         values = dict(zip((SEEN, *MOVES), given, strict=False))
         asked = ctx.triggered_prop_ids.values()
-        return followed(timelines, given[-1], {name: value for name, value in values.items() if name in asked and value})
+        moves = {name: value for name, value in values.items() if name in asked and value}
+        return followed(timelines, given[-1], moves)
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),

@@ -4,13 +4,14 @@ can be laid under one another."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from npusim.order import Span, instance_at, trips_around
 from npusim.program import PhaseProgram, Role, Trips
 from npusim.simulate import Simulation
-from npusim.timeline import Floats, Timeline
+from npusim.timeline import Floats, Ints, Timeline
 
 TRIPS = 2
 """trips that are shown of the loop that takes longest"""
@@ -18,8 +19,12 @@ BARS = 420
 """operations of one core that are drawn at most"""
 FEW = 3
 """a loop of fewer trips has no steady state; one inside it may have"""
+NEAR = 20_000
+"""operations that are played back to see when trips among them start"""
+SEEN = 24
+"""trips after the first whose starts are told"""
 LOOKED = 6
-"""how often a stretch is doubled to find trips in it"""
+"""how often a stretch is doubled to find a loop in it"""
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,10 @@ class Bar:
 class Steady:
     """What core 0 (of vector cores the first of its group) does from the start of a trip on. `at_us`: when
     that is; `period_us`: from the start of a trip to that of the next on average, None where no loop has
-    several; `trips`: of that loop; `begins`: starts of trips from here on, microseconds."""
+    several; `trips`: of that loop; `begins`: starts of trips from here on, microseconds; `phase`: of several
+    the one that this is of, which takes longest."""
 
+    phase: str
     at_us: float
     period_us: float | None
     trips: int
@@ -50,10 +57,11 @@ class Steady:
 
 @dataclass(frozen=True)
 class Located:
-    """A simulation, and where its steady state is: starts of trips in the middle of the run, cycles; how many
-    trips there are; and how many bars of core 0 there are in a cycle."""
+    """A simulation, and where its steady state is: in which phase; starts of trips in the middle of it,
+    cycles; how many trips there are; and how many bars of core 0 there are in a cycle."""
 
     simulation: Simulation
+    phase: int
     starts: tuple[float, ...]
     trips: int
     density: float
@@ -74,57 +82,89 @@ class Located:
 
 
 def locate(sim: Simulation) -> Located:
-    """Find the steady state. The middle of the run is searched for the operation that begins a trip."""
-    operations, streams = max(1, sim.engine.operations), max(p.streams for p in sim.program.phases)
-    middle, width = sim.makespan / 2, max(1.0, sim.makespan * 200 * streams / operations)
-    found = Located(sim, (), 0, 0.0)
+    """Find the steady state: the trips of a loop in the middle of the phase that takes longest."""
+    spent = [end - start for start, end in sim.stages]
+    phase = int(np.argmax(spent))
+    program, operations = sim.program.phases[phase], max(1, sim.engine.operations)
+    middle, most = sim.stages[phase][0] + spent[phase] / 2, max(1.0, spent[phase])
+    width = max(1.0, sim.makespan * 200 * max(one.streams for one in sim.program.phases) / operations)
+    found = Located(sim, phase, (), 0, 0.0)
     for _ in range(LOOKED):
-        at, upto = (middle, middle + width) if width < sim.makespan / 2 else (0.0, sim.makespan)
-        timeline = sim.between(at, upto)
-        own = np.flatnonzero(timeline.stream == 0)
-        density = len(own) / max(upto - at, 1.0)
-        found = Located(sim, (), 0, density)
-        if len(own):
-            number = int(np.bincount(timeline.phase[own]).argmax())
-            loop = _loop(sim.program.phases[number].body)
-            if loop is not None:
-                starts = _starts(timeline, number, _first(loop), at)
-                found = Located(sim, starts, _count(loop), density)
-        if len(found.starts) > TRIPS or upto - at >= sim.makespan:
+        whole = width >= most / 2
+        at, upto = (sim.stages[phase][0], sim.stages[phase][0] + most) if whole else (middle, middle + width)
+        timeline = sim.between(at, upto, {0})
+        own = np.flatnonzero((timeline.stream == 0) & (timeline.phase == phase))
+        found = replace(found, density=len(own) / (upto - at))
+        if (looped := _looped(program, timeline, own)) is not None:
+            number, depth, trips = looped
+            return replace(found, starts=_starts(sim, phase, _trips(program, number, depth)), trips=trips)
+        if whole:
             break
         width *= 2
     return found
 
 
-def _starts(timeline: Timeline, phase: int, instance: int, least: float) -> tuple[float, ...]:
-    """When core 0 starts an operation, from a moment on."""
-    rows = (timeline.stream == 0) & (timeline.phase == phase) & (timeline.instance == instance)
-    return tuple(float(at) for at in np.sort(timeline.start[rows & (timeline.start >= least)]))
+def _looped(program: PhaseProgram, timeline: Timeline, rows: Ints) -> tuple[int, int, int] | None:
+    """An operation of core 0 in a loop, how deep that loop is, and its trips: the outermost around what runs
+    most often that has FEW trips, else several."""
+    instances, first, often = np.unique(timeline.instance[rows], return_index=True, return_counts=True)
+    order = np.argsort(-often, kind="stable").tolist()
+    for least in (FEW, 2):
+        for place in order:
+            for depth, loop in enumerate(_around(program.body, int(instances[place]))):
+                if (trips := _count(loop)) >= least:
+                    return int(timeline.number[rows[first[place]]]), depth, trips
+    return None
 
 
-def _loop(nodes: tuple[int | Trips, ...]) -> Trips | None:
-    """The outermost loop that core 0 goes through often; where there are several, the longest."""
-    loops = sorted((n for n in nodes if isinstance(n, Trips)), key=_size, reverse=True)
-    often = next((one for one in loops if _count(one) >= FEW), None)
-    if often is not None:
-        return often
-    inner = (found for one in loops if _count(one) and (found := _loop(one.body)) is not None)
-    return next(inner, next((one for one in loops if _count(one) > 1), None))
+def _starts(sim: Simulation, phase: int, numbers: list[int]) -> tuple[float, ...]:
+    """When core 0 starts operations: at once those that are near the first, else the first two."""
+    near = [number for number in numbers if number - numbers[0] <= NEAR]
+    if len(near) > 1:
+        start = sim.numbered(phase, 0, near[0], near[-1] + 1).start
+        return tuple(float(start[number - near[0]]) for number in near)
+    return tuple(float(sim.numbered(phase, 0, number, number + 1).start[0]) for number in numbers[:2])
+
+
+def _around(nodes: tuple[int | Trips, ...], instance: int) -> list[Trips]:
+    """The loops around an instance, the outermost first."""
+    for node in nodes:
+        if isinstance(node, Trips) and (instance in node.body or _around(node.body, instance)):
+            return [node, *_around(node.body, instance)]
+    return []
 
 
 def _count(loop: Trips) -> int:
-    """Trips of a loop on core 0; of one that goes by items, the most of any."""
-    return int(loop.count.max(initial=0)) if loop.per_item else int(loop.count[0])
+    """Trips of a loop on core 0, with a first that is lowered apart; of one that goes by items, the most of
+    any."""
+    return int(loop.count.max(initial=0) if loop.per_item else loop.count[0]) + loop.resumes
 
 
-def _size(loop: Trips) -> int:
-    return _count(loop) * sum(1 if isinstance(node, int) else _size(node) for node in loop.body)
+def _trips(program: PhaseProgram, number: int, depth: int) -> list[int]:
+    """The operations of core 0 that begin trips, of the loop so deep around operation `number`: that of its
+    trip and those after it, and, at the end of the loop, before it."""
+    here = trips_around(program, 0, number)
+    around, (first, end) = here[:depth], here[depth]
+    loops = _around(program.body, instance_at(program, 0, number))[: depth + 1]
 
+    def trip(other: int) -> Span | None:
+        """The trip of the same loop in which another operation lies."""
+        try:
+            there = trips_around(program, 0, other) if other >= 0 else []
+        except IndexError:
+            return None  # behind the last operation
+        if len(there) <= depth or there[:depth] != around:
+            return None
+        same = _around(program.body, instance_at(program, 0, other))[: depth + 1]
+        return there[depth] if same == loops else None
 
-def _first(loop: Trips) -> int:
-    """The instance that begins a trip."""
-    node = loop.body[0]
-    return node if isinstance(node, int) else _first(node)
+    found = [first]
+    while len(found) <= SEEN and (after := trip(end)) is not None:
+        found.append(after[0])
+        end = after[1]
+    while len(found) <= TRIPS and (before := trip(found[0] - 1)) is not None:
+        found.insert(0, before[0])
+    return found
 
 
 # --- bars ----------------------------------------------------------------------------------------
@@ -151,7 +191,9 @@ def steady(run: Located, width: float) -> Steady:
     units = tuple(name for name in run.simulation.program.machine.units if name in present)
     begins = tuple((at - start) / scale for at in run.starts if at - start <= width * scale)
     period = None if run.period is None else run.period / scale
-    return Steady(start / scale, period, run.trips, units, bars, begins)
+    phases = run.simulation.program.phases
+    phase = phases[run.phase].name if len(phases) > 1 and run.starts else ""
+    return Steady(phase, start / scale, period, run.trips, units, bars, begins)
 
 
 def _bars(timeline: Timeline, start: float, scale: float) -> Iterator[Bar]:
