@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,16 @@ from npusim.graph import Kernel
 from npusim.kernels import KernelEntry
 from npusim.lower import lower
 from npusim.machine import Machine
-from npusim.problem import Target
+from npusim.problem import Options, Problem, Target
 from npusim.program import Program
 from npusim.report import Outline, outline
 from npusim.reuse import share_within
 from npusim.settings import EngineSettings
 from npusim.simulate import load_engine, simulate
 from npusim.validation.expected import Expected, expected
+
+KERNELS, OUTLINES = 64, 1000
+"""what a timer keeps for the next question: tile graphs, and times of kernels"""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ class Timer:
         self.registry, self.machine, self.engine, self.progress = registry, machine, engine, progress
         self.alone = alone
         self.target = Target.of(machine)
-        self._kernels: dict[object, Kernel] = {}
+        self._build = lru_cache(KERNELS)(self._built)
         self._found: dict[object, Outline] = {}
 
     def time(self, stack: Stack, eager: bool) -> StackTime:
@@ -173,10 +177,10 @@ class Timer:
         NpusimError, named by the call, where the machine cannot run one of the kernels.
         """
         runs = [[self._runs(*one) for one in self._held(layer)] for layer in stack.layers]
-        self._find([run for layer in runs for call in layer for run in call])
+        found = self._find([run for layer in runs for call in layer for run in call])
         rows = [
             [
-                CallTime(call, self._outline(call, own), self._expected(call))
+                CallTime(call, self._outline(call, [found[run.key] for run in own]), self._expected(call))
                 for call, own in zip(layer.calls, calls, strict=True)
             ]
             for layer, calls in zip(stack.layers, runs, strict=True)
@@ -220,14 +224,14 @@ class Timer:
         return 0.0
 
     def _kernel(self, call: Call) -> Kernel:
-        key = (call.kernel, call.problem, call.options)
-        if key not in self._kernels:
-            try:
-                self._kernels[key] = self.registry[call.kernel].build(call.problem, call.options, self.target)
-            except NpusimError as error:
-                error.add(f"(in the layer: {call.label})")
-                raise
-        return self._kernels[key]
+        try:
+            return self._build(call.kernel, call.problem, call.options)
+        except NpusimError as error:
+            error.add(f"(in the layer: {call.label})")
+            raise
+
+    def _built(self, name: str, problem: Problem, options: Options) -> Kernel:
+        return self.registry[name].build(problem, options, self.target)
 
     def _runs(self, call: Call, held: Mapping[str, float]) -> list[_Run]:
         """What is to be timed for a call: its kernel, or it at shorter lengths."""
@@ -236,13 +240,18 @@ class Timer:
         problems = [call.problem.model_copy(update={"seq_len": length}) for length in call.lengths]
         return [_Run(replace(call, problem=problem, lengths=())) for problem in problems]
 
-    def _find(self, wanted: list[_Run]) -> None:
-        """Time those that are not known yet."""
-        new = {run.key: run for run in wanted if run.key not in self._found}
+    def _find(self, wanted: list[_Run]) -> dict[object, Outline]:
+        """What each takes: those that are not known yet are timed. Of more than OUTLINES, only these are
+        kept."""
+        known = self._found
+        new = {run.key: run for run in wanted if run.key not in known}
         load_engine(self.engine)
         runs = list(new.values())
         outlines = [self._timed(run) for run in runs] if self.alone else in_two(self._timed, runs)
-        self._found |= zip(new, outlines, strict=True)
+        found = known | dict(zip(new, outlines, strict=True))
+        own = {run.key: found[run.key] for run in wanted}
+        self._found = found if len(found) <= OUTLINES else own
+        return own
 
     def _timed(self, run: _Run) -> Outline:
         kernel = self._kernel(run.call)
@@ -253,10 +262,9 @@ class Timer:
             raise
         return outline(simulate(program, self.engine, self.progress).totals(), self.machine)
 
-    def _outline(self, call: Call, runs: list[_Run]) -> Outline:
+    def _outline(self, call: Call, outlines: list[Outline]) -> Outline:
         """What a call takes. If it was timed at other lengths: the time on the parabola through them and the
         bare launch, which is what no token at all would take; the bound is that of the longest."""
-        outlines = [self._found[run.key] for run in runs]
         if not call.lengths:
             return outlines[0]
         points = [cost.launch_us(self.machine, mixed=True), *(one.task_us for one in outlines)]

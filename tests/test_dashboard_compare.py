@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dashboard.components import comparison as parts
 from dashboard.figures import compare as drawn
 from dashboard.figures.differences import difference, shown
+from dashboard.figures.parts import Bars
 from dashboard.figures.theme import DARK, LIGHT
 from dashboard.pages import compare
 from dashboard.service import Service
@@ -116,6 +117,17 @@ def test_a_wrong_link_is_told_and_the_rest_is_kept(comparisons, own, said):
     assert found.states == (MXR, DOUBLING) and (found.edit, found.base) == (0, 0)
 
 
+def test_settings_of_a_link_beside_a_configuration_of_their_number_take_the_next(comparisons):
+    found = comparisons.slots(MXR.updated(**{"compare.1": DOUBLING.query, "compare.2": MASKED.query}))
+    assert found.states == (DOUBLING, MASKED, MXR) and found.edit == 2 and not found.wrong
+    assert Slots.of(found.into(State())) == found
+    full = {f"compare.{number}": MASKED.query for number in range(1, MOST + 1)}
+    found = comparisons.slots(MXR.updated(**full))
+    assert found.states == (MXR, *[MASKED] * (MOST - 1)) and "compare.1 is left out" in found.wrong[0]
+    bad = comparisons.slots(MXR.updated(**{"compare.2": "%", "compare.3": DOUBLING.query}))
+    assert bad.states == (MXR, DOUBLING) and "compare.2 is '%', which is not the text" in bad.wrong[0]
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 
@@ -181,7 +193,7 @@ def test_numbers_are_those_of_the_command_run(comparisons, cli):
     table = {key: own[1] for key, own in values(sections).items()}
     assert table["Time", "Core time"] == run["times"]["core_us"]
     assert table["Time", "Speed-up"] == 1.0
-    assert table["Time", "Core groups"] == run["cores"]
+    assert table["Time", "Cores"] == f"{run['cores']} core groups"
     units = {name: unit for name, unit in run["units"].items() if "unused" not in run["waiting"][name]}
     for name, unit in units.items():
         assert table["Utilisation", name] == unit["utilisation"]
@@ -197,6 +209,25 @@ def test_numbers_are_those_of_the_command_run(comparisons, cli):
     for kind, share in run["evidence"].items():
         assert table["Evidence", kind.capitalize()] == share
     assert table["Work", "Operations"] == run["engine"]["operations"]
+
+
+@pytest.mark.parametrize(
+    ("values", "cores"),
+    [
+        ({"kernel": "add"}, "48 vector cores"), ({"kernel": "add", "m": 1, "n": 1}, "1 vector core"),
+        ({}, "24 core groups"), ({**SIZES, "cores": 1}, "1 core group"),
+    ],
+)  # fmt: skip
+def test_cores_are_said_with_their_kind(service, values, cores):
+    """The 910B2 has 24 core groups, each of one cube and two vector cores."""
+    assert service.timing(State.of(values)).cores == cores
+
+
+def test_texts_of_a_kernel_are_no_tags_in_a_figure():
+    bars = Bars({0: "a<b>"}, 1.0)
+    bars._add(("operations", 0), 0, 1.0, "x<y")
+    (trace,) = bars.traces(LIGHT)
+    assert trace["text"] == ["x&lt;y"] and trace["hovertext"][0].startswith("<b>a&lt;b&gt;</b><br>x&lt;y: ")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,12 @@ def layers(tmp_path_factory) -> Layers:
     return Layers(Service(folder=tmp_path_factory.mktemp("work")))
 
 
+def as_json(layers: Layers, state: State) -> dict:
+    """The answer as `npusim layer --json` gives it."""
+    answer = layers.answer(state)
+    return layers._forward(state)[0].to_json(answer.profile, answer.times)
+
+
 @pytest.mark.parametrize(
     ("state", "flags"),
     [
@@ -44,7 +50,7 @@ def layers(tmp_path_factory) -> Layers:
 def test_an_answer_is_that_of_the_command(layers, cli, state, flags):
     told = json.loads(cli("layer", *FLAGS, *flags, "--json").out)
     del told["settings"]
-    assert layers.json(state) == told
+    assert as_json(layers, state) == told
     answer = layers.answer(state)
     shown = answer.layer(answer.base)
     assert shown.time_us == told["time_us"] and answer.base.total_us == told["prefill_us"]
@@ -66,7 +72,7 @@ def test_decoding_asks_for_no_inverse_and_no_length(layers, cli):
     state = TWO.viewed("layer", decode="yes", context=512, batch=4)
     told = json.loads(cli("layer", FLAGS[0], "--decode", "--context", 512, "--batch", 4, "--json").out)
     del told["settings"]
-    assert layers.json(state) == told
+    assert as_json(layers, state) == told
     spelled = SMALL.viewed("layer", decode="true", context=512, batch=4)
     assert layers.answer(spelled).base == layers.answer(state).base
     names = {one.name for one in layers.settings(state).fields}
@@ -114,7 +120,7 @@ def test_the_inverse_stands_out(layers):
 
 
 def test_savings_are_against_the_first_inverse(layers):
-    told = layers.json(TWO)["inverses"][1]
+    told = as_json(layers, TWO)["inverses"][1]
     said = str(page.headlines(layers.answer(TWO))[-1])
     sign = "" if told["saving"] >= 0 else "−"
     assert f"{sign}{percent(abs(told['saving']))}" in said and "mxr instead of forward-substitution" in said
@@ -129,7 +135,19 @@ def test_ways_to_execute_share_what_they_have_in_common(layers):
     assert totals == pytest.approx([one.time_us for one in times.values()])
     decoded = layers.executions(SMALL.viewed("layer", decode="yes"))
     assert "nothing is fused in decoding" in decoded["fused"]
-    go.Figure(drawn.executions(decoded, DARK))
+    figure = go.Figure(drawn.executions(decoded, DARK))
+    (why,) = (note for note in figure.layout.annotations if note.y == "fused")
+    assert "nothing is fused in decoding" in why.text and why.hovertext == decoded["fused"]
+    assert set(figure.layout.yaxis.categoryarray) == set(decoded)
+
+
+def test_the_rate_of_several_devices_is_said_to_be_theirs(layers):
+    one, two = (
+        str(page.headlines(layers.answer(SMALL.viewed("layer", tensor_parallel=count)))[2])
+        for count in (1, 2)
+    )
+    assert "a second on the device" in one and "devices" not in one
+    assert "a second on 2 devices, communication not counted" in two
 
 
 @pytest.mark.parametrize(

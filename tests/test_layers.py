@@ -173,6 +173,22 @@ def test_a_model_is_the_sum_of_its_kernels_each_as_it_runs_alone():
     assert found.total_us == pytest.approx(sum(times))
 
 
+def test_what_a_timer_keeps_is_bounded_and_changes_no_answer(monkeypatch):
+    machine, settings = load_machine("ascend-910b2"), EngineSettings()
+    whole = [stack(SMALL, one(seq_len=length)) for length in (64, 128, 64)]
+    built = [replace(found, layers=found.layers[:1], order=(0,)) for found in whole]
+    free = Timer(REGISTRY, machine, settings, alone=True)
+    wanted = [free.time(found, eager=False) for found in built]
+    most = len(built[0].layers[0].calls)
+    assert len(free._found) > most
+    monkeypatch.setattr("npusim.layers.KERNELS", 2)
+    monkeypatch.setattr("npusim.layers.OUTLINES", most)
+    bounded = Timer(REGISTRY, machine, settings, alone=True)
+    for found, known in zip(built, wanted, strict=True):
+        assert bounded.time(found, eager=False) == known
+        assert len(bounded._found) <= most and bounded._build.cache_info().currsize <= 2
+
+
 def test_a_host_that_is_slower_than_the_device_sets_the_pace():
     """Every kernel begins when the host has issued it, the last one ends after its own time."""
     machine = override(load_machine("ascend-910b2"), {"launch.host_us": 10_000})

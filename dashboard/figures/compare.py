@@ -32,7 +32,7 @@ def colour(theme: Theme, place: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return escaped(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
 
 
 def _rows(count: float, ticks: dict[float, str]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def timelines(width_us: float, strips: Sequence[Strip | None], theme: Theme) -> 
     y = 0.0
     for place, strip in shown:
         steady = strip.steady
-        notes.append(_heading(f"<b>{strip.name}</b>", y, theme, colour(theme, place)))
+        notes.append(_heading(f"<b>{escaped(strip.name)}</b>", y, theme, colour(theme, place)))
         notes.append(_heading(_trip(strip), y, theme, right=True))
         lanes = {name: y + 1 + number for number, name in enumerate(steady.units)}
         ticks |= {row: name for name, row in lanes.items()}
@@ -153,9 +153,9 @@ def _bars(
     theme: Theme,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Operations, and their latencies lighter behind them."""
-    own = strip.steady.bars
+    own, name = strip.steady.bars, escaped(strip.name)
     said = [
-        f"<b>{one.name}</b> on {one.unit}<br>{strip.name}<br>{spaced(time(one.done - one.start))} from "
+        f"<b>{escaped(one.name)}</b> on {one.unit}<br>{name}<br>{spaced(time(one.done - one.start))} from "
         f"{one.start / scale:.3f} {unit}"
         for one in own
     ]
@@ -166,7 +166,9 @@ def _bars(
     late = [(one.done - one.start) / scale for one in own]
     work = [(one.end - one.start) / scale for one in own]
     text = [
-        one.name if one.end - one.start > NAMED * width_us and one.start >= 0 and one.end <= width_us else ""
+        escaped(one.name)
+        if one.end - one.start > NAMED * width_us and one.start >= 0 and one.end <= width_us
+        else ""
         for one in own
     ]
     soft = [paint[one.name].rsplit(",", 1)[0] + ",0.32)" for one in own]
@@ -202,7 +204,7 @@ def over_time(comparison: Comparison, strips: Sequence[Strip | None], theme: The
     y = 0.0
     steps = [[at / (len(theme.scale) - 1), paint] for at, paint in enumerate(theme.scale)]
     for place, strip in shown:
-        notes.append(_heading(f"<b>{strip.name}</b>", y, theme, colour(theme, place)))
+        notes.append(_heading(f"<b>{escaped(strip.name)}</b>", y, theme, colour(theme, place)))
         notes.append(_heading(spaced(time(strip.core_us)), y, theme, right=True))
         names = list(strip.busy)
         lanes = [y + 1 + number for number in range(len(names))]
@@ -212,7 +214,8 @@ def over_time(comparison: Comparison, strips: Sequence[Strip | None], theme: The
             continue
         parts = len(strip.busy[names[0]])
         width = strip.core_us / scale / parts
-        said = [[f"<b>{name}</b>: {percent(min(1.0, share))}<br>{strip.name}" for share in strip.busy[name]]
+        what = escaped(strip.name)
+        said = [[f"<b>{name}</b>: {percent(min(1.0, share))}<br>{what}" for share in strip.busy[name]]
                 for name in names]  # fmt: skip
         data.append({
             "type": "heatmap", "x": [(at + 0.5) * width for at in range(parts)], "y": lanes,

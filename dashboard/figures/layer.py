@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dashboard.figures.parts import scale_of
-from dashboard.figures.text import percent, spaced, time
+from dashboard.figures.text import escaped, percent, spaced, time
 from dashboard.figures.theme import Figure, Theme, clear, empty, figure
 from dashboard.service.layer import Answer, CallTime, LayerTime
 
@@ -18,6 +18,8 @@ ROOM = 1.22
 """the axis by the time, so that the last bars' numbers have room"""
 GAP = 0.03
 """of the width, between the columns of two inverses"""
+LONGEST = 72
+"""letters of a reason beside a figure's axis"""
 HOST = "waiting for the host"
 
 
@@ -46,7 +48,7 @@ def waterfall(answer: Answer, theme: Theme) -> Figure:
             "domain": [number * (width + GAP), number * (width + GAP) + width],
             "range": [0, ROOM * longest / scale], "title": {"text": unit}, "anchor": "y", "nticks": 6,
         }  # fmt: skip
-        head = f"<b>{name}</b>  {spaced(time(layer.time_us))}" if len(layers) > 1 else ""
+        head = f"<b>{escaped(name)}</b>  {spaced(time(layer.time_us))}" if len(layers) > 1 else ""
         notes.append({
             "x": 0, "xref": f"x{axis} domain", "y": -0.85, "text": head, "showarrow": False,
             "xanchor": "left", "yanchor": "middle", "font": {"size": 11.5, "color": theme.ink},
@@ -56,7 +58,8 @@ def waterfall(answer: Answer, theme: Theme) -> Figure:
         theme, data, barmode="overlay", height=PITCH * len(labels) + 104, annotations=notes, **axes,
         legend={"traceorder": "normal"},
         yaxis={
-            "range": [len(labels) - 0.4, top], "tickvals": list(places.values()), "ticktext": labels,
+            "range": [len(labels) - 0.4, top], "tickvals": list(places.values()),
+            "ticktext": list(map(escaped, labels)),
             "showgrid": False, "zeroline": False, "fixedrange": True, "ticks": "",
         },
     )  # fmt: skip
@@ -110,7 +113,9 @@ def _steps(layer: LayerTime, places: Mapping[str, int], scale: float, theme: The
             **common, "y": [places[row.call.label] for row, *_ in waits],
             "x": [us / scale for *_, us in waits], "base": [start / scale for _, start, _ in waits],
             "marker": {"color": clear(theme.warn, 0.45)},
-            "hovertext": [f"{HOST} before {row.call.label}<br>{spaced(time(us))}" for row, _, us in waits],
+            "hovertext": [
+                f"{HOST} before {escaped(row.call.label)}<br>{spaced(time(us))}" for row, _, us in waits
+            ],
         })  # fmt: skip
     made.append({
         "type": "scatter", "mode": "text", "showlegend": False, "hoverinfo": "skip",
@@ -137,19 +142,24 @@ def _said(row: CallTime, layer: LayerTime) -> str:
         else ""
     )
     return (
-        f"<b>{row.call.label}</b>, {row.call.kernel}<br>{spaced(time(found.task_us))}, "
+        f"<b>{escaped(row.call.label)}</b>, {escaped(row.call.kernel)}<br>{spaced(time(found.task_us))}, "
         f"{percent(found.task_us / layer.time_us)} of the layer<br>{found.bound}: {found.dominant_unit} busy "
         f"{percent(found.utilisation)}{inside}{guessed}"
     )
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
 def executions(found: Mapping[str, Answer | str], theme: Theme) -> Figure:
-    """The layer executed in each way: its kernels, the inverse, and the waiting for the host."""
+    """The layer executed in each way: its kernels, the inverse, and the waiting for the host; why not, where
+    it cannot be."""
     layers = {name: one.layer(one.base) for name, one in found.items() if not isinstance(one, str)}
     if not layers:
         return empty(theme, "none of them can be")
     scale, unit = scale_of(max(layer.time_us for layer in layers.values()))
-    names = list(layers)
+    names, reasons = list(layers), {name: one for name, one in found.items() if isinstance(one, str)}
     parts: dict[str, tuple[str, list[float]]] = {
         "inverse": (theme.series[2], [layer.inverse_us or 0.0 for layer in layers.values()]),
         "other kernels": (
@@ -175,10 +185,19 @@ def executions(found: Mapping[str, Answer | str], theme: Theme) -> Figure:
             "showarrow": False, "xanchor": "left", "font": {"size": 11, "color": theme.ink},
         }
         for name, layer in layers.items()
+    ] + [
+        {
+            "x": 0, "y": name, "text": escaped(_short(reason)), "hovertext": escaped(reason),
+            "showarrow": False, "xanchor": "left", "font": {"size": 11, "color": theme.muted},
+        }
+        for name, reason in reasons.items()
     ]  # fmt: skip
     top = max(layer.time_us for layer in layers.values()) / scale
     return figure(
-        theme, data, barmode="stack", height=34 * len(names) + 104, annotations=notes,
+        theme, data, barmode="stack", height=34 * len(found) + 104, annotations=notes,
         xaxis={"range": [0, 1.2 * top], "title": {"text": unit}}, legend={"traceorder": "normal"},
-        yaxis={"type": "category", "categoryorder": "array", "categoryarray": names[::-1], "showgrid": False},
+        yaxis={
+            "type": "category", "categoryorder": "array", "categoryarray": [*found][::-1],
+            "range": [-0.5, len(found) - 0.5], "showgrid": False,
+        },
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable
 from typing import Any
 
-from dashboard.figures.text import percent, spaced, time
+from dashboard.figures.text import escaped, percent, spaced, time
 from dashboard.figures.theme import Theme, clear
 from dashboard.service import Timing, UnitUsage
 
@@ -81,12 +81,17 @@ class Bars:
         found = self.parts[key]
         totals = {row: sum(us for _, us in found[row]) for row in self.rows if row in found}
         lines = {
-            row: [f"{what}: {spaced(time(us))}, {percent(us / self.whole)}" for what, us in found[row]]
+            row: [
+                f"{escaped(what)}: {spaced(time(us))}, {percent(us / self.whole)}" for what, us in found[row]
+            ]
             for row in totals
         }
-        said = [f"<b>{self.rows[row]}</b><br>" + "<br>".join(lines[row]) for row in totals]
+        said = [f"<b>{escaped(self.rows[row])}</b><br>" + "<br>".join(lines[row]) for row in totals]
         named = key[0] == "operations" and key[1] < SHOWN
-        text = [found[row][0][0] if named and us > NAMED * self.whole else "" for row, us in totals.items()]
+        text = [
+            escaped(found[row][0][0]) if named and us > NAMED * self.whole else ""
+            for row, us in totals.items()
+        ]
         return {
             "type": "bar", "orientation": "h", "y": list(totals), "name": key[0],
             "x": [us / self.scale for us in totals.values()], "showlegend": key[1] == 0,

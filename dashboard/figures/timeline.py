@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import numpy as np
 
-from dashboard.figures.text import cycles, percent, size, spaced, time
+from dashboard.figures.text import cycles, escaped, percent, size, spaced, time
 from dashboard.figures.theme import Figure, Theme, clear, empty, figure, mixed
 from dashboard.service.operation import Fact, Other
 from dashboard.service.run import Bars, Heat, Lane, Run, Stage, Window
@@ -65,7 +64,7 @@ def _layout(view: View, lanes: tuple[Lane, ...], theme: Theme) -> dict[str, Any]
     titles = [
         {
             "x": stage.start, "y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "left",
-            "text": stage.name, "showarrow": False, "font": {"size": 10.5, "color": theme.muted},
+            "text": escaped(stage.name), "showarrow": False, "font": {"size": 10.5, "color": theme.muted},
         }
         for stage in view.run.stages
         if len(view.run.stages) > 1 and _has_room(stage, view.window)
@@ -144,7 +143,7 @@ def _names(view: View, bars: Bars) -> list[str]:
     """Of each bar, where it is wide enough for it."""
     room = (bars.end - bars.start) / view.window.width * WIDTH / LETTER
     return [
-        fact.name if len(fact.name) < letters else ""
+        escaped(fact.name) if len(fact.name) < letters else ""
         for fact, letters in zip(bars.facts, room.tolist(), strict=True)
     ]
 
@@ -176,9 +175,9 @@ def _hovers(view: View, bars: Bars) -> list[str]:
     lanes = [lane.name if lane.group is None else f"core {lane.group} {lane.name}" for lane in view.lanes]
     places = max(2, decimals(view.window.width) + 1)
     return [
-        f"<b>{html.escape(fact.name)}</b> · {lanes[lane]}<br>{fixed[id(fact)]}"
+        f"<b>{escaped(fact.name)}</b> · {lanes[lane]}<br>{fixed[id(fact)]}"
         f"<br>{start:,.{places}f} to {end:,.{places}f} µs, {cycles(count)} cycles, visible "
-        f"{cycles(later)} later<br>waited last for {html.escape(wait(waited))}"
+        f"{cycles(later)} later<br>waited last for {escaped(wait(waited))}"
         for fact, lane, start, end, count, later, waited in zip(
             bars.facts, bars.lane.tolist(), bars.start.tolist(), bars.end.tolist(), bars.cycles.tolist(),
             np.round((bars.done - bars.end) * view.run.scale, 3).tolist(), bars.waited, strict=True,
@@ -187,7 +186,7 @@ def _hovers(view: View, bars: Bars) -> list[str]:
 
 
 def _fixed(fact: Fact) -> str:
-    text = html.escape(fact.text.replace("<-", "←").replace("<~", "⇠"))
+    text = escaped(fact.text.replace("<-", "←").replace("<~", "⇠"))
     said = amount(fact)
     return f"{text}<br>{said}" if said else text
 

@@ -135,7 +135,7 @@ def _time_cards(timing: Timing, baseline: tuple[str, float | str]) -> list[Any]:
     badge = cards.badge("extrapolated", "; ".join(known.extrapolated)) if known.extrapolated else None
     below: Any = html.Span(margin, title=margin)
     busy = report.units[report.dominant_unit].utilisation if report.dominant_unit else 0.0
-    bound = f"{report.dominant_unit} busy {percent(busy)}, {report.cores} core groups"
+    bound = f"{report.dominant_unit} busy {percent(busy)}, {timing.cores}"
     return [
         cards.headline("Time", value, scale, below, badge),
         cards.headline("Bound", report.bound, "", bound),

@@ -98,7 +98,9 @@ def headlines(answer: Answer) -> list[Any]:
         made.append(cards.headline("Decoding", total, total_unit, below))
     else:
         tokens = answer.settings.batch * answer.settings.seq_len
-        rate = f"{tokens:,} tokens, {digits(tokens / base.total_us * 1e6)} a second on the device"
+        devices = answer.settings.tensor_parallel
+        where = "the device" if devices == 1 else f"{devices} devices, communication not counted"
+        rate = f"{tokens:,} tokens, {digits(tokens / base.total_us * 1e6)} a second on {where}"
         made.append(cards.headline("Prefill", total, total_unit, rate))
     return [*made, *([_saving(answer)] if len(answer.times) > 1 else [])]
 

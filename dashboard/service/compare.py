@@ -63,10 +63,6 @@ class Comparisons:
         """The configurations of a link, at least two."""
         return slots(self._service, state)
 
-    def named(self, found: Slots) -> tuple[Configuration, ...]:
-        """The configurations by what differs."""
-        return configurations(self._service, found)[0]
-
     def compared(self, found: Slots) -> Comparison:
         """All configurations with their times."""
         named, alike = configurations(self._service, found)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from dashboard.state import State, whole
 from npusim.errors import NpusimError
@@ -84,8 +85,22 @@ class Slots:
                 text = f"{LEAST} to {MOST} configurations are compared, {PAGE}.1 to {PAGE}.{MOST}"
                 wrong.append(f"the link sets {PAGE}.{name}: {text}, {PAGE}.base and {PAGE}.edit")
         edit = own.get("edit", "1") if own.get("edit", "1") in numbers else "1"
-        given = {int(number): State.from_query(own[number]).asked for number in numbers if number in own}
-        if edit not in own or state.asked != State():
+        given: dict[int, State] = {}
+        for number in numbers:
+            try:
+                if number in own:
+                    parse_qsl(own[number], strict_parsing=True)
+                    given[int(number)] = State.from_query(own[number]).asked
+            except ValueError:
+                text = f"{own[number]!r}, which is not the text of a link, as kernel=matmul&m=512"
+                wrong.append(f"the link's {PAGE}.{number} is {text}")
+        if int(edit) not in given or state.asked != State():
+            # one that a link names at the place of its own settings goes nowhere: these take the next place
+            free = [number for number in numbers if int(number) not in given]
+            if edit not in free and free:
+                edit = free[0]
+            elif edit not in free:
+                wrong.append(f"the link's own settings are one more than {MOST}; {PAGE}.{edit} is left out")
             given[int(edit)] = state.asked
         places = sorted(given)
         found = cls(tuple(given[place] for place in places), places.index(int(edit)), 0, tuple(wrong))

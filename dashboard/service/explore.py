@@ -74,6 +74,13 @@ class Timing:
     skipped: int
     wall_s: float
 
+    @property
+    def cores(self) -> str:
+        """What takes part, as the report counts it: core groups, or the vector cores where no cube works."""
+        own, units = self.report.cores, self.report.units.items()
+        alone = all("unused" in unit.waiting for name, unit in units if name.startswith("aic"))
+        return f"{own} {'vector core' if alone else 'core group'}{'' if own == 1 else 's'}"
+
 
 def time_kernel(kernel: Kernel, problem: Problem, machine: Machine) -> Timing:
     """Simulate a kernel that was built, by the fast engine, and sum up."""

@@ -213,12 +213,6 @@ class Layers:
                 found[name] = str(error)
         return found
 
-    def json(self, state: State) -> dict[str, Any]:
-        """The answer as `npusim layer --json` gives it."""
-        found, _ = self._forward(state)
-        answer = self.answer(state)
-        return found.to_json(answer.profile, answer.times)
-
 
 _PROFILE = str(MachineSettings.model_fields["profile"].default)
 

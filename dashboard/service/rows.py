@@ -87,7 +87,7 @@ def time_sections(timings: Sequence[Timing | None], base: int) -> list[Section]:
         of.row("Core time", "time", lambda one: one.report.core_us, -1, "first start to last end"),
         of.row("Event time", "time", lambda one: one.report.event_us, -1, "with what the host sees"),
         of.row("Bound", "text", _bound, 0, "what is busy for more than 80 % of the core time"),
-        of.row("Core groups", "count", lambda one: one.report.cores),
+        of.row("Cores", "text", lambda one: one.cores, 0, "that take part"),
         of.row("Expected error", "share", lambda one: one.expected.error, -1, "of the time, by measurements"),
     ]
     known = [

@@ -13,13 +13,15 @@ from dashboard.service.explore import ENGINE
 from dashboard.service.operation import Chosen, Place, chosen_of, parsed
 from dashboard.service.run import NARROWEST_US, ROWS, Bars, Heat, Lane, Run, Window, bars_of, heat_of, run_of
 from dashboard.state import State
-from npusim.errors import InputError
+from npusim.errors import InputError, did_you_mean
 from npusim.lower import lower
 from npusim.order import trips_around
 from npusim.simulate import simulate
 from npusim.trace import write_trace
 
 PAGE = "timeline"
+OWN = ("from", "to", "cores", "op")
+"""settings of the page"""
 BARS = 4000
 """operations in view up to which each is a bar"""
 ITERATION = 600
@@ -99,7 +101,11 @@ class Timelines:
     def frame(self, state: State) -> Frame:
         """Where a link looks; what of it is nonsense is said, and something near it is looked at."""
         run, own = self.run(state), state.own(PAGE)
-        wrong: list[str] = []
+        wrong = [
+            f"the link sets {PAGE}.{name}, which is no setting; {did_you_mean(name, OWN)}"
+            for name in own
+            if name not in OWN
+        ]
         chosen = None
         if op := own.get("op"):
             place = parsed(run.program, op)
