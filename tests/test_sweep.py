@@ -72,7 +72,9 @@ def test_ranges_of_decimals_are_exact(count: int, tenths: int) -> None:
     [
         ("6:2", "is empty"), ("1:5:0", "is empty"), ("1:2:3:4", "is no range"), ("a:b", "is no range"),
         ("1,,2", "a value is empty"), ("", "a value is empty"), ("3,3", "given twice"), ([], "has no values"),
-        ("0:1e9", "more than"), ("1:nan", "is no range"),
+        ("0:1e9", "more than"), ("0:1e9999", "more than"), ("0:1e999999:1e-999999", "more than"),
+        ("0:99999,100000", "more than"), ([1, [2]], "a list or a map"), ({"a": 1}, "a list or a map"),
+        ("1:nan", "is no range"),
     ],
 )  # fmt: skip
 def test_what_is_no_range_is_named(text: object, said: str) -> None:

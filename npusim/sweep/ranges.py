@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from collections.abc import Collection, Iterable
+from decimal import Decimal, InvalidOperation, Overflow
 from typing import Any
 
 from npusim.errors import InputError
 
 MOST = 100_000
-"""values of one range at most"""
+"""values of one field at most"""
 
 
 def values(name: str, given: object, splits: bool = True, ranges: bool = True) -> list[Any]:
@@ -18,20 +18,30 @@ def values(name: str, given: object, splits: bool = True, ranges: bool = True) -
 
     In a text commas separate values (where it `splits`), and FIRST:LAST or FIRST:LAST:STEP are numbers, both
     ends included (where there are `ranges`). InputError, with `name`, for a range that is none or empty, for
-    an empty list, and for a value that is given twice.
+    an empty list, for a list or a map within it, for a value that is given twice, and for too many.
     """
     listed = list(given) if isinstance(given, list | tuple) else [given]
     found: list[Any] = []
     for one in listed:
+        if nested(one):
+            raise InputError(f"{name}: a list or a map is no value; write one list of numbers and words")
         parts = one.split(",") if splits and isinstance(one, str) else [one]
         for part in parts:
             found += _span(name, part.strip(), ranges) if isinstance(part, str) else [part]
+        if len(found) > MOST:
+            raise InputError(f"{name}: has more than {MOST:,} values; give fewer")
     if not found:
         raise InputError(f"{name}: has no values; give one at least, or leave it out")
     for text, count in Counter(map(str, found)).items():
         if count > 1:
             raise InputError(f"{name}: {text} is given twice; keep one")
     return found
+
+
+def nested(value: object) -> bool:
+    """Whether a value holds others, and is not to be written out: a few lines of YAML with aliases stand for
+    more than memory holds."""
+    return isinstance(value, Collection) and not isinstance(value, str | bytes)
 
 
 def _span(name: str, text: str, ranges: bool) -> Iterable[Any]:
@@ -50,7 +60,10 @@ def _span(name: str, text: str, ranges: bool) -> Iterable[Any]:
     step = numbers[2] if len(numbers) == 3 else Decimal(1)
     if step <= 0 or last < first:
         raise InputError(f"{name}: range {text} is empty; its LAST must be at least FIRST, its STEP positive")
-    count = int((last - first) / step) + 1
-    if count > MOST:
-        raise InputError(f"{name}: range {text} has {count:,} values, more than {MOST:,}; make STEP larger")
-    return [str(first + step * number) for number in range(count)]
+    try:
+        steps = (last - first) / step
+    except Overflow:
+        steps = Decimal("Infinity")
+    if steps >= MOST:
+        raise InputError(f"{name}: range {text} has more than {MOST:,} values; make STEP larger")
+    return [str(first + step * number) for number in range(int(steps) + 1)]

@@ -15,7 +15,7 @@ from npusim.problem import Options, Problem, Settings
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings, refuse_costs
 from npusim.study import check_wishes
 from npusim.sweep.point import Point, machine_digest
-from npusim.sweep.ranges import values
+from npusim.sweep.ranges import nested, values
 
 MODELS: tuple[type[Settings], ...] = (Problem, Options, MachineSettings, NumericsSettings, EngineSettings)
 NOT_SWEPT = frozenset({"output", "trace", "trace_iterations", "what_if"})
@@ -199,8 +199,9 @@ def _checked(name: str, given: object, place: str) -> list[Any]:
     kind = str(model.model_fields[name].annotation)
     numeric = "int" in kind or "float" in kind
     splits = name not in WHOLE
-    if name == "cu_seqlens" and place and isinstance(given, list) and all(isinstance(n, int) for n in given):
-        given = [",".join(str(n) for n in given)]
+    if name == "cu_seqlens" and place and isinstance(given, list):  # of one problem, or of several
+        several = [given] if _whole_numbers(given) else given
+        given = [",".join(map(str, one)) if _whole_numbers(one) else one for one in several]
     found = []
     for value in values(option, given, splits, numeric and splits):
         if value is None:
@@ -217,6 +218,10 @@ def _checked(name: str, given: object, place: str) -> list[Any]:
     return found
 
 
+def _whole_numbers(given: object) -> bool:
+    return isinstance(given, list) and all(isinstance(n, int) for n in given)
+
+
 def _numbers(given: object, place: str) -> dict[str, list[float]]:
     """The values of numbers of a profile by path."""
     option = f"{place}: set" if place else "--set"
@@ -225,23 +230,21 @@ def _numbers(given: object, place: str) -> dict[str, list[float]]:
         pairs = [(str(path), own) for path, own in given.items()]
     else:
         for text in given if isinstance(given, list | tuple) else [given]:
-            path, equals, own = str(text).partition("=")
+            said = "" if nested(text) else str(text)
+            path, equals, own = said.partition("=")
             if not equals or not path.strip():
-                raise InputError(f"{option} {text}: write path.to.field=VALUES")
+                raise InputError(f"{option} {said}".rstrip() + ": write path.to.field=VALUES")
             pairs.append((path.strip(), own))
     found: dict[str, list[float]] = {}
     for name, listed in pairs:
         if name in found:
             raise InputError(f"{option} {name}: is set twice; keep one")
-        wrong = InputError(f"{option} {name}: {listed!r} is no number, list or range of numbers")
+        each = values(f"{option} {name}", listed)
         try:
-            numbers = [
-                math.nan if isinstance(value, bool) else float(value)
-                for value in values(f"{option} {name}", listed)
-            ]
+            numbers = [math.nan if isinstance(value, bool) else float(value) for value in each]
         except (TypeError, ValueError):
-            raise wrong from None
+            numbers = [math.nan]
         if not all(map(math.isfinite, numbers)):
-            raise wrong
+            raise InputError(f"{option} {name}: {listed!r} is no number, list or range of numbers")
         found[name] = numbers
     return found
