@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -56,6 +57,11 @@ def jobs(tmp_path):
         yield made
 
 
+def begin(jobs, key, work, asked):
+    """Expect a job and start it at once."""
+    return jobs.start(key, jobs.expect(key).number, work, asked)
+
+
 def until(wanted, *of):
     """Wait until something is true, and give it."""
     end = time.monotonic() + PATIENCE_S
@@ -85,9 +91,9 @@ def gone(processes):
 
 
 def test_a_job_says_how_far_it_is_and_what_it_found(jobs, tmp_path):
-    jobs.expect("a")
+    expected = jobs.expect("a").number
     assert jobs.job("a").status == "starting"
-    number = jobs.start("a", count, 4)
+    number = jobs.start("a", expected, count, 4)
     assert jobs.alive(number)
     halfway = until(lambda: (job := jobs.job("a")).done >= 2 and job)
     assert (halfway.status, halfway.total, halfway.text) == ("running", 4, "counting")
@@ -95,7 +101,7 @@ def test_a_job_says_how_far_it_is_and_what_it_found(jobs, tmp_path):
     assert halfway.left_s == pytest.approx((4 - halfway.done) / halfway.rate)
     with pytest.raises(Refused, match="a: is being computed already"):
         jobs.expect("a")
-    assert jobs.start("a", count, 4) == number
+    assert jobs.start("a", expected, count, 4) == 0 and jobs.alive(number)
     found = ended(jobs, "a")
     assert found.status == "done"
     assert found.result == {"counted": 4, "where": str(tmp_path), "own": ["mine.py:f"]}
@@ -104,27 +110,27 @@ def test_a_job_says_how_far_it_is_and_what_it_found(jobs, tmp_path):
 
 
 def test_a_job_that_fails_says_why(jobs, caplog):
-    jobs.start("wrong", refuse, "this")
-    jobs.start("odd", stumble, None)
+    begin(jobs, "wrong", refuse, "this")
+    begin(jobs, "odd", stumble, None)
     assert (ended(jobs, "wrong").status, jobs.job("wrong").message) == ("failed", "this: cannot be")
     assert ended(jobs, "odd").status == "failed"
     assert jobs.job("odd").message.startswith("ZeroDivisionError: ")
 
 
 def test_a_killed_job_is_noticed_and_its_workers_end(jobs):
-    jobs.start("k", employ, 600)
+    begin(jobs, "k", employ, 600)
     members = family(jobs, "k", 2)
     members[0].kill()
     lost = ended(jobs, "k")
     assert (lost.status, lost.done, lost.total) == ("lost", 1, 2)
     assert "killed from outside (SIGKILL)" in lost.message
     until(gone, members)
-    jobs.start("k", count, 0)
+    begin(jobs, "k", count, 0)
     assert ended(jobs, "k").status == "done"
 
 
 def test_cancelling_ends_a_job_and_its_workers(jobs):
-    jobs.start("c", employ, 600)
+    begin(jobs, "c", employ, 600)
     members = family(jobs, "c", 2)
     jobs.cancel("c")
     assert jobs.job("c").status == "cancelled"
@@ -134,11 +140,66 @@ def test_cancelling_ends_a_job_and_its_workers(jobs):
     assert jobs.job("c").status == "cancelled" and jobs.job("never was") is None
 
 
+def test_a_job_that_was_cancelled_before_it_began_does_not_begin(jobs):
+    first = jobs.expect("k").number
+    jobs.cancel("k")
+    assert jobs.start("k", first, count, 0) == 0 and jobs.job("k").status == "cancelled"
+    second = jobs.expect("k").number
+    assert jobs.start("k", first, refuse, "the request of before") == 0
+    assert jobs.start("k", second, count, 0) and ended(jobs, "k").status == "done"
+    third = jobs.expect("f").number
+    jobs.forget("f")
+    assert jobs.start("f", third, count, 0) == 0 and jobs.job("f") is None
+
+
+def test_processes_that_have_ended_are_let_go(jobs):
+    def run(key):
+        begin(jobs, key, count, 0)
+        process = psutil.Process(jobs._started[key].process.pid)
+        assert ended(jobs, key).status == "done"
+        until(gone, [process])
+
+    own = psutil.Process()
+    run("first")  # opens what stays open, as the cache
+    jobs.forget("first")
+    before = own.num_fds()
+    for number in range(3):
+        run(f"k{number}")
+        jobs.forget(f"k{number}")
+    assert own.num_fds() <= before and not jobs._started
+    begin(jobs, "dies", employ, 600)
+    family(jobs, "dies", 2)[0].kill()
+    until(lambda: not jobs._started["dies"].process.is_alive())
+    begin(jobs, "next", count, 0)
+    assert set(jobs._started) == {"next"} and jobs.job("dies").status == "lost"
+
+
+def stubborn(tell, asked, home):
+    """Does not end when it is asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell(1, 2, "")
+    time.sleep(asked)
+
+
+def test_others_do_not_wait_while_a_job_is_ended(jobs):
+    begin(jobs, "s", stubborn, 600)
+    until(lambda: jobs.job("s").status == "running")
+    ending = [threading.Thread(target=jobs.cancel, args=("s",)) for _ in range(2)]
+    for one in ending:
+        one.start()
+    until(lambda: jobs._started["s"].cancelled)
+    asked = 0
+    while any(one.is_alive() for one in ending):  # GRACE_S, as it does not end by itself
+        jobs.job("other")
+        asked += 1
+    assert asked > 3 and jobs.job("s").status == "cancelled"
+
+
 def test_what_jobs_say_is_their_owners_alone_and_goes_with_the_application(tmp_path):
     jobs = Jobs(Home(tmp_path))
     folder = Path(jobs.folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    jobs.start("x", employ, 600)
+    begin(jobs, "x", employ, 600)
     members = family(jobs, "x", 2)
     jobs.close()
     assert not folder.exists() and list(tmp_path.iterdir()) == []
@@ -151,7 +212,7 @@ def test_a_job_does_not_outlive_a_killed_server(tmp_path):
         "from pathlib import Path\n"
         "if __name__ == '__main__':\n"
         "    jobs = t.Jobs(t.Home(Path('.')))\n"
-        "    jobs.start('x', t.employ, 600)\n"
+        "    t.begin(jobs, 'x', t.employ, 600)\n"
         "    print(' '.join(str(one.pid) for one in t.family(jobs, 'x', 2)), jobs.folder, flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -177,7 +238,7 @@ def test_a_job_does_not_outlive_a_killed_server(tmp_path):
 
 def test_so_many_jobs_at_once_and_no_more(jobs, monkeypatch):
     monkeypatch.setattr("dashboard.service.jobs.MOST", 1)
-    jobs.start("one", count, 40)
+    begin(jobs, "one", count, 40)
     with pytest.raises(Refused, match="1 jobs are at work already"):
         jobs.expect("one more")
 

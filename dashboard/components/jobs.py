@@ -7,7 +7,8 @@
   failed or was lost; nothing where there is no such job;
 - calls `register(app, NAME, work, unit, kept)` in its own `register`; `of(app)` are all `Jobs`;
 - starts a job KEY by a callback that calls `of(app).expect(KEY)`, which is Refused where it runs already, and
-  returns {"key": KEY, "asked": plain data} to `Output(ask(NAME), "data")`, and KEY to `watched(NAME)`;
+  returns {"key": KEY, "number": that of what it gives, "asked": plain data} to `Output(ask(NAME), "data")`,
+  and KEY to `watched(NAME)`;
 - listens to `Input(told(NAME), "data")`: {"key", "number", "status", "done", "total"} of that job whenever it
   is another one; its result is `of(app).job(KEY).result`. A key is a page's own: "sweep points.db". What
   writes `ask` or `watched` must not listen to `told`, by way of others neither: Dash would wait in a circle.
@@ -44,7 +45,8 @@ class Manager(DiskcacheManager):
         return fn
 
     def call_job_fn(self, key: str, job_fn: Any, args: Any, context: Any) -> int:
-        return self.jobs.start(str(args[0]["key"]), job_fn.work, args[0]["asked"])
+        wanted = args[0]
+        return self.jobs.start(str(wanted["key"]), int(wanted["number"]), job_fn.work, wanted["asked"])
 
     def job_running(self, job: Any) -> bool:
         return self.jobs.alive(int(job))

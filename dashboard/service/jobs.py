@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -97,10 +97,12 @@ Work = Callable[[Tell, Any, Home], Any]
 
 @dataclass
 class _Started:
-    """A process of a job, and the job's number."""
+    """A process of a job, and the job's number. `cancelled`: it is to end; `ending`: held by who ends it."""
 
     process: BaseProcess
     number: int
+    cancelled: bool = False
+    ending: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Jobs:
@@ -116,27 +118,28 @@ class Jobs:
         atexit.register(self.close)
 
     def expect(self, key: str) -> Job:
-        """Say that a job is about to be started. InputError where it is at work already, or too many are."""
+        """Say that a job is about to be started, by its number. InputError where it is at work already, or
+        too many are."""
         with self._lock:
+            self._tidy()
             found = self.job(key)
             if found and found.active:
                 raise InputError(f"{key}: is being computed already; wait for it, or cancel it")
-            if sum(one.process.is_alive() for one in self._started.values()) >= MOST:
+            if len(self._started) >= MOST:
                 raise InputError(f"{MOST} jobs are at work already; wait for one, or cancel one")
             self._count += 1
             expected = Job(key, "starting", time.time(), number=self._count)
             self._keep(expected)
             return expected
 
-    def start(self, key: str, work: Work, asked: Any) -> int:
-        """Start a job, expected or not, and give its process's number; of one that is at work, its own."""
+    def start(self, key: str, number: int, work: Work, asked: Any) -> int:
+        """Start the expected job of this number, and give its process's number; 0 where it is expected no
+        more: started by another request, cancelled, forgotten, or expected anew since."""
         with self._lock:
-            running = self._started.get(key)
-            if running and running.process.is_alive():
-                return running.process.pid or 0
             found = self.job(key)
-            job = found if found and found.status == "starting" else self.expect(key)
-            job = replace(job, since=time.time())
+            if found is None or found.status != "starting" or found.number != number or self._of(found):
+                return 0
+            job = replace(found, since=time.time())
             self._keep(job)
             context = multiprocessing.get_context("spawn")
             process = context.Process(target=_run, args=(self.folder, job, work, asked, self.home))
@@ -152,30 +155,36 @@ class Jobs:
             found: Job | None = self.cache.get(_place(key))  # after its process was asked
             if found is None or not found.active:
                 return found
-            own = started if started and started.number == found.number else None
+            own = self._of(found)
             if own is None and time.time() - found.since < PATIENCE_S:
                 return found
             if own is not None and not dead:
                 return found
-            lost = replace(found, status="lost", message=_ending(own.process.exitcode if own else None))
-            self._keep(lost)
-            return lost
+            if own is not None and own.cancelled:
+                over = replace(found, status="cancelled")
+            else:
+                over = replace(found, status="lost", message=_ending(own.process.exitcode if own else None))
+            self._keep(over)
+            return over
 
     def cancel(self, key: str) -> None:
-        """End a job and the processes that work for it, at once."""
+        """End a job and the processes that work for it, at once. Others are not kept waiting by it."""
         with self._lock:
             started, found = self._started.get(key), self.job(key)
             if started:
+                started.cancelled = True
+            if found and found.active and not self._of(found):
+                self._keep(replace(found, status="cancelled"))
+        if started:
+            with started.ending:
                 _end(started.process)
-            if found and found.active:
-                found = self.cache.get(_place(key)) or found
-                if found.active:  # it may have finished meanwhile
-                    self._keep(replace(found, status="cancelled"))
+            self.job(key)  # says that it was cancelled, unless it has finished meanwhile
 
     def forget(self, key: str) -> None:
         """End a job, and remove what it said."""
+        self.cancel(key)
         with self._lock:
-            self.cancel(key)
+            self._tidy()
             self.cache.delete(_place(key))
 
     def alive(self, number: int) -> bool:
@@ -193,6 +202,17 @@ class Jobs:
             self.cache.close()
             shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.close)
+
+    def _of(self, job: Job) -> _Started | None:
+        """The process of a job, and of no earlier one of its key."""
+        started = self._started.get(job.key)
+        return started if started and started.number == job.number else None
+
+    def _tidy(self) -> None:
+        """Let go of processes that have ended, and so of their descriptors; how they did is noted first."""
+        for key in [key for key, one in self._started.items() if not one.process.is_alive()]:
+            self.job(key)
+            del self._started[key]
 
     def _keep(self, job: Job) -> None:
         self.cache.set(_place(job.key), job, expire=EXPIRY_S)
