@@ -21,7 +21,7 @@ from dashboard.pages import sweep_define as define
 from dashboard.pages import sweep_view as looked
 from dashboard.service import Refused, Service
 from dashboard.service.jobs import Home
-from dashboard.service.points import Points, Stores, text_of
+from dashboard.service.points import ROUGH, Points, Stores, text_of
 from dashboard.service.sweep_fields import SET
 from dashboard.service.sweeps import Sweeps, joined, split, sweep
 from dashboard.state import State
@@ -31,6 +31,8 @@ from npusim.sweep.store import Row, Store
 
 STARTUP = "set.core.cube.startup_cycles"
 SMALL = State.of({"seq_len": 256, "heads": 2, "samples": 2})
+LAUGHS = "[&a0 [1], " + ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)) + "]"
+"""YAML whose last list stands for 9^29 numbers"""
 VARY = f"algorithm=mxr,doubling,masked-neumann;chunk=16,32,40;order=2;{STARTUP}=10,20"
 
 
@@ -176,6 +178,10 @@ def test_a_sweep_goes_to_yaml_and_back(sweeps, text):
         ("kernel: tri-inverse\nchnk: 16", "did you mean 'chunk'"),
         ("kernel: copy\ntiming: false", "are timed"),
         ("kernel: tri-inverse\nprofile: /etc/x.yaml", "in the working folder"), ("a" * 70_000, "longer than"),
+        (f"kernel: copy\nm: {LAUGHS}", "m: a list or a map is no value"),
+        (f"kernel: copy\nset: {{clock_ghz: {LAUGHS}}}", "clock_ghz: a list or a map is no value"),
+        (f"kernel: copy\nset: {LAUGHS}", "set: write path.to.field=VALUES"),
+        (f"kernel: copy\n? {LAUGHS}\n: 3", "not valid YAML: unhashable"),
     ],
 )  # fmt: skip
 def test_yaml_that_is_no_sweep_says_so(sweeps, text, said):
@@ -202,6 +208,12 @@ def test_no_link_leads_out_of_the_folder(sweeps, folder, tmp_path):
     with pytest.raises(Refused, match="a link out of the folder"):
         sweeps.place("out.db")
     (folder / "out.db").unlink()
+
+
+def test_a_link_to_a_profile_that_is_gone_is_no_error(stores, folder):
+    (folder / "gone.yaml").symlink_to(folder / "nowhere.yaml")
+    assert len(stores.points("some.db", "1 + cores"))
+    (folder / "gone.yaml").unlink()
 
 
 def test_stores_are_listed_and_foreign_or_damaged_ones_say_what_they_are(stores, folder):
@@ -421,7 +433,7 @@ def test_the_front_marks_its_points_and_says_all_settings(points):
     )
     for name, unit in (("algorithm", ""), ("chunk", ""), (STARTUP, " cycles")):
         assert f"<b>{text_of(row.settings[name])}{unit}</b>" in said
-    assert f"<b>{text_of(row.result['time_us'])} µs</b>" in said
+    assert f"<b>{text_of(row.result['time_us'], ROUGH)} µs</b>" in said
 
 
 def test_cells_say_their_value_and_open_their_best_point(points):
@@ -441,6 +453,107 @@ def test_nothing_is_drawn_of_nothing(points):
         figures.parallel(none, LIGHT, {}),
     ):
         assert made["data"] == [] and made["layout"]["annotations"][0]["text"]
+
+
+@pytest.mark.parametrize("x", ["time_us", "utilisation"])
+@pytest.mark.parametrize("y", ["relative_error", "snr_db"])
+def test_the_line_of_a_front_promises_nothing_that_no_point_gives(points, x, y):
+    done = points.of_status("done")
+    line = figures.front(done, x, y, LIGHT)["data"][0]
+    assert line["mode"] == "lines" and line["line"]["shape"] == "hv"  # across first, and then up or down
+    signs = [1 if done.columns[name].better > 0 else -1 for name in (x, y)]
+    there = np.array([done.coordinates(x), done.coordinates(y)]).T * signs
+    for corner in zip(line["x"][1:], line["y"], strict=False):
+        assert (there >= np.array(corner) * signs).all(axis=1).any()
+
+
+def stored(*settings_and_figures: tuple[dict, dict]) -> Points:
+    """Points of these settings and figures, by the keys 0, 1, 2; skipped where there are no figures."""
+    rows = [
+        Row(str(n), "tri-inverse", "done" if figures else "skipped", settings, {}, figures)
+        for n, (settings, figures) in enumerate(settings_and_figures)
+    ]
+    frame = table.frame(rows)
+    frame.index = pd.Index([row.key for row in rows])
+    return Points(rows, frame)
+
+
+def test_an_exact_point_hides_no_front():
+    snrs = (math.inf, 50.0, 60.0)
+    points = stored(*[({}, {"time_us": float(n), "snr_db": snr}) for n, snr in enumerate(snrs, 1)])
+    assert points.front("time_us", "snr_db") == ["1", "2"] and points.front("snr_db", "time_us") == ["2", "1"]
+    traces = figures.front(points, "time_us", "snr_db", LIGHT)["data"]
+    assert traces[0]["y"] == [50.0, 60.0] and traces[1]["customdata"] == ["1", "2"]
+
+
+@pytest.mark.parametrize("settings", [{"algorithm": "mxr"}, {"chunk": 16}])
+def test_a_store_without_figures_yet_is_no_error(settings):
+    points = stored((settings, {}), ({**settings, "dtype": "bf16"}, {}))
+    seen = looked.view(points, {"x": "time_us"})
+    some = looked.drawn(points, {}, seen)[1]
+    assert seen.x == "" and some.brushed({}).axes == points.axes == []
+    assert figures.front(some, seen.x, seen.y, LIGHT)["layout"]["annotations"][0]["text"]
+    assert len(looked.records(points, seen.columns)) == 2
+
+
+def test_zero_beside_logarithms_is_called_zero():
+    points = stored(*[({}, {"time_us": 1.0, "relative_error": own}) for own in (0.0, 2e-6, 3e-4, 1e-2)])
+    axis = figures.front(points, "time_us", "relative_error", LIGHT)["layout"]["yaxis"]
+    ticks = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+    assert ticks.pop(min(points.coordinates("relative_error"))) == "0"
+    assert all(10**at == pytest.approx(float(text)) for at, text in ticks.items()) and len(ticks) > 2
+    axis = figures.front(points.only(["1", "2"]), "time_us", "relative_error", LIGHT)["layout"]["yaxis"]
+    assert "0" not in axis["ticktext"]
+
+
+def test_settings_that_differ_in_the_fifth_digit_are_two():
+    points = stored(*[({STARTUP: own, "chunk": 16384}, {"time_us": own}) for own in (1.00001, 1.00002)])
+    assert points.texts(STARTUP) == ["1.00001", "1.00002"] and points.texts("time_us") == ["1", "1"]
+    assert points.cells(STARTUP, "chunk", "time_us", "best").counts == ((1, 1),)
+
+
+def test_names_of_a_store_are_letters_and_no_markup():
+    own = {"a%sb": "<b>50%</b>", "c<d": "x&y"}
+    points = stored((own, {"time_us": 1.0}), (dict.fromkeys(own, "z"), {"time_us": 2.0}))
+    said = [text for one in figures.front(points, "time_us", "time_us", LIGHT)["data"]
+            for text in one.get("hovertext", ())]  # fmt: skip
+    assert any("A%sb <b>&lt;b&gt;50%&lt;/b&gt;</b><br>C&lt;d <b>x&amp;y</b>" in text for text in said)
+    data = figures.heat(points.cells("a%sb", "c<d", "time_us", "best"), points, LIGHT)
+    assert "&lt;b&gt;50%&lt;/b&gt;" in data["data"][0]["x"] and "C&lt;d" in str(data["layout"])
+
+
+def test_a_point_that_is_gone_is_not_another_one(points, stores):
+    assert len(points.only(["no key", points.rows[2].key])) == 1
+    with pytest.raises(Refused, match="not in the store any more"):
+        page.link_of(stores, points, "no key", State())
+
+
+def test_a_brush_holds_while_its_axis_means_the_same():
+    rows = [({"algorithm": own}, {"time_us": time}) for own, time in (("a", 1.0), ("c", 2.0))]
+    before = stored(*rows)
+    scales = {name: before.scale(name).mark for name in ("algorithm", "time_us")}
+    brush = {"store": "s.db", "spans": {"algorithm": [[0.5, 1.5]], "time_us": [[0, 1.5]]}, "scales": scales}
+    assert looked.spans_of(before, "s.db", brush) == brush["spans"]
+    assert looked.spans_of(before, "other.db", brush) == looked.spans_of(before, "s.db", None) == {}
+    named = stored(*rows, ({"algorithm": "b"}, {"time_us": 3.0}))  # which now has the place of c
+    assert looked.spans_of(named, "s.db", brush) == {"time_us": [[0, 1.5]]}
+    wide = stored(*rows, ({"algorithm": "a"}, {"time_us": 100.0}))  # now drawn by its logarithm
+    assert looked.spans_of(wide, "s.db", brush) == {"algorithm": [[0.5, 1.5]]}
+
+
+def test_a_link_says_only_what_was_chosen(points):
+    seen = looked.view(points, {"y": "no column yet"})
+    usual, shown = looked.usual_of(points), looked.shown({}, points, seen)
+    wrote = {"usual": usual, "shown": shown}
+    assert looked.picked(wrote, shown) == looked.picked(None, shown) == {}
+    assert looked.picked(wrote, {**shown, "x": "utilisation", "where": "chunk=16"}) == {
+        "x": "utilisation", "where": "chunk=16",
+    }  # fmt: skip
+    other = {"usual": usual, "shown": {**shown, "x": "utilisation", "where": "chunk=16"}}
+    assert looked.picked(other, shown) == {"x": None, "where": None}
+    assert looked.picked({"usual": {}, "shown": {"where": "", "cost": "1"}}, {**shown, "cost": ""}) == {
+        "cost": None
+    }
 
 
 def synthetic(count: int) -> Points:

@@ -18,8 +18,7 @@ window.dash_clientside.sweep = {
       var own = axis.constraintrange;
       if (own && own.length) spans[axis.name] = Array.isArray(own[0]) ? own : [own];
     });
-    var store = before ? before.store : "";
     if (before && JSON.stringify(before.spans) === JSON.stringify(spans)) return window.dash_clientside.no_update;
-    return { store: store, spans: spans };
+    return Object.assign({ store: "", scales: {} }, before, { spans: spans });
   },
 };

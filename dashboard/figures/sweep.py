@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ WRITTEN = 150
 """cells up to which each says its value"""
 LETTER = 6.4
 """pixels of a letter of an axis"""
+APART = 0.4
+"""decades between zero and the first number beside it"""
 EDGE = 0.05
 """room beside the outermost points, as a share of an axis"""
 
@@ -64,7 +67,7 @@ def parallel(points: Points, theme: Theme, brush: Mapping[str, Sequence[Sequence
         low, high = min(values), max(values)
         room = (high - low) * EDGE or 0.5
         dimensions.append({
-            "label": _short(column.title), "values": values, "range": [low - room, high + room],
+            "label": html.escape(_short(column.title)), "values": values, "range": [low - room, high + room],
             "tickvals": [at for at, _ in ticks], "ticktext": [_short(text) for _, text in ticks],
             "name": name,
             **({"constraintrange": _spans(brush[name])} if brush.get(name) else {}),
@@ -76,7 +79,7 @@ def parallel(points: Points, theme: Theme, brush: Mapping[str, Sequence[Sequence
         "unselected": {"line": {"color": theme.line, "opacity": 0.25}},
     }  # fmt: skip
     first = max((len(text) for text in dimensions[0]["ticktext"]), default=0)
-    beside = max(LETTER * first + 14, LETTER * len(dimensions[0]["label"]) / 2 + 8)
+    beside = max(LETTER * first + 14, LETTER * len(_short(points.columns[names[0]].title)) / 2 + 8)
     return figure(theme, [data], height=HEIGHT, margin={"l": beside, "r": 16, "t": 40, "b": 14})
 
 
@@ -109,7 +112,7 @@ def _ticks(scale: Scale, values: Sequence[float]) -> list[tuple[float, str]]:
         named = [(scale.at(value), text_of(value)) for value in scale.values]
         return [(at, text) for at, text in named if low <= at <= high]
     if scale.kind == "log":
-        return _decades(low, high)
+        return _logarithms(scale, low, high)
     apart = _step(high - low)
     if not apart:
         return [(low, digits(low))]
@@ -124,6 +127,14 @@ def _tick(value: float) -> str:
             scale = {"G": 1e9, "M": 1e6, "k": 1e3}[sign]
             return f"{value / scale:.6g}{sign}"
     return f"{value:,.6g}"
+
+
+def _logarithms(scale: Scale, low: float, high: float) -> list[tuple[float, str]]:
+    """Those of a logarithm, and of zero where it has a place beside them."""
+    zero = math.log10(scale.low) if scale.zero else -math.inf
+    if low > zero:
+        return _decades(low, high)
+    return [(zero, "0"), *[(at, text) for at, text in _decades(low, high) if at > zero + APART]]
 
 
 def _decades(low: float, high: float) -> list[tuple[float, str]]:
@@ -161,6 +172,8 @@ def _bar(scale: Scale, values: Sequence[float], theme: Theme) -> dict[str, Any]:
 
 def front(points: Points, x: str, y: str, theme: Theme, chosen: str = "") -> Figure:
     """Each point by two columns, those on top that no other beats in both. `chosen`: a point with a ring."""
+    if not (x and y):
+        return empty(theme, "no point has figures yet")
     across, down = points.coordinates(x), points.coordinates(y)
     keys = [row.key for row in points.rows]
     there = [n for n in range(len(keys)) if math.isfinite(across[n]) and math.isfinite(down[n])]
@@ -171,16 +184,16 @@ def front(points: Points, x: str, y: str, theme: Theme, chosen: str = "") -> Fig
     said = _hovers(points)
     groups = _groups(points)
     data: list[dict[str, Any]] = []
-    edge = [place[key] for key in best if math.isfinite(across[place[key]])]
-    if len(edge) > 1:
-        rising = points.columns[y].better <= 0
+    edge = [place[key] for key in best]
+    if len(edge) > 1:  # from the best across: up to the next point none is better than this one
         data.append({
             "type": "scatter", "mode": "lines", "x": [across[n] for n in edge], "y": [down[n] for n in edge],
-            "line": {"color": theme.muted, "width": 1.2, "shape": "hv" if rising else "vh", "dash": "dot"},
+            "line": {"color": theme.muted, "width": 1.2, "shape": "hv", "dash": "dot"},
             "hoverinfo": "skip", "showlegend": False,
         })  # fmt: skip
     on = set(best)
-    for number, (name, members) in enumerate(groups):
+    for number, (group, members) in enumerate(groups):
+        name = html.escape(group)
         colour = theme.series[number % len(theme.series)] if len(groups) > 1 else theme.accent
         own = [n for n in members if math.isfinite(across[n]) and math.isfinite(down[n])]
         data.append({
@@ -226,7 +239,7 @@ def _axis(points: Points, name: str, values: Sequence[float]) -> dict[str, Any]:
     low, high = min(own), max(own)
     room = (high - low) * EDGE or 0.5
     return {
-        "title": {"text": points.columns[name].title}, "range": [low - room, high + room],
+        "title": {"text": html.escape(points.columns[name].title)}, "range": [low - room, high + room],
         "tickvals": [at for at, _ in ticks], "ticktext": [text for _, text in ticks],
     }  # fmt: skip
 
@@ -235,11 +248,15 @@ def _hovers(points: Points) -> list[str]:
     """Of each point all settings that vary, and the figures."""
     columns = points.telling
     cells = [points.texts(one.name) for one in columns]
-    said = [f"{one.label} <b>{_value(one, '%s')}</b>" for one in columns]
     return [
-        "<br>".join(form % text for form, text in zip(said, line, strict=True) if text != "—")
+        "<br>".join(_said(one, text) for one, text in zip(columns, line, strict=True) if text != "—")
         for line in zip(*cells, strict=True)
     ]
+
+
+def _said(column: Column, text: str) -> str:
+    """A column and its value, as plotly's text has them: a store may hold any letters."""
+    return f"{html.escape(column.label)} <b>{html.escape(_value(column, text))}</b>"
 
 
 def _value(column: Column, text: str) -> str:
@@ -256,11 +273,12 @@ def heat(cells: Cells, points: Points, theme: Theme) -> Figure:
     flat = [v for row in shown for v in row if v is not None and math.isfinite(v)]
     if not flat:
         return empty(theme, "no point has this figure")
+    across, down = ([html.escape(text) for text in own] for own in (cells.xs, cells.ys))
     said = [[_cell(cells, r, c) for c in range(len(cells.xs))] for r in range(len(cells.ys))]
     written = len(cells.xs) * len(cells.ys) <= WRITTEN and len(cells.xs) <= 12
     text = [["" if v is None else digits(v) for v in row] for row in cells.values]
     data = {
-        "type": "heatmap", "z": shown, "x": list(cells.xs), "y": list(cells.ys),
+        "type": "heatmap", "z": shown, "x": across, "y": down,
         "colorscale": _colours(theme, 0),
         "zmin": min(flat), "zmax": max(flat), "xgap": 2, "ygap": 2, "hoverongaps": False,
         "customdata": [list(row) for row in cells.keys], "hovertext": said, "hoverinfo": "text",
@@ -270,8 +288,8 @@ def heat(cells: Cells, points: Points, theme: Theme) -> Figure:
     kind = {"type": "category", "showgrid": False, "categoryorder": "array"}
     return figure(
         theme, [data], height=HEIGHT + 30, margin={"l": 8, "r": 8, "t": 26, "b": 8},
-        xaxis={**kind, "categoryarray": list(cells.xs), "title": {"text": cells.x.title}},
-        yaxis={**kind, "categoryarray": list(cells.ys), "title": {"text": cells.y.title}},
+        xaxis={**kind, "categoryarray": across, "title": {"text": html.escape(cells.x.title)}},
+        yaxis={**kind, "categoryarray": down, "title": {"text": html.escape(cells.y.title)}},
     )  # fmt: skip
 
 
@@ -281,6 +299,6 @@ def _cell(cells: Cells, row: int, place: int) -> str:
         return ""
     how = "" if count == 1 else f", {cells.how} of {count:,} points"
     return (
-        f"{cells.x.label} <b>{cells.xs[place]}</b>, {cells.y.label} <b>{cells.ys[row]}</b>"
-        f"<br>{cells.value.label} <b>{_value(cells.value, digits(value))}</b>{how}"
+        f"{_said(cells.x, cells.xs[place])}, {_said(cells.y, cells.ys[row])}"
+        f"<br>{_said(cells.value, digits(value))}{how}"
     )

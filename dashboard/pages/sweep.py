@@ -45,6 +45,7 @@ from dashboard.pages.sweep_layout import (
     VERSION,
     WANTED,
     WHERE,
+    WROTE,
     X,
     Y,
     layout,
@@ -55,7 +56,10 @@ from dashboard.pages.sweep_view import (
     counted,
     drawn,
     options,
+    picked,
     records,
+    shown,
+    spans_of,
     usual_of,
     view,
 )  # fmt: skip
@@ -63,6 +67,7 @@ from dashboard.service import Refused, Service
 from dashboard.service.points import Empty, Points, Stores
 from dashboard.service.sweeps import STORE, Sweeps
 from dashboard.state import State
+from npusim.errors import InputError
 
 SETTINGS = ("store", "where", "cost", "stale", "x", "y", "hx", "hy", "hv", "how", "columns", "point")
 """what a link says of how the points are looked at"""
@@ -81,7 +86,7 @@ def register(app: Dash, service: Service) -> None:
     dash.register_page("sweep", path="/sweep", name="Sweep", title="Sweep · npusim", layout=page)
     define.register(app, sweeps)
     _looking(app, stores)
-    _choosing(app, stores)
+    _choosing(app)
     _leaving(app, stores)
 
 
@@ -93,7 +98,9 @@ def read(stores: Stores, look: str | None) -> tuple[dict[str, str], Points]:
 
 def link_of(stores: Stores, points: Points, chosen: str, state: State) -> str:
     """The address of Explore for a point; what pages have of their own stays."""
-    row = next(row for row in points.rows if row.key == chosen)
+    row = next((row for row in points.rows if row.key == chosen), None)
+    if row is None:
+        raise InputError("this point is not in the store any more; choose another one")
     made = stores.link(row)
     pages = {name: own for name, own in state.values if name not in dict(state.asked.values)}
     return f"/explore?{State.of({'kernel': made.kernel, **dict(made.values), **pages}).query}"
@@ -133,6 +140,7 @@ def _looking(app: Dash, stores: Stores) -> None:
         Output(COLUMNS, "data"),
         Output(COLUMNS, "value"),
         Output(cards.of(HEAT), "className"),
+        Output(WROTE, "data"),
         Input(LOOK, "data"),
         Input(VERSION, "data"),
     )
@@ -140,16 +148,17 @@ def _looking(app: Dash, stores: Stores) -> None:
         own = json.loads(look or "{}")
         names, name = stores.names(), own.get("store", STORE)
         head = [names, name if name in names else None, own.get("where", ""), own.get("cost", "")]
+        wrote = {"shown": {one: own.get(one, "") for one in ("where", "cost")}, "usual": {}}
         try:
             own, points = read(stores, look)
             seen = view(points, own)
             met, some = drawn(points, own, seen)
         except Refused as error:
             if not names or isinstance(error, Empty):
-                return [_nothing(), "stack gone", *head, *[no_update] * 17]
+                return [_nothing(), "stack gone", *head, *[no_update] * 17, wrote]
             title = "This store cannot be shown" if name in names else "There is no such store yet"
             return [
-                cards.alert(str(error), title), "stack stale", *head, *[no_update] * 17,
+                cards.alert(str(error), title), "stack stale", *head, *[no_update] * 17, wrote,
             ]  # fmt: skip
         axes = options([points.columns[n] for n in points.axes])
         sets = options([points.columns[n] for n in points.varied])
@@ -159,6 +168,7 @@ def _looking(app: Dash, stores: Stores) -> None:
             None, "stack", *head, seen.stale, "" if points.states["stale"] else "gone",
             counted(points, met, some), axes, axes, sets, sets, axes,
             seen.x, seen.y, seen.hx, seen.hy, seen.hv, seen.how, every, seen.columns, flat,
+            {"shown": shown(own, points, seen), "usual": usual_of(points)},
         ]  # fmt: skip
 
     @app.callback(
@@ -177,9 +187,10 @@ def _looking(app: Dash, stores: Stores) -> None:
         except Refused:
             return no_update, no_update
         name = own.get("store", STORE)
-        kept = brush and brush["store"] == name and not (clear and ctx.triggered_id == CLEAR)
-        spans = brush["spans"] if kept else {}
-        after = {"store": name, "spans": spans}
+        cleared = clear and ctx.triggered_id == CLEAR
+        spans = {} if cleared else spans_of(points, name, brush)
+        scales = {axis: points.scale(axis).mark for axis in figures.axes(some)}
+        after = {"store": name, "spans": spans, "scales": scales}
         figure = figures.parallel(some, THEMES.get(scheme, LIGHT), spans)
         return figure, no_update if after == brush else after
 
@@ -210,11 +221,11 @@ def _looking(app: Dash, stores: Stores) -> None:
             own, points = read(stores, look)
             seen = view(points, own)
             met, some = drawn(points, own, seen)
-            spans = brush["spans"] if brush and brush["store"] == own.get("store", STORE) else {}
+            spans = spans_of(points, own.get("store", STORE), brush)
             within = some.brushed(spans) if spans else some
             front = figures.front(within, seen.x, seen.y, theme, own.get("point", ""))
             heat: Any = WAITING
-            if seen.hx and seen.hy:
+            if seen.hx and seen.hy and seen.hv:
                 heat = figures.heat(within.cells(seen.hx, seen.hy, seen.hv, seen.how), points, theme)
         except Refused:
             return [no_update] * 7
@@ -238,7 +249,7 @@ def _nothing() -> html.Div:
     )
 
 
-def _choosing(app: Dash, stores: Stores) -> None:
+def _choosing(app: Dash) -> None:
     """What a person chooses to see becomes part of the link."""
 
     @app.callback(
@@ -250,32 +261,27 @@ def _choosing(app: Dash, stores: Stores) -> None:
         *[Input(one, "value") for one in (X, Y, HX, HY, HV, HOW)],
         Input(COLUMNS, "value"),
         Input(GRID, "selectedRows"),
-        Kept(LOOK, "data"),
+        Kept(WROTE, "data"),
         Kept(STATE, "data"),
         prevent_initial_call=True,
     )
     def _set(
         name: str | None, where: str | None, cost: str | None, stale: bool,
         x: str | None, y: str | None, hx: str | None, hy: str | None, hv: str | None, how: str | None,
-        columns: list[str] | None, rows: Any, look: str | None, query: str,
+        columns: list[str] | None, rows: Any, wrote: Any, query: str,
     ) -> Any:  # fmt: skip
         state, asked = State.from_query(query or ""), ctx.triggered_id
         said: dict[str, Any] = {}
         if name and name != store(state):
             said = dict.fromkeys(SETTINGS) | {"store": None if name == STORE else name}
         else:
-            said = {
-                "where": where or None, "cost": cost or None, "stale": "yes" if stale else "no",
-                "x": x, "y": y, "hx": hx, "hy": hy, "hv": hv, "how": how, "columns": columns or None,
-            }  # fmt: skip
+            now = {"x": x, "y": y, "hx": hx, "hy": hy, "hv": hv, "how": how}
+            said = picked(wrote, {
+                **{n: v for n, v in now.items() if v}, "where": where or "", "cost": cost or "",
+                "stale": "yes" if stale else "no", "columns": ",".join(columns or []),
+            })  # fmt: skip
             if asked == GRID and rows:
                 said["point"] = rows[0]["key"]
-            try:
-                usual = usual_of(read(stores, look)[1])
-            except Refused:  # nothing is there to choose among
-                usual, said = {}, {name: said[name] for name in ("where", "cost")}
-            said = {n: v for n, v in said.items() if v is not None or n in ("where", "cost", "columns")}
-            said = {n: None if _plain(v) == usual.get(n) else v for n, v in said.items()}
         after = state.viewed(NAME, **said)
         return no_update if after == state else after.query
 
@@ -287,10 +293,6 @@ def _choosing(app: Dash, stores: Stores) -> None:
     )
     def _name(opened: str | None, name: str | None) -> Any:
         return opened if opened and opened != name else no_update
-
-
-def _plain(value: Any) -> Any:
-    return ",".join(value) if isinstance(value, list) else value
 
 
 def _leaving(app: Dash, stores: Stores) -> None:

@@ -19,6 +19,8 @@ from dashboard.service.sweeps import Sweeps
 from dashboard.state import State
 
 LOOK, VERSION, BRUSH, GO = "sweep-look", "sweep-version", "sweep-brush", "sweep-go"
+WROTE = "sweep-wrote"
+"""what the controls were last made to show, and what they show where a link says nothing"""
 LOOK_NOTE, PART, COUNTS = "sweep-look-note", "sweep-part", "sweep-counts"
 OPEN, WHERE, COST, STALE = "sweep-open", "sweep-where", "sweep-cost", "sweep-stale"
 PARALLEL, CLEAR, KEPT = "sweep-parallel", "sweep-clear", "sweep-kept"
@@ -43,6 +45,7 @@ def layout(service: Service, sweeps: Sweeps, /, **query: Any) -> html.Div:
             html.H1("Sweep", className="hidden"),
             dcc.Store(id=LOOK),
             dcc.Store(id=VERSION),
+            dcc.Store(id=WROTE),
             dcc.Store(id=BRUSH),
             dcc.Location(id=GO, refresh="callback-nav"),
             dcc.Download(id=FILE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from dash import dcc, html
 
 from dashboard.service.points import Column, Points
 
+SETTING = {"function": "params.value == null ? '—' : d3.format(',.12~g')(params.value)"}
 NUMBER = {
     "function": "params.value == null ? '—' : params.value && params.value < 0.001 && params.value > -0.001 ?"
     " d3.format('.3~e')(params.value) : d3.format(',.4~g')(params.value)"
@@ -66,6 +68,34 @@ def drawn(points: Points, own: dict[str, str], seen: View) -> tuple[Points, Poin
     return met, met.of_status("done", *(["stale"] if seen.stale else []))
 
 
+def spans_of(points: Points, store: str, brush: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The ranges of a brush that mean the same as when they were drawn: of this store, on axes whose scale
+    no new point has changed."""
+    if not brush or brush["store"] != store:
+        return {}
+    return {
+        name: spans for name, spans in brush["spans"].items()
+        if name in points.columns and brush["scales"].get(name) == points.scale(name).mark
+    }  # fmt: skip
+
+
+def shown(own: Mapping[str, str], points: Points, seen: View) -> dict[str, Any]:
+    """What the controls are made to show, by the names of a link's settings."""
+    return {
+        "where": own.get("where", ""), "cost": own.get("cost", ""), "stale": "yes" if seen.stale else "no",
+        "x": seen.x, "y": seen.y, "hx": seen.hx, "hy": seen.hy, "hv": seen.hv, "how": seen.how,
+        "columns": ",".join(seen.columns),
+    }  # fmt: skip
+
+
+def picked(wrote: Mapping[str, Mapping[str, str]] | None, now: Mapping[str, str | None]) -> dict[str, Any]:
+    """What a person has chosen of what the controls say `now`: where they say something else than they were
+    made to show. What is so by itself is not said in a link (None). `wrote`: see `shown` and `usual_of`;
+    a control that was not written to says nothing."""
+    was, usual = (wrote or {}).get("shown", {}), (wrote or {}).get("usual", {})
+    return {n: None if v in ("", usual.get(n)) else v for n, v in now.items() if n in was and v != was[n]}
+
+
 def options(columns: list[Column]) -> list[dict[str, str]]:
     return [{"value": one.name, "label": one.label} for one in columns]
 
@@ -81,7 +111,7 @@ def column_defs(points: Points, names: list[str]) -> list[dict[str, Any]]:
             "minWidth": 104 if one.numeric else 124,
         }  # fmt: skip
         if one.numeric:
-            made |= {"type": "rightAligned", "valueFormatter": NUMBER}
+            made |= {"type": "rightAligned", "valueFormatter": SETTING if one.setting else NUMBER}
         if name == "reason":
             made |= {"minWidth": 220, "tooltipField": name}
         found.append(made)

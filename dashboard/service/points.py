@@ -36,6 +36,8 @@ DECADE = 20.0
 """how many times its least value a figure's largest is, from which it is drawn by its logarithm"""
 FEW = 12
 """values up to which an axis names each"""
+EXACT, ROUGH = 12, 4
+"""digits of a setting, of which two that differ are two, and of a figure, in words"""
 KNOWN = {
     "time_us": ("Time", "µs", -1, "task: launch, dispatch and execution"),
     "core_us": ("Core time", "µs", -1, "from the start of the first core to the end of the last"),
@@ -89,13 +91,19 @@ class Column:
 @dataclass(frozen=True)
 class Scale:
     """How a column becomes a coordinate: itself, its logarithm, or its place among `names`; `low` stands for
-    zero where there is none."""
+    `zero` where there is one, of which there is no logarithm."""
 
     kind: Literal["linear", "log", "names"]
     names: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     """of a number that takes few: these"""
     low: float = 0.0
+    zero: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What two scales share on which a coordinate means the same."""
+        return " ".join([self.kind, *([f"{self.low}"] if self.zero else []), *self.names])
 
     def at(self, value: Any) -> float:
         """NaN where a figure is missing or infinite."""
@@ -192,7 +200,9 @@ class Points:
 
     def texts(self, name: str) -> list[str]:
         """A column's values in words."""
-        return self._of_whole(name, "text", text_of)
+        one = self.columns[name]
+        digits = ROUGH if one.numeric and not one.setting else EXACT
+        return self._of_whole(name, "text", lambda value: text_of(value, digits))
 
     def _of_whole(self, name: str, what: str, make: Callable[[Any], Any]) -> list[Any]:
         """Something of a column's values, which is made once for all points."""
@@ -214,8 +224,9 @@ class Points:
     # --- some of them ------------------------------------------------------------------------------
 
     def only(self, keys: pd.Index[str] | Sequence[str]) -> Points:
-        """The points of these keys, in their order."""
-        places = self.frame.index.get_indexer(pd.Index(keys))
+        """The points of these keys, in their order; keys of other points count for nothing."""
+        found = self.frame.index.get_indexer(pd.Index(keys))
+        places = found[found >= 0]
         return Points([self.rows[int(place)] for place in places], self.frame.iloc[places], self.whole)
 
     @property
@@ -249,9 +260,12 @@ class Points:
     # --- what is drawn of them --------------------------------------------------------------------------
 
     def front(self, x: str, y: str) -> list[str]:
-        """Keys of the points that no other beats in both columns, from the best by the first."""
+        """Keys of the points that no other beats in both columns, from the best by the first; of those that
+        are drawn: an infinite figure has no place on an axis."""
         names = [f"-{name}" if self.columns[name].better > 0 else name for name in (x, y)]
-        return [str(key) for key in table.pareto(self.frame, names).index]
+        places = zip(self.frame.index, self.coordinates(x), self.coordinates(y), strict=True)
+        drawn = [key for key, *own in places if all(map(math.isfinite, own))]
+        return [str(key) for key in table.pareto(self.only(drawn).frame, names).index]
 
     def cells(self, x: str, y: str, value: str, how: str) -> Cells:
         """The best value, or the mean, of the points behind each pair of two settings."""
@@ -334,7 +348,7 @@ class Stores:
 
     def _profiles(self) -> tuple[tuple[str, int], ...]:
         """What changes when a profile of the folder does."""
-        files = [one for one in self.service.folder.iterdir() if one.suffix in SUFFIXES]
+        files = [one for one in self.service.folder.iterdir() if one.suffix in SUFFIXES and one.is_file()]
         return tuple(sorted((one.name, one.stat().st_mtime_ns) for one in files))
 
     def link(self, row: Row) -> State:
@@ -388,7 +402,8 @@ def _scale(column: Column, own: pd.Series[Any]) -> Scale:
     wide = bool(above) and numbers[0] >= 0 and above[-1] / above[0] >= (8 if few else DECADE)
     if not wide:
         return Scale("linear", values=few)
-    return Scale("log", values=few, low=above[0] if numbers[0] > 0 else above[0] / 10)
+    zero = numbers[0] == 0
+    return Scale("log", values=few, low=above[0] / 10 if zero else above[0], zero=zero)
 
 
 def _natural(text: str) -> tuple[int, float, str]:
@@ -415,7 +430,7 @@ def plain(value: Any) -> Any:
     return None if missing(value) or (isinstance(value, float) and math.isinf(value)) else value
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any, digits: int = EXACT) -> str:
     """A cell in words."""
     value = value.item() if hasattr(value, "item") else value
     if missing(value):
@@ -424,5 +439,5 @@ def text_of(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         whole = value.is_integer() and abs(value) < 1e15
-        return f"{int(value)}" if whole else f"{value:.4g}".replace("e-0", "e-")
+        return f"{int(value)}" if whole else f"{value:.{digits}g}".replace("e-0", "e-")
     return str(value)

@@ -285,8 +285,7 @@ class Sweeps:
             if time.perf_counter() - began > TRY_S:
                 break
             with self.service.guarded(wanted.spec.kernel), suppress(NpusimError):
-                evaluate(*common, [points[place]])
-                tried += 1
+                tried += evaluate(*common, [points[place]])[0].status == "done"
         return Estimate((time.perf_counter() - began) / tried, tried, 1) if tried else None
 
     # --- stores and files ------------------------------------------------------------------------------
