@@ -18,6 +18,8 @@ NAME = "sweep"
 """of the page, its settings and its jobs"""
 VARY, REMOVE, SAID = "sweep-vary", "sweep-remove", "sweep-said"
 ROWS, ADD, STORE_NAME, START = "sweep-rows", "sweep-add", "sweep-store-name", "sweep-start"
+TYPED = "sweep-typed"
+"""the store of the state that the fields were typed to"""
 OUTLOOK, ESTIMATE, NOTE = "sweep-outlook", "sweep-estimate", "sweep-note"
 MODE, FORM, TEXT, YAML, APPLY, YAML_NOTE = (
     "sweep-mode", "sweep-form", "sweep-text", "sweep-yaml", "sweep-apply", "sweep-yaml-note",
@@ -44,7 +46,7 @@ def card(sweeps: Sweeps, state: State) -> html.Section:
         rows = [_row(one) for one in sweeps.rows(state)]
     except Refused:  # an unknown kernel, which the outlook names
         rows = []
-    form = html.Div([html.Div(rows, id=ROWS, className="vary"), add], id=FORM)
+    form = html.Div([html.Div(rows, id=ROWS, className="vary"), add, dcc.Store(id=TYPED)], id=FORM)
     area = dmc.Textarea(
         id=YAML, autosize=True, minRows=8, maxRows=24, size="xs", spellCheck=False,
         **{"aria-label": "The sweep as YAML"},
@@ -183,8 +185,9 @@ def register(app: Dash, sweeps: Sweeps) -> None:
         Input(STATE, "data"),
         Kept({"type": VARY, "name": ALL}, "id"),
         Kept({"type": VARY, "name": ALL}, "value"),
+        Kept(TYPED, "data"),
     )
-    def _rows(query: str, ids: list[Any], values: list[Any]) -> Any:
+    def _rows(query: str, ids: list[Any], values: list[Any], typed: str | None) -> Any:
         state = State.from_query(query or "")
         try:
             varied, rows = sweeps.varied(state), {one.name: one for one in sweeps.rows(state)}
@@ -193,12 +196,14 @@ def register(app: Dash, sweeps: Sweeps) -> None:
             return no_update, no_update, [no_update] * len(ids)
         shown = {own["name"]: value for own, value in zip(ids, values, strict=True)}
         words = [said(rows[own["name"]]) if own["name"] in rows else no_update for own in ids]
-        same = list(shown.items()) == list(varied.items())
+        # what was typed stands there, or something newer that must not be undone
+        same = list(shown) == list(varied) if query == typed else list(shown.items()) == list(varied.items())
         return no_update if same else [_row(one) for one in rows.values()], data, words
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
         Output(ADD, "value"),
+        Output(TYPED, "data"),
         Input({"type": VARY, "name": ALL}, "value"),
         Input({"type": REMOVE, "name": ALL}, "n_clicks"),
         Input(ADD, "value"),
@@ -219,11 +224,12 @@ def register(app: Dash, sweeps: Sweeps) -> None:
             elif isinstance(asked, dict) and asked["type"] == REMOVE and ctx.triggered[0]["value"]:
                 shown.pop(asked["name"], None)
             elif set(shown) != set(sweeps.varied(state)):  # rows that are about to be laid anew
-                return no_update, no_update
+                return no_update, no_update, no_update
             after = varying(sweeps, state, shown)
         except Refused:
-            return no_update, no_update
-        return no_update if after == state else after.query, None if added else no_update
+            return no_update, no_update, no_update
+        typed = after.query if isinstance(asked, dict) and asked["type"] == VARY else None
+        return no_update if after == state else after.query, None if added else no_update, typed
 
     @app.callback(
         Output(OUTLOOK, "children"),
