@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import multiprocessing
 import os
 import time
 from collections import Counter
@@ -147,7 +148,8 @@ def test_what_cannot_be_is_counted_by_why(sweeps):
     assert not sweeps.outlook(many, "new.db").looked and sweeps.estimate(many, "new.db") is None
 
 
-def test_time_is_estimated_from_points_that_are_tried(sweeps):
+def test_time_is_estimated_from_points_that_are_tried(sweeps, monkeypatch):
+    monkeypatch.setattr("dashboard.service.trial.LONGEST_S", 60.0)  # of a busy machine, too
     state = SMALL.updated(numerics="no").viewed("sweep", vary="chunk=16:512:16")
     few, many = (
         sweeps.estimate(SMALL.updated(numerics="no").viewed("sweep", vary=v), "new.db")
@@ -156,6 +158,13 @@ def test_time_is_estimated_from_points_that_are_tried(sweeps):
     assert few.tried == 2 and 0 < few.seconds < many.seconds
     assert define.estimate_text(few).endswith("as 2 points tried here say")
     assert define.estimate_text(None) == "" and sweeps.outlook(state, "new.db").points == 32
+
+
+def test_a_point_that_takes_long_is_ended_and_tells_nothing(sweeps, monkeypatch):
+    monkeypatch.setattr("dashboard.service.trial.LONGEST_S", 0.2)
+    long = State.of({"kernel": "attention", "seq_len": 65536, "numerics": "no"}).viewed("sweep", vary="-")
+    assert sweeps.estimate(long, "new.db") is None  # it would take the better part of a minute
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,6 @@ from dashboard.service import Refused, Service
 from dashboard.service.points import Empty, Points, Stores
 from dashboard.service.sweeps import STORE, Sweeps
 from dashboard.state import State
-from npusim.errors import InputError
 
 SETTINGS = ("store", "where", "cost", "stale", "x", "y", "hx", "hy", "hv", "how", "columns", "point")
 """what a link says of how the points are looked at"""
@@ -98,10 +97,7 @@ def read(stores: Stores, look: str | None) -> tuple[dict[str, str], Points]:
 
 def link_of(stores: Stores, points: Points, chosen: str, state: State) -> str:
     """The address of Explore for a point; what pages have of their own stays."""
-    row = next((row for row in points.rows if row.key == chosen), None)
-    if row is None:
-        raise InputError("this point is not in the store any more; choose another one")
-    made = stores.link(row)
+    made = stores.link(points.row(chosen))
     pages = {name: own for name, own in state.values if name not in dict(state.asked.values)}
     return f"/explore?{State.of({'kernel': made.kernel, **dict(made.values), **pages}).query}"
 

@@ -229,6 +229,13 @@ class Points:
         places = found[found >= 0]
         return Points([self.rows[int(place)] for place in places], self.frame.iloc[places], self.whole)
 
+    def row(self, key: str) -> Row:
+        """The row of a key. InputError where there is none."""
+        found = self.only([key]).rows
+        if not found:
+            raise InputError("this point is not in the store any more; choose another one")
+        return found[0]
+
     @property
     def alone(self) -> Points:
         """The same points as the whole of themselves."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from dashboard.service import REGISTRY, SAMPLES, Service, machines
@@ -18,12 +18,12 @@ from dashboard.service.cache import Cache
 from dashboard.service.controls import NUMERICS
 from dashboard.service.jobs import Home, Tell
 from dashboard.service.sweep_fields import SET
+from dashboard.service.trial import tried
 from dashboard.state import State, as_text
 from npusim.errors import InputError, NpusimError, did_you_mean
 from npusim.problem import Options
 from npusim.profiles import SUFFIXES
 from npusim.settings import EngineSettings, MachineSettings
-from npusim.sweep.evaluate import evaluate
 from npusim.sweep.ranges import values
 from npusim.sweep.run import Plan, plan, run
 from npusim.sweep.spec import FIELDS, FIXED, WHOLE, Spec
@@ -42,9 +42,8 @@ LONGEST = 64 * 1024
 """letters of a sweep's YAML"""
 PLANNED, MACHINES = 4000, 400
 """combinations, and machines among them, up to which they are looked at one by one before the start"""
-TRIED, TRY_S, START_S = 3, 0.8, 2.5
-"""points that are computed to tell how long all take, for at most how long, and what worker processes take to
-begin"""
+TRIED, START_S = 3, 2.5
+"""points that are computed to tell how long all take, and what worker processes take to begin"""
 
 
 @dataclass(frozen=True)
@@ -275,18 +274,14 @@ class Sweeps:
         begin = START_S if count > 1 else 1.0
         return Estimate(begin + mean.seconds * ahead.left / count, mean.tried, count)
 
-    def _tried(self, wanted: Plan) -> Estimate | None:
+    @staticmethod
+    def _tried(wanted: Plan) -> Estimate | None:
         """The mean time of some points, spread over all."""
         points = [one.point for one in wanted.points if one.point]
         places = sorted({round(n * (len(points) - 1) / (TRIED - 1)) for n in range(TRIED)} if points else ())
         common = (REGISTRY, wanted.spec.kernel, wanted.algorithms, wanted.stamp)
-        began, tried = time.perf_counter(), 0
-        for place in places:
-            if time.perf_counter() - began > TRY_S:
-                break
-            with self.service.guarded(wanted.spec.kernel), suppress(NpusimError):
-                tried += evaluate(*common, [points[place]])[0].status == "done"
-        return Estimate((time.perf_counter() - began) / tried, tried, 1) if tried else None
+        seconds = tried(common, [points[place] for place in places]) if places else []
+        return Estimate(fmean(seconds), len(seconds), 1) if seconds else None
 
     # --- stores and files ------------------------------------------------------------------------------
 
