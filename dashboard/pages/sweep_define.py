@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, Dash, Input, Output, ctx, html, no_update
+from dash import ALL, Dash, Input, Output, ctx, dcc, html, no_update
 from dash import State as Kept
 
 from dashboard.components import cards, jobs

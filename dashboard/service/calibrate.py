@@ -15,7 +15,7 @@ from typing import Any
 from dashboard.service import Service
 from dashboard.service.cache import Cache
 from dashboard.service.calibrating import HELD_OUT, REGISTRY, Fit
-from dashboard.service.machines import place, profiles, target_of
+from dashboard.service.machines import place, profiles, stamp, target_of
 from dashboard.service.measured import (
     GONE,
     SHIPPED,
@@ -317,9 +317,9 @@ class Calibrations:
     def _mark(self, rows: Rows, asked: Mapping[str, Any]) -> str:
         """Names all that an answer depends on."""
         profile = str(asked["profile"])
-        file = Path(place(profile, self.service.folder)) if profile else None
-        stamp = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
-        text = json.dumps([rows.digest, stamp, asked], sort_keys=True)
+        names = [profile] if profile else list(rows.profiles)
+        stamps = [stamp(place(name, self.service.folder)) for name in names]
+        text = json.dumps([rows.digest, stamps, asked], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def command(

@@ -342,7 +342,7 @@ class Stores:
                 rows = kept.rows()
             if not rows:
                 raise Empty(f"{near(path)}: has no points yet")
-            known = self._machines.get(self._profiles(), table.Machines)
+            known = self._machines.get(machines.stamp_of(self.service.folder), table.Machines)
             rows = table.marked(rows, known)
             frame = table.frame(rows)
             if expression:
@@ -352,11 +352,6 @@ class Stores:
             return Points(rows, frame).only(table.ordered(frame, [first]).index).alone
 
         return self._points.get((path, stamp, cost), read)
-
-    def _profiles(self) -> tuple[tuple[str, int], ...]:
-        """What changes when a profile of the folder does."""
-        files = [one for one in self.service.folder.iterdir() if one.suffix in SUFFIXES and one.is_file()]
-        return tuple(sorted((one.name, one.stat().st_mtime_ns) for one in files))
 
     def link(self, row: Row) -> State:
         """The view of Explore that a point is: exactly its settings. InputError where there is none."""

@@ -237,8 +237,7 @@ class Sweeps:
     def plan(self, state: State) -> Plan:
         """The points of a state's sweep."""
         spec = self.spec(state)
-        files = [Path(str(name)) for name in spec.fields.get("profile", ())]
-        stamps = [file.stat().st_mtime_ns for file in files if file.is_file()]
+        stamps = [machines.stamp(str(name)) for name in spec.fields.get("profile", ())]
 
         def make() -> Plan:
             with self.service.guarded(state.kernel):
