@@ -72,4 +72,4 @@ def page(window, address):
 
 
 def waits_for(page, script: str) -> None:
-    page.wait_for_function(script)
+    page.wait_for_function(script, polling=100)

@@ -57,6 +57,11 @@ def pytest_sessionstart() -> None:
     load()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: who waits for a browser or another process leaves its core idle."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
     """Thousands of tests are there to stay: who looks for garbage need not walk them each time, nor often."""
     gc.collect()

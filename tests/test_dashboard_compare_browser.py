@@ -61,17 +61,3 @@ def test_configurations_are_added_changed_and_held_against_each_other(page, addr
     page.get_by_role("link", name="Explore").click()
     page.wait_for_url(re.compile(r"/explore\?.*seq_len=512"))
     page.locator("#time-cards .value").first.wait_for()
-
-
-def test_a_wrong_link_is_told_once_and_the_page_stays_usable(page, address):
-    page.goto(f"{address}/compare?{SMALL}&compare.2=kernel%3Dnonsense&compare.base=9")
-    page.locator(".alert").wait_for()
-    assert page.locator(".alert").count() == 1
-    assert "compare.base is '9'" in page.locator(".alert").inner_text()
-    page.get_by_text("no kernel 'nonsense'").wait_for()
-    assert card(page, "mxr").locator(".value").count() == 1
-    card(page, "nonsense").get_by_role("button", name="Edit").click()
-    waits_for(page, "() => document.querySelector('#compare-edited b').innerText === 'nonsense'")
-    page.get_by_role("textbox", name="Kernel").click()
-    page.get_by_role("option", name="softmax").click()
-    page.locator(".config.wrong").wait_for(state="detached")

@@ -97,19 +97,3 @@ def test_what_is_in_view_is_downloaded_as_a_trace_and_as_a_picture(page, address
     with page.expect_download() as got:
         page.get_by_role("menuitem", name="Picture as SVG").click()
     assert "<svg" in got.value.path().read_text()
-
-
-def test_nonsense_in_the_link_and_impossible_settings_leave_the_page_usable(page, address):
-    opened(page, f"{address}/timeline?{SOME}&timeline.from=abc")
-    alert = page.locator(".alert")
-    assert "timeline.from=abc: a time is a number of microseconds" in alert.inner_text()
-    page.locator("#timeline-all").click()
-    alert.wait_for(state="detached")
-    page.get_by_label("Cores shown").fill("all")
-    page.wait_for_url(re.compile("timeline.cores=all"))
-    page.locator("#timeline-figure .heatmaplayer image").wait_for()
-    page.get_by_label("Chunk C").fill("50")
-    alert.wait_for()
-    assert "--chunk: mxr halves the matrix; got 50" in alert.inner_text()
-    page.get_by_label("Chunk C").fill("32")
-    alert.wait_for(state="detached")

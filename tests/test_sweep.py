@@ -453,9 +453,10 @@ def _dies() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_workers_that_always_die_end_the_work() -> None:
-    with pytest.raises(InputError, match="ended before their time"), Workers(2) as workers:
-        list(workers(_dies, [(), ()]))
+def test_workers_that_always_die_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "LOST", 2)
+    with pytest.raises(InputError, match="ended before their time"), Workers(2) as pool:
+        list(pool(_dies, [(), ()]))
 
 
 def test_other_code_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
