@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.request import Request, urlopen
 
 del sys.path[0]  # the folder of this script, in which `dashboard` is itself
@@ -74,22 +75,23 @@ class Client:
         with urlopen(f"{address}/_dash-dependencies") as answer:
             known = json.load(answer)
         listens = [{"id": STATE, "property": "data"}, {"id": SCHEME, "property": "data"}]
-        self.outputs = [one["output"] for one in known if one["inputs"] == listens and sign in one["output"]]
-        assert len(self.outputs) == count, self.outputs
+        self.asked = [
+            one for one in known if one["inputs"][: len(listens)] == listens and sign in one["output"]
+        ]
+        assert len(self.asked) == count, self.asked
 
     def move(self, state: State) -> float:
         """Seconds until both callbacks have answered."""
-        return sum(self._ask(output, state) for output in self.outputs)
+        return sum(self._ask(one, state) for one in self.asked)
 
-    def _ask(self, output: str, state: State) -> float:
-        places = [part.rpartition(".") for part in output.strip(".").split("...")]
+    def _ask(self, one: dict[str, Any], state: State) -> float:
+        places = [part.rpartition(".") for part in one["output"].strip(".").split("...")]
+        said = {STATE: state.query, SCHEME: "light"}  # and nothing of what else it listens to
         asked = {
-            "output": output,
+            "output": one["output"],
             "outputs": [{"id": name, "property": what} for name, _, what in places],
-            "inputs": [
-                {"id": STATE, "property": "data", "value": state.query},
-                {"id": SCHEME, "property": "data", "value": "light"},
-            ],
+            "inputs": [{**known, "value": said.get(known["id"])} for known in one["inputs"]],
+            "state": [{**known, "value": None} for known in one["state"]],
             "changedPropIds": [f"{STATE}.data"],
         }
         url, head = f"{self.address}/_dash-update-component", {"Content-Type": "application/json"}

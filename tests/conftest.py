@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # before numpy is loaded: there is a worker for each core, and threads that wait for one take most of the time
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +21,8 @@ from npusim.engine.fast.run import load
 from npusim.workers import GARBAGE
 
 pytest_plugins = ["browsing"]
+settings.register_profile("suite", max_examples=40)  # of laws that do not say how many; CI's time is short
+settings.load_profile("suite")
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -55,11 +58,6 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_sessionstart() -> None:
     """The fast engine compiled once, before there are workers, and never in the middle of a test."""
     load()
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: who waits for a browser or another process leaves its core idle."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-
 from test_dashboard_calibrate import HIDDEN, PROFILE, synthetic
 
-from dashboard.components import jobs
 from npusim.profiles import load_machine
 
 __all__ = ["synthetic"]  # a fixture, which pytest finds by its name
@@ -64,55 +59,3 @@ def test_measurements_are_uploaded_seen_fitted_downloaded_and_saved(page, addres
     assert page.locator(FIT_HEADS).first.inner_text() == after
     page.get_by_role("button", name="Forget the files").click()
     page.get_by_text("Hold the model against measurements").wait_for()
-
-
-def test_a_link_shows_the_shipped_rows_of_a_profile_and_the_numbers_that_are_chosen(page, address):
-    page.goto(f"{address}/calibrate?calibrate.shipped=yes&calibrate.profile=ascend-910c-9391&kernel=matmul")
-    page.wait_for_selector(HEADS)
-    assert page.locator(HEADS).nth(3).inner_text() == "2"
-    page.get_by_role("tab", name="Numbers").click()
-    page.get_by_label("Search the numbers").fill("alu_cycles")
-    page.locator("#calibrate-numbers .ag-row").first.wait_for()
-    page.get_by_text("launch", exact=True).click()
-    page.wait_for_url(re.compile(r"calibrate\.fields=[^&]*memory"))
-    page.locator("#calibrate-numbers input[type=checkbox]").first.click()
-    page.wait_for_url(re.compile(r"calibrate\.fields=[^&]*core\.scalar"))
-    assert "kernel=matmul" in page.url
-    page.reload()
-    page.wait_for_selector("#calibrate-numbers .ag-row")
-    assert not page.get_by_label("launch", exact=True).is_checked()
-    assert page.get_by_label("memory", exact=True).is_checked()
-
-
-def test_an_operator_is_assigned_a_kernel(page, address):
-    page.goto(f"{address}/calibrate?calibrate.profile={PROFILE}&calibrate.view=operators")
-    header = (
-        "Op Name,OP Type,Task Duration(us),Input Shapes,Output Shapes,Input Data Types,Output Data Types\n"
-    )
-    row = 'mine_7,Mine,900,"""512,512;512,512""","""512,512""",FLOAT16;FLOAT16,FLOAT16\n'
-    choose(page, "op_summary_1.csv", (header + row).encode())
-    page.get_by_role("button", name="Assign").first.click()
-    page.get_by_role("textbox", name="Kernel").click()
-    page.get_by_role("option", name="matmul", exact=True).click()
-    page.locator("#calibrate-map-assign").click()
-    page.get_by_text("no m, n, k in the file").wait_for()
-    page.get_by_label("Pattern of the shapes").fill("m,k; k,n -> m,n")
-    page.locator("#calibrate-map-assign").click()
-    page.get_by_text("None: each operator in the files is a row.").wait_for()
-    assert "name: mine_7" in page.get_by_label("Operators file").input_value()
-    page.get_by_role("tab", name="Accuracy").click()
-    page.wait_for_selector(HEADS)
-    assert page.locator("#calibrate-box .ag-row").count() == 1
-
-
-def test_a_killed_prediction_says_so_and_can_be_asked_for_again(page, address, app, synthetic):
-    page.goto(f"{address}/calibrate")
-    known = set(jobs.of(app)._started)
-    choose(page, "m.csv", synthetic)
-    while not (started := set(jobs.of(app)._started) - known):
-        page.wait_for_timeout(20)
-    os.kill(jobs.of(app)._started[started.pop()].process.pid, signal.SIGKILL)
-    page.get_by_text("The computation was lost").wait_for()
-    page.get_by_role("button", name="Predict again").click()
-    page.wait_for_selector(HEADS)
-    assert page.locator(".alert").count() == 0

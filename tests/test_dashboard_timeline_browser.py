@@ -48,9 +48,12 @@ def test_the_view_is_moved_by_buttons_keys_and_the_mouse_and_its_link_restores_i
     page.wait_for_url(re.compile(r"timeline\.from=11\.25&timeline\.to=16\.25"))
     page.get_by_label("From, µs").fill("10")
     page.wait_for_url(re.compile(r"timeline\.from=10&timeline\.to=16\.25"))
-    page.locator("#timeline-figure .nsewdrag").hover()
-    page.mouse.wheel(0, -240)
-    page.wait_for_function("() => !location.search.includes('timeline.to=16.25')")
+    for _ in range(60):  # a figure that is just being drawn anew does not hear it
+        page.locator("#timeline-figure .nsewdrag").hover()
+        page.mouse.wheel(0, -240)
+        page.wait_for_timeout(1000)
+        if "timeline.to=16.25" not in page.url:
+            break
     low, high = window(page)
     assert 10 < low < high < 16.25
     waits_for(page, "() => !document.querySelector('[data-dash-is-loading]')")
@@ -63,7 +66,7 @@ def test_the_view_is_moved_by_buttons_keys_and_the_mouse_and_its_link_restores_i
     other.close()
 
 
-def test_a_click_shows_an_operation_with_its_dependences(page, address):
+def test_a_click_shows_an_operation_and_what_is_in_view_is_downloaded(page, address):
     opened(page, f"{address}/{START}")
     assert page.locator(HEADS).count() == 0
     page.mouse.click(*page.evaluate(IN_VIEW, BARS))
@@ -77,12 +80,7 @@ def test_a_click_shows_an_operation_with_its_dependences(page, address):
     page.wait_for_function(f"() => !location.search.includes('timeline.op={place[0]}')")
     page.get_by_role("button", name="Clear").click()
     page.get_by_text("No operation is chosen").wait_for()
-    page.get_by_role("link", name="Graph").click()
-    page.wait_for_url(re.compile(r"/graph\?.*timeline\.from="))
 
-
-def test_what_is_in_view_is_downloaded_as_a_trace_and_as_a_picture(page, address):
-    opened(page, f"{address}/{START}")
     count = int(shown(page).replace(",", ""))
     page.get_by_role("button", name="Download").click()
     with page.expect_download() as got:
