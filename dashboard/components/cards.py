@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -75,6 +76,23 @@ def badge(text: str, why: str) -> dmc.Tooltip:
     return dmc.Tooltip(
         mark, label=why, multiline=True, w=280, events={"hover": True, "focus": True, "touch": True}
     )
+
+
+def table(heads: Iterable[str], rows: Iterable[Sequence[Any]]) -> dmc.Table:
+    """A table of cells. A head that begins with > is that of numbers, which stand at the right; a cell that
+    is a Td stands as it is."""
+    kinds = [(head.removeprefix(">"), "right" if head.startswith(">") else "") for head in heads]
+    lines = [
+        html.Tr(
+            [
+                cell if isinstance(cell, html.Td) else html.Td(cell, className=kind)
+                for cell, (_, kind) in zip(row, kinds, strict=True)
+            ]
+        )
+        for row in rows
+    ]
+    head = html.Thead(html.Tr([html.Th(name, className=kind) for name, kind in kinds]))
+    return dmc.Table([head, html.Tbody(lines)], className="table")
 
 
 def path(text: str) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import dcc, html
 
+from dashboard.components import cards
 from dashboard.components.operation import formula, operands
 from dashboard.figures.text import cycles
 from dashboard.figures.timeline import amount, wait
@@ -124,30 +125,12 @@ def _others(name: str, others: tuple[Other, ...], chosen: Chosen, before: bool) 
         apart = chosen.start - one.done if before else one.start - chosen.done
         core, _, unit = one.unit
         named = unit.replace("aiv_", f"{core}_")
+        choose = html.Button(one.name, id=_choice(str(one.place)), className="as-link", type="button")
+        how = html.Td((BEFORE if before else AFTER)[one.kind], className="dim")
         mark = html.Span("last", className="badge plain") if one.last else None
         rows.append(
-            html.Tr(
-                [
-                    html.Td(
-                        html.Button(
-                            one.name, id=_choice(str(one.place)), className="as-link",
-                            type="button",
-                        )
-                    ),
-                    html.Td((BEFORE if before else AFTER)[one.kind], className="dim"),
-                    html.Td(named, className="mono"),
-                    html.Td(f"{cycles(round(apart, 2))} cycles", className="right"),
-                    html.Td(mark),
-                ]
-            )
-        )  # fmt: skip
-    head = html.Thead(
-        html.Tr(
-            [
-                html.Th("Operation"), html.Th("How"), html.Th("Unit"),
-                html.Th("visible before" if before else "starts after", className="right"), html.Th(""),
-            ]
+            (choose, how, html.Td(named, className="mono"), f"{cycles(round(apart, 2))} cycles", mark)
         )
-    )  # fmt: skip
+    heads = ("Operation", "How", "Unit", ">visible before" if before else ">starts after", "")
     more = [html.P(f"and {len(others) - OTHERS} more", className="dim")] if len(others) > OTHERS else []
-    return [label, dmc.Table([head, html.Tbody(rows)], className="table"), *more]
+    return [label, cards.table(heads, rows), *more]

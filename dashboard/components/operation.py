@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dash_mantine_components as dmc
 from dash import html
 
 from dashboard.components import cards
@@ -34,52 +33,27 @@ def formula(what: str, cycles: float, terms: list[Term]) -> html.Div:
 
 def operands(node: Node) -> Any:
     """The tiles and tensors that it touches."""
-    head = html.Thead(html.Tr([html.Th(text) for text in ("", "Tile", "Level", "Shape", "Type", "Slots")]))
+    if not node.operands:
+        return html.P("It touches no tile.", className="dim")
     rows = [
-        html.Tr(
-            [
-                html.Td(o.role, className="dim"),
-                html.Td(o.name, className="mono"),
-                html.Td(o.place),
-                html.Td(o.shape),
-                html.Td(o.dtype),
-                html.Td(str(o.slots)),
-            ]
+        (
+            html.Td(o.role, className="dim"), html.Td(o.name, className="mono"), o.place, o.shape, o.dtype,
+            str(o.slots),
         )
         for o in node.operands
-    ]
-    return (
-        dmc.Table([head, html.Tbody(rows)], className="table")
-        if rows
-        else html.P("It touches no tile.", className="dim")
-    )
+    ]  # fmt: skip
+    return cards.table(("", "Tile", "Level", "Shape", "Type", "Slots"), rows)
 
 
 def sources(terms: tuple[Term, ...]) -> Any:
     """The numbers that its cost is made of, with where they come from."""
     if not terms:
         return html.P("It costs nothing on this machine.", className="dim")
-    head = html.Thead(
-        html.Tr(
-            [
-                html.Th("Number"),
-                html.Th("Filled in"),
-                html.Th("Cycles", className="right"),
-                html.Th("Evidence"),
-                html.Th("Source"),
-            ]
-        )
-    )
     rows = [
-        html.Tr(
-            [
-                html.Td(cards.path(term.field), className="mono"),
-                html.Td(term.formula),
-                html.Td(shown(term.cycles), className="right"),
-                html.Td(cards.evidence_badge(term.evidence)),
-                html.Td(term.source, className="source"),
-            ]
+        (
+            html.Td(cards.path(term.field), className="mono"), term.formula, shown(term.cycles),
+            cards.evidence_badge(term.evidence), html.Td(term.source, className="source"),
         )
         for term in terms
-    ]
-    return dmc.Table([head, html.Tbody(rows)], className="table")
+    ]  # fmt: skip
+    return cards.table(("Number", "Filled in", ">Cycles", "Evidence", "Source"), rows)

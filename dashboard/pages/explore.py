@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import dash
-import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html, no_update
 from dash import State as Kept
 
@@ -208,28 +207,16 @@ def _meter(share: float) -> html.Span:
 def _doubts(doubts: tuple[Doubt, ...]) -> Any:
     if not doubts:
         return html.P("None: documents and measurements carry the whole time.", className="dim")
-    head = html.Thead(
-        html.Tr(
-            [
-                html.Th("Number"),
-                html.Th("Value", className="right"),
-                html.Th("Evidence"),
-                html.Th("Share of the time"),
-            ]
-        )
-    )
     rows = [
-        html.Tr(
-            [
-                html.Td(cards.path(one.field), className="mono", title=one.source),
-                html.Td(f"{digits(one.value)} {unit(one.unit)}", className="right"),
-                html.Td(cards.evidence_badge(one.evidence)),
-                html.Td([_meter(one.share), html.Span(percent(one.share))], className="share"),
-            ]
+        (
+            html.Td(cards.path(one.field), className="mono", title=one.source),
+            f"{digits(one.value)} {unit(one.unit)}",
+            cards.evidence_badge(one.evidence),
+            html.Td([_meter(one.share), html.Span(percent(one.share))], className="share"),
         )
         for one in doubts
     ]
-    return dmc.Table([head, html.Tbody(rows)], className="table")
+    return cards.table(("Number", ">Value", "Evidence", "Share of the time"), rows)
 
 
 # --- callbacks -----------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from dashboard.service.explore import (
     Span,
     Timing,
     accuracy_of,
-    task_time,
-    time_kernel,
+    simulated,
+    timing_of,
 )
 from dashboard.service.machines import Number, Setup, Way
 from dashboard.service.tilegraph import Block, Edge, Graph, Node, Operand, PhaseGraph, Term, graph_of
@@ -37,9 +37,9 @@ from npusim.machine import Machine
 from npusim.problem import Options, Problem, Target, refuse
 from npusim.profiles import load_machine
 from npusim.registry import Registry, find_kernels, load_registry
-from npusim.report import Report, UnitUsage
+from npusim.report import Report, UnitUsage, task_us
 from npusim.settings import MachineSettings, NumericsSettings
-from npusim.simulate import load_engine
+from npusim.simulate import Simulation, load_engine
 from npusim.study import find_data, prepare
 
 __all__ = [
@@ -50,6 +50,8 @@ __all__ = [
 Refused = NpusimError
 """bad input; its text says what, where and what to do"""
 REGISTRY = "algorithms:REGISTRY"
+SIMULATIONS = 12
+"""runs that are kept, which are states of the engine: their size does not grow with a run's length"""
 SAMPLES = {"triangles": 16, "sequences": 4, "tensors": 2}
 """pieces that are computed where nothing is asked, by the kind of a kernel's data: so many that dials turn"""
 
@@ -111,6 +113,7 @@ class Service:
         self._building = RLock()
         self._machines: Cache[Machine] = Cache(32)
         self._kernels: Cache[Kernel] = Cache(32)
+        self._simulations: Cache[Simulation] = Cache(SIMULATIONS)
         self._timings: Cache[Timing] = Cache(24)
         self._times: Cache[float] = Cache(64)
         self._data: Cache[Any] = Cache(6)
@@ -281,12 +284,16 @@ class Service:
     def timing(self, state: State) -> Timing:
         """How long the kernel takes, and why."""
         asked = self.request(state)
+        return self._timings.get(self.key(asked), lambda: timing_of(self.simulation(asked), asked.problem))
 
-        def compute() -> Timing:
+    def simulation(self, asked: Request) -> Simulation:
+        """The run of a request, from which any part of its timeline is played back."""
+
+        def compute() -> Simulation:
             machine = self.machine(asked.setup)
-            return time_kernel(self.kernel(asked, machine), asked.problem, machine)
+            return simulated(self.kernel(asked, machine), machine)
 
-        return self._timings.get(self.key(asked), compute)
+        return self._simulations.get(self.key(asked), compute)
 
     @staticmethod
     def key(asked: Request) -> tuple[Any, ...]:
@@ -303,8 +310,8 @@ class Service:
         algorithm, variant = asked.entry.named(asked.baseline, "baseline")
         options = Options(algorithm=algorithm.name, variant=variant)
         try:
-            other, machine = replace(asked, options=options), self.machine(asked.setup)
-            time = self._times.get(self.key(other), lambda: task_time(self.kernel(other, machine), machine))
+            other = replace(asked, options=options)
+            time = self._times.get(self.key(other), lambda: task_us(self.simulation(other)))
             return asked.baseline, time
         except NpusimError as error:
             return asked.baseline, str(error)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from dashboard.service.cache import Cache
 from dashboard.service.configurations import Alike, Configuration, Slots, configurations, slots
-from dashboard.service.explore import ENGINE, Accuracy, Timing
+from dashboard.service.explore import Accuracy, Timing
 from dashboard.service.steady import Located, Steady, busy, locate, steady, width_us
 from dashboard.state import State
 from npusim.errors import NpusimError
-from npusim.lower import lower
-from npusim.simulate import simulate
 
 if TYPE_CHECKING:
     from dashboard.service import Service
@@ -88,8 +86,7 @@ class Comparisons:
 
     def strips(self, comparison: Comparison) -> tuple[float, tuple[Strip | None, ...]]:
         """Timelines of all that can be, of equally many microseconds; None for the others."""
-        runs = [self._run(one.timing, one.configuration.state) if one.timing else None
-                for one in comparison.columns]  # fmt: skip
+        runs = [self._run(one.configuration.state) if one.timing else None for one in comparison.columns]
         width = width_us([run for run in runs if run]) if any(runs) else 0.0
         made = (
             self._strip(one, run, width) if run else None
@@ -97,9 +94,9 @@ class Comparisons:
         )
         return width, tuple(made)
 
-    def _run(self, timing: Timing, state: State) -> Located:
-        key = self._service.key(self._service.request(state))
-        return self._runs.get(key, lambda: locate(simulate(lower(timing.kernel, timing.machine), ENGINE)))
+    def _run(self, state: State) -> Located:
+        service, asked = self._service, self._service.request(state)
+        return self._runs.get(service.key(asked), lambda: locate(service.simulation(asked)))
 
     def _strip(self, one: Column, run: Located, width: float) -> Strip:
         sim = run.simulation

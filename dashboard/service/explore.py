@@ -18,9 +18,9 @@ from npusim.machine import Machine, quantities
 from npusim.metrics import Errors
 from npusim.problem import Problem
 from npusim.program import Program
-from npusim.report import Report, summarise, task_us
+from npusim.report import Report, summarise
 from npusim.settings import EngineSettings
-from npusim.simulate import simulate
+from npusim.simulate import Simulation, simulate
 from npusim.study import compute
 from npusim.totals import Totals
 from npusim.units import unit_of
@@ -82,11 +82,15 @@ class Timing:
         return f"{own} {'vector core' if alone else 'core group'}{'' if own == 1 else 's'}"
 
 
-def time_kernel(kernel: Kernel, problem: Problem, machine: Machine) -> Timing:
-    """Simulate a kernel that was built, by the fast engine, and sum up."""
-    program = lower(kernel, machine)
-    ran = simulate(program, ENGINE)
-    totals = ran.totals()
+def simulated(kernel: Kernel, machine: Machine) -> Simulation:
+    """A run of a kernel that was built, by the fast engine."""
+    return simulate(lower(kernel, machine), ENGINE)
+
+
+def timing_of(ran: Simulation, problem: Problem) -> Timing:
+    """What a run says in sum."""
+    program, totals = ran.program, ran.totals()
+    kernel, machine = program.kernel, program.machine
     report = summarise(totals, machine)
     known = expected(kernel.name, kernel.algorithm, kernel.variant, problem, machine)
     return Timing(
@@ -95,11 +99,6 @@ def time_kernel(kernel: Kernel, problem: Problem, machine: Machine) -> Timing:
         tuple(_doubts(report, machine)), ran.engine.operations, ran.engine.skipped_operations,
         ran.engine.wall_s,
     )  # fmt: skip
-
-
-def task_time(kernel: Kernel, machine: Machine) -> float:
-    """The task time of a kernel alone, microseconds."""
-    return task_us(simulate(lower(kernel, machine), ENGINE))
 
 
 def _by_unit(totals: Totals, machine: Machine) -> dict[str, list[tuple[str, float]]]:

@@ -9,14 +9,11 @@ import numpy as np
 
 from dashboard.service import Service
 from dashboard.service.cache import Cache
-from dashboard.service.explore import ENGINE
 from dashboard.service.operation import Chosen, Place, chosen_of, parsed
 from dashboard.service.run import NARROWEST_US, ROWS, Bars, Heat, Lane, Run, Window, bars_of, heat_of, run_of
 from dashboard.state import State
 from npusim.errors import InputError, did_you_mean
-from npusim.lower import lower
 from npusim.order import trips_around
-from npusim.simulate import simulate
 from npusim.trace import write_trace
 
 PAGE = "timeline"
@@ -91,12 +88,7 @@ class Timelines:
     def run(self, state: State) -> Run:
         """The run of a state. Refused for a state that cannot be."""
         service, asked = self._service, self._service.request(state)
-
-        def compute() -> Run:
-            machine = service.machine(asked.setup)
-            return run_of(simulate(lower(service.kernel(asked, machine), machine), ENGINE))
-
-        return self._runs.get(service.key(asked), compute)
+        return self._runs.get(service.key(asked), lambda: run_of(service.simulation(asked)))
 
     def frame(self, state: State) -> Frame:
         """Where a link looks; what of it is nonsense is said, and something near it is looked at."""

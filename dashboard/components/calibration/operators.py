@@ -47,30 +47,19 @@ def shown(rows: Rows, kinds: list[Kind], text: str) -> list[Any]:
 def _table(rows: Rows) -> Any:
     if not rows.unmapped:
         return html.P("None: each operator in the files is a row.", className="dim")
-    head = html.Thead(
-        html.Tr(
-            [html.Th(text) for text in ("Place", "Operator", "Shapes")]
-            + [html.Th("Launches", className="right"), html.Th("Why it is no row"), html.Th("")]
-        )
-    )
     lines = [
-        html.Tr(
-            [
-                html.Td(one.place, className="mono"),
-                html.Td(cards.path(one.operator), className="mono"),
-                html.Td(one.shapes or "—", className="mono"),
-                html.Td(f"{one.launches:,}", className="right"),
-                html.Td(one.reason, className="source"),
-                html.Td(
-                    dmc.Button(
-                        "Assign", id={"type": PLACE, "place": one.place}, size="compact-xs", variant="subtle"
-                    )
-                ),
-            ]
+        (
+            html.Td(one.place, className="mono"), html.Td(cards.path(one.operator), className="mono"),
+            html.Td(one.shapes or "—", className="mono"), f"{one.launches:,}",
+            html.Td(one.reason, className="source"),
+            dmc.Button(
+                "Assign", id={"type": PLACE, "place": one.place}, size="compact-xs", variant="subtle"
+            ),
         )
         for one in rows.unmapped[:200]
-    ]
-    return html.Div(dmc.Table([head, html.Tbody(lines)], className="table"), className="scrolls")
+    ]  # fmt: skip
+    heads = ("Place", "Operator", "Shapes", ">Launches", "Why it is no row", "")
+    return html.Div(cards.table(heads, lines), className="scrolls")
 
 
 def _form(rows: Rows, kinds: list[Kind]) -> html.Section:

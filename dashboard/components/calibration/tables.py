@@ -57,21 +57,18 @@ def numbers(fit: Fit) -> Any:
         return html.P("None: the rows determine none of the numbers that were free.", className="dim")
     warned = dict(fit.findings)
     lines = [
-        html.Tr(
-            [
-                html.Td([*cards.path(one.name), _together(one)], className="mono"),
-                html.Td(digits(one.before, 4), className="right dim"),
-                html.Td("→", className="dim"),
-                html.Td(html.Strong(digits(one.value, 4)), className="right"),
-                html.Td(f"± {digits(one.error or 0.0, 2)}", className="right dim"),
-                html.Td("—" if one.documented is None else digits(one.documented, 4), className="right"),
-                html.Td(_warning(warned.get(one.name, ""))),
-            ]
+        (
+            html.Td([*cards.path(one.name), _together(one)], className="mono"),
+            html.Td(digits(one.before, 4), className="right dim"),
+            html.Td("→", className="dim"),
+            html.Strong(digits(one.value, 4)),
+            html.Td(f"± {digits(one.error or 0.0, 2)}", className="right dim"),
+            "—" if one.documented is None else digits(one.documented, 4),
+            _warning(warned.get(one.name, "")),
         )
         for one in rows
     ]
-    head = _head("Number", ">Before", "", ">Fitted", ">Error", ">Documents", "")
-    return dmc.Table([head, html.Tbody(lines)], className="table")
+    return cards.table(("Number", ">Before", "", ">Fitted", ">Error", ">Documents", ""), lines)
 
 
 def _together(one: Learned) -> Any:
@@ -110,19 +107,13 @@ def held_out(fit: Fit) -> Any:
         why = "nothing was left out" if fit.by == "none" else f"all rows are of one {fit.by}"
         return html.P(f"There is nothing to say: {why}.", className="dim")
     lines = [
-        html.Tr(
-            [
-                html.Td(one.group or "not stated"),
-                html.Td(str(one.rows), className="right"),
-                html.Td(percent(one.mape), className="right"),
-                html.Td(signed(one.worst), className="right"),
-                html.Td(", ".join(one.unknown) or "—", className="source"),
-            ]
+        (
+            one.group or "not stated", str(one.rows), percent(one.mape), signed(one.worst),
+            html.Td(", ".join(one.unknown) or "—", className="source"),
         )
         for one in fit.held_out
-    ]
-    head = _head(fit.by.capitalize(), ">Rows", ">Mean error", ">Worst", "Lost without them")
-    return dmc.Table([head, html.Tbody(lines)], className="table")
+    ]  # fmt: skip
+    return cards.table((fit.by.capitalize(), ">Rows", ">Mean error", ">Worst", "Lost without them"), lines)
 
 
 def doubts(fit: Fit) -> Any:
@@ -142,41 +133,19 @@ def ideas(fit: Fit) -> Any:
     if not fit.ideas:
         return html.P("Not asked: switch on “Suggest a measurement” and fit again.", className="dim")
     lines = [
-        html.Tr(
-            [
-                html.Td(one.measurement),
-                html.Td(f"−{percent(one.gain)}", className="right"),
-                html.Td(", ".join(one.settles) or "—", className="source"),
-            ]
-        )
+        (one.measurement, f"−{percent(one.gain)}", html.Td(", ".join(one.settles) or "—", className="source"))
         for one in fit.ideas[:6]
     ]
-    head = _head("Measurement", ">Uncertainty", "Settles most")
-    return dmc.Table([head, html.Tbody(lines)], className="table")
+    return cards.table(("Measurement", ">Uncertainty", "Settles most"), lines)
 
 
 def lost(rows: Sequence[Lost]) -> Any:
     """Rows that were left out, and why."""
     lines = [
-        html.Tr(
-            [
-                html.Td(one.places.replace("-", "\N{NON-BREAKING HYPHEN}"), className="mono"),
-                html.Td(one.kernels),
-                html.Td(one.reason, className="source"),
-            ]
+        (
+            html.Td(one.places.replace("-", "\N{NON-BREAKING HYPHEN}"), className="mono"), one.kernels,
+            html.Td(one.reason, className="source"),
         )
         for one in rows
-    ]
-    return dmc.Table([_head("Rows", "Kernels", "Reason"), html.Tbody(lines)], className="table")
-
-
-def _head(*names: str) -> html.Thead:
-    """Column heads; those that begin with > are right-aligned."""
-    return html.Thead(
-        html.Tr(
-            [
-                html.Th(name.removeprefix(">"), className="right" if name.startswith(">") else "")
-                for name in names
-            ]
-        )
-    )
+    ]  # fmt: skip
+    return cards.table(("Rows", "Kernels", "Reason"), lines)

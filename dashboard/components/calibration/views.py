@@ -14,7 +14,7 @@ from dashboard.components.calibration.fields import theme as grid_theme
 from dashboard.figures import parity as figures
 from dashboard.figures.parity import signed
 from dashboard.figures.theme import Theme
-from dashboard.service.calibrating import Fit, Score, Seen
+from dashboard.service.calibrating import Fit, Seen
 
 HEADS, PARITY, ERRORS, BUSY, DEVICES, GRID, BOX, LOST = (
     f"calibrate-{name}" for name in ("heads", "parity", "errors", "busy", "devices", "grid", "box", "lost")
@@ -260,18 +260,11 @@ def _heads(found: Seen) -> list[Any]:
 
 def _scores(found: Seen) -> Any:
     groups = [*found.devices.items(), *((f"apart: {why}", one) for why, one in found.apart.items())]
-    head = html.Thead(
-        html.Tr(
-            [html.Th("Device")]
-            + [html.Th(text, className="right") for text in ("Rows", "Mean error", "Median", "Worst")]
-        )
-    )
-    return dmc.Table([head, html.Tbody([_score(*one) for one in groups])], className="table")
-
-
-def _score(name: str, one: Score) -> html.Tr:
-    cells = (str(one.rows), tables.percent(one.mape), tables.percent(one.median), signed(one.worst))
-    return html.Tr([html.Td(name), *(html.Td(text, className="right") for text in cells)])
+    rows = [
+        (name, str(one.rows), *map(tables.percent, (one.mape, one.median)), signed(one.worst))
+        for name, one in groups
+    ]
+    return cards.table(("Device", ">Rows", ">Mean error", ">Median", ">Worst"), rows)
 
 
 # --- a fit -----------------------------------------------------------------------------------------
