@@ -124,6 +124,12 @@ def base_of(file: Traversable, base: object) -> Traversable:
     )
 
 
+def extended(file: Traversable) -> Traversable | None:
+    """The file that a profile extends, None where it extends none. Raises ProfileError like load_machine."""
+    base = _read(file).get("extends")
+    return None if base is None else base_of(file, base)
+
+
 def shown(file: Traversable) -> str:
     """A file as messages name it: built-in profiles by name, others by the path that was given."""
     return file.name if file in _builtins().values() else str(file)

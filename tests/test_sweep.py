@@ -690,7 +690,16 @@ def test_rows_of_inputs_or_of_a_kernels_file_that_changed_are_stale(tmp_path: Pa
         return [machines.stale(row) for row in sorted(found, key=lambda row: row.kernel != "tri-inverse")]
 
     assert stale() == [False, False]
-    own.write_text(own.read_text() + "# changed\n")
+    Path("elsewhere").mkdir()
+    moved = own.rename("elsewhere/own.py")
+    monkeypatch.chdir("elsewhere")  # from where is asked does not matter, but a file that is gone does
+    assert stale() == [False, True]
+    plan = running.plan(Spec.of(f"own.py:{name}", {"profile": "toy", "numerics": False}), NAME)
+    with Store(str(store)) as kept, Workers() as workers:
+        assert running.run(plan, NAME, kept, workers).computed == 0
+    assert stale() == [False, False]  # it is known where it lies now
+    monkeypatch.chdir(tmp_path)
+    moved.write_text(moved.read_text() + "# changed\n")
     assert stale() == [False, True]
     inputs.unlink()
     assert stale() == [True, True]

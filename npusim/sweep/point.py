@@ -120,8 +120,8 @@ def file_digest(path: str) -> str:
 def own_files(files: Files) -> dict[str, str]:
     """Digests by path of a user's own kernel files and of what they import from beside them."""
     modules = [module for file in files.values() for module in file.modules.values()]
-    paths = {str(module.__file__) for module in modules if getattr(module, "__file__", None)}
-    return {path: file_digest(path) for path in sorted(paths)}
+    known = [str(module.__file__) for module in modules if getattr(module, "__file__", None)]
+    return {path: file_digest(path) for path in sorted({str(Path(one).resolve()) for one in known})}
 
 
 def own_digest(own: Mapping[str, str]) -> str:

@@ -128,6 +128,8 @@ def run(
 ) -> Summary:
     """Compute what the store lacks, and put it there piece by piece."""
     known = store.known(wanted.keys)
+    there = ((one.key, _files(wanted, one)) for one in wanted.points if one.key in known)
+    store.place({key: files for key, files in there if files})
     left = [one for one in wanted.points if one.key not in known]
     reasons = [one for one in left if one.point is None]
     store.add(_row(wanted, one, Outcome("skipped", reason=one.reason)) for one in reasons)
@@ -150,12 +152,17 @@ def run(
 def _row(wanted: Plan, one: Planned, found: Outcome) -> Row:
     stamp = wanted.stamp
     machine = stamp.machines[one.point.machine] if one.point else ""
-    inputs = one.point.numerics.inputs if one.point else None
-    files = {**stamp.files, **({str(Path(inputs).resolve()): stamp.inputs[inputs]} if inputs else {})}
     return Row(
         one.key, wanted.kernel, found.status, one.settings, found.built, found.result, found.reason,
-        stamp.code, machine, files,
+        stamp.code, machine, _files(wanted, one),
     )  # fmt: skip
+
+
+def _files(wanted: Plan, one: Planned) -> dict[str, str]:
+    """Digests by path of the files that a point is computed with."""
+    inputs = one.point.numerics.inputs if one.point else None
+    own = {str(Path(inputs).resolve()): wanted.stamp.inputs[inputs]} if inputs else {}
+    return {**wanted.stamp.files, **own}
 
 
 def summary(wanted: Plan, store: Store, computed: int, known: int) -> Summary:

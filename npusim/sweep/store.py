@@ -214,6 +214,16 @@ class Store:
                     self.connection.execute("ROLLBACK")
                 raise
 
+    def place(self, files: Mapping[str, Mapping[str, str]]) -> None:
+        """Say where the files of rows are now, by key: what they hold is part of the key, where they lie is
+        not."""
+        with self._speaking():
+            for key, own in files.items():
+                text = _text(own)
+                ask = "SELECT 1 FROM point WHERE key = ? AND files != ?"
+                if self.connection.execute(ask, (key, text)).fetchone():
+                    self.connection.execute("UPDATE point SET files = ? WHERE key = ?", (text, key))
+
     def rows(self, keys: Iterable[str] | None = None) -> list[Row]:
         """All rows, or those of `keys`, by key."""
         wanted = None if keys is None else set(keys)
