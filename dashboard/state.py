@@ -61,6 +61,11 @@ class State:
         """Without what pages have of their own: what is asked of npusim."""
         return self._where(lambda name: not of_page(name))
 
+    @property
+    def pages(self) -> State:
+        """With what pages have of their own alone."""
+        return self._where(of_page)
+
     def own(self, page: str) -> dict[str, str]:
         """What a page has of its own, by plain names."""
         start = f"{page}."

@@ -425,6 +425,27 @@ def test_an_operators_file_can_be_uploaded_edited_and_taken_away(found, profiled
     assert [one.name for one in files(folder_of(found.uploads.root, key))] == ["op_summary_1.csv"]
 
 
+def test_what_comes_while_its_visitor_is_forgotten_is_refused(found):
+    uploads = found.uploads
+    key = uploads.visit(None)
+    fresh = uploads.add(key, [sent("m.csv", b"x")])
+    uploads.forget(key)
+    with pytest.raises(Refused, match="the files are gone; upload them again"):
+        uploads.keep(key, fresh)
+    for _ in range(VISITORS):
+        uploads.visit(None)
+    with pytest.raises(Refused, match="the files are gone; upload them again"):
+        uploads.add(key, [sent("m.csv", b"x")])
+    assert not (uploads.root / key).exists()
+
+
+@pytest.mark.parametrize("size", ["²", "9" * 5000, "-1", "x", ""])
+def test_a_size_that_is_no_number_is_refused(found, profiled, size):
+    key, one = profiled
+    with pytest.raises(Refused, match=r"^sizes: .* write name=number"):
+        found.assign(key, one, {"kernel": "add", "sizes": f"m={size}"})
+
+
 def test_operators_of_files_that_are_gone_are_refused(found, profiled):
     key, one = profiled
     found.uploads.forget(key)

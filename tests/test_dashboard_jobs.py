@@ -18,7 +18,7 @@ import pytest
 from dashboard.components.calibration.work import expected
 from dashboard.components.jobs import seen_of, span
 from dashboard.service import Refused
-from dashboard.service.jobs import Home, Job, Jobs
+from dashboard.service.jobs import MOST, Home, Job, Jobs
 from npusim.workers import Workers
 
 PATIENCE_S = 60.0
@@ -241,6 +241,15 @@ def test_so_many_jobs_at_once_and_no_more(jobs, monkeypatch):
     begin(jobs, "one", count, 40)
     with pytest.raises(Refused, match="1 jobs are at work already"):
         jobs.expect("one more")
+
+
+def test_jobs_that_are_about_to_start_count_too(jobs):
+    expected_now = [jobs.expect(f"k{number}") for number in range(MOST)]
+    with pytest.raises(Refused, match=f"{MOST} jobs are at work already"):
+        jobs.expect("one more")
+    assert jobs.start("k0", expected_now[0].number, count, 0)
+    jobs.cancel("k1")
+    assert jobs.expect("one more").status == "starting"
 
 
 def test_who_comes_second_watches_what_is_at_work(jobs, monkeypatch):

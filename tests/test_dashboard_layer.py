@@ -163,7 +163,7 @@ def test_the_rate_of_several_devices_is_said_to_be_theirs(layers):
         ({"decode": "yes", "execution": "fused"}, "nothing is fused in decoding"),
         ({"kind": "convolution"}, "qwen3.5-0.8b has no layer 'convolution'; known: delta, attention, head"),
         ({"profile": "/etc/passwd"}, "profile"),
-        ({"nonsense": 1}, "sets layer.nonsense, which is no setting"),
+        ({"nonsense": 1}, "sets 'layer.nonsense', which is no setting"),
         ({"chunk": 50}, "50"),
         ({"seq_len": "²"}, "--seq-len"),
         ({"seq_len": "9" * 5000}, "--seq-len"),

@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,15 +21,18 @@ from dashboard.figures.theme import DARK, LIGHT
 from dashboard.pages import sweep as page
 from dashboard.pages import sweep_define as define
 from dashboard.pages import sweep_view as looked
-from dashboard.service import Refused, Service
+from dashboard.service import REGISTRY, Refused, Service, trial
 from dashboard.service.jobs import Home
-from dashboard.service.points import ROUGH, Points, Stores, text_of
+from dashboard.service.points import ROUGH, Points, text_of
+from dashboard.service.stores import Stores
 from dashboard.service.sweep_fields import SET
 from dashboard.service.sweeps import Sweeps, joined, split, sweep
 from dashboard.state import State
+from npusim.sweep import run as running
 from npusim.sweep import table
 from npusim.sweep.spec import Spec
 from npusim.sweep.store import Row, Store
+from npusim.workers import Workers
 
 STARTUP = "set.core.cube.startup_cycles"
 SMALL = State.of({"seq_len": 256, "heads": 2, "samples": 2})
@@ -636,6 +640,52 @@ def test_the_layout_holds_what_its_link_says(service, sweeps):
     laid = str(page.layout(service, sweeps, **dict(state.values)))
     assert "16,48" in laid and "mine.db" in laid and "sweep mine.db" in laid
     assert "Sweep" in str(page.layout(service, sweeps, kernel="nonsense"))
+
+
+def test_points_are_stale_once_their_profile_or_inputs_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    number = "{{value: {}, source: me, evidence: assumed}}"
+    base = tmp_path / "sub/base.yaml"
+    base.parent.mkdir()
+    base.write_text(f"extends: toy\nclock_ghz: {number.format(1)}\n")
+    (tmp_path / "mine.yaml").write_text("extends: sub/base.yaml\n")
+    np.savez("L.npz", L=np.tril(np.random.default_rng(0).random((2, 16, 16)), -1) / 16)
+    for given in (
+        {"profile": "mine.yaml", "matrices": 8, "chunk": 16, "numerics": False},
+        {"profile": "toy", "inputs": "L.npz"},
+    ):
+        plan = running.plan(Spec.of("tri-inverse", {"algorithm": "mxr", **given}), REGISTRY)
+        with Store("s.db") as kept, Workers() as workers:
+            running.run(plan, REGISTRY, kept, workers)
+    own = Service(folder=tmp_path)
+    stores, state = Stores(own, Sweeps(own)), State.of({"profile": "mine.yaml", "matrices": 8, "chunk": 16})
+    assert stores.points("s.db").states == {"done": 2}
+    before = own.timing(state).report.core_us
+    base.write_text(f"extends: toy\nclock_ghz: {number.format(2)}\n")
+    os.utime(base, ns=(1, 1))
+    assert stores.points("s.db").states == {"done": 1, "stale": 1}
+    assert own.timing(state).report.core_us < before
+    Path("L.npz").unlink()
+    assert stores.points("s.db").states == {"stale": 2}
+
+
+def test_who_waits_for_an_estimate_goes_away_when_another_is_asked_for():
+    found = []
+
+    def ask() -> None:
+        with pytest.raises(trial.Overtaken):
+            trial.tried(("", "", (), None), [])
+        found.append("overtaken")
+
+    before = trial._waiting
+    with trial._one:
+        first = threading.Thread(target=ask)
+        first.start()
+        while trial._waiting == before:
+            time.sleep(0.01)
+        trial._waiting += 1
+    first.join()
+    assert found == ["overtaken"]
 
 
 def test_a_store_that_grows_is_read_anew(folder, stores):

@@ -211,7 +211,7 @@ def test_a_kernel_that_does_nothing_but_start_is_shown(timelines):
         ({"cores": "3"}, "timeline.cores=3: the run has the core groups 0 to 2"),
         ({"cores": "0-99999999999"}, "the run has the core groups 0 to 2"),
         ({"cores": "2-1"}, "the run has the core groups 0 to 2"),
-        ({"bogus": "1"}, "the link sets timeline.bogus, which is no setting"),
+        ({"bogus": "1"}, "the link sets 'timeline.bogus', which is no setting"),
         ({"op": "0.0.²"}, "timeline.op=0.0.²: the run has no such operation"),
         ({"op": "1.2"}, "timeline.op=1.2: the run has no such operation"),
         ({"op": "7.0.0"}, "timeline.op=7.0.0: the run has no such operation"),

@@ -17,7 +17,7 @@ from dashboard.components.panel import panel
 from dashboard.figures.graph import tile_graph
 from dashboard.figures.theme import LIGHT, THEMES, WAITING
 from dashboard.service import Graph, Node, PhaseGraph, Refused, Service
-from dashboard.state import State
+from dashboard.state import State, whole
 
 NOTE, PART, FIGURE, PHASE, CHOSEN, DETAILS = (
     "graph-note",
@@ -89,7 +89,8 @@ def chosen(graph: Graph, state: State) -> tuple[int, int | None]:
 
 
 def _place(text: str, count: int) -> int | None:
-    return int(text) if text.isdigit() and int(text) < count else None
+    place = whole(text)
+    return place if place is not None and place < count else None
 
 
 # --- a chosen operation --------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import dash
 from dash import ClientsideFunction, Dash, Input, Output, ctx, dcc, html, no_update
@@ -51,6 +51,7 @@ from dashboard.pages.sweep_layout import (
     layout,
 )  # fmt: skip
 from dashboard.pages.sweep_view import (
+    View,
     chosen_strip,
     column_defs,
     counted,
@@ -64,7 +65,8 @@ from dashboard.pages.sweep_view import (
     view,
 )  # fmt: skip
 from dashboard.service import Refused, Service
-from dashboard.service.points import Empty, Points, Stores
+from dashboard.service.points import Points
+from dashboard.service.stores import Empty, Stores
 from dashboard.service.sweeps import STORE, Sweeps
 from dashboard.state import State
 
@@ -85,6 +87,7 @@ def register(app: Dash, service: Service) -> None:
     dash.register_page("sweep", path="/sweep", name="Sweep", title="Sweep · npusim", layout=page)
     define.register(app, sweeps)
     _looking(app, stores)
+    _drawing(app, stores)
     _choosing(app)
     _leaving(app, stores)
 
@@ -98,12 +101,30 @@ def read(stores: Stores, look: str | None) -> tuple[dict[str, str], Points]:
 def link_of(stores: Stores, points: Points, chosen: str, state: State) -> str:
     """The address of Explore for a point; what pages have of their own stays."""
     made = stores.link(points.row(chosen))
-    pages = {name: own for name, own in state.values if name not in dict(state.asked.values)}
-    return f"/explore?{State.of({'kernel': made.kernel, **dict(made.values), **pages}).query}"
+    values = {"kernel": made.kernel, **dict(made.values), **dict(state.pages.values)}
+    return f"/explore?{State.of(values).query}"
+
+
+class Looked(NamedTuple):
+    """What a link says; all points of the store; which columns are drawn; the points that meet the
+    conditions, and of these those that have figures."""
+
+    own: dict[str, str]
+    points: Points
+    seen: View
+    met: Points
+    some: Points
+
+
+def looked(stores: Stores, look: str | None) -> Looked:
+    """What a look comes to. Refused where there is no such store, or no points."""
+    own, points = read(stores, look)
+    seen = view(points, own)
+    return Looked(own, points, seen, *drawn(points, own, seen))
 
 
 def _looking(app: Dash, stores: Stores) -> None:
-    """What is drawn."""
+    """At which store is looked, and its controls."""
 
     @app.callback(Output(LOOK, "data"), Input(STATE, "data"), Kept(LOOK, "data"))
     def _look(query: str, before: str | None) -> Any:
@@ -146,9 +167,7 @@ def _looking(app: Dash, stores: Stores) -> None:
         head = [names, name if name in names else None, own.get("where", ""), own.get("cost", "")]
         wrote = {"shown": {one: own.get(one, "") for one in ("where", "cost")}, "usual": {}}
         try:
-            own, points = read(stores, look)
-            seen = view(points, own)
-            met, some = drawn(points, own, seen)
+            own, points, seen, met, some = looked(stores, look)
         except Refused as error:
             if not names or isinstance(error, Empty):
                 return [_nothing(), "stack gone", *head, *[no_update] * 17, wrote]
@@ -167,6 +186,10 @@ def _looking(app: Dash, stores: Stores) -> None:
             {"shown": shown(own, points, seen), "usual": usual_of(points)},
         ]  # fmt: skip
 
+
+def _drawing(app: Dash, stores: Stores) -> None:
+    """What is drawn."""
+
     @app.callback(
         Output(PARALLEL, "figure"),
         Output(BRUSH, "data"),
@@ -178,8 +201,7 @@ def _looking(app: Dash, stores: Stores) -> None:
     )
     def _coordinates(look: str | None, _: Any, scheme: str, clear: Any, brush: Any) -> Any:
         try:
-            own, points = read(stores, look)
-            some = drawn(points, own, view(points, own))[1]
+            own, points, _seen, _met, some = looked(stores, look)
         except Refused:
             return no_update, no_update
         name = own.get("store", STORE)
@@ -214,9 +236,7 @@ def _looking(app: Dash, stores: Stores) -> None:
     def _figures(look: str | None, _: Any, brush: Any, scheme: str) -> Any:
         theme = THEMES.get(scheme, LIGHT)
         try:
-            own, points = read(stores, look)
-            seen = view(points, own)
-            met, some = drawn(points, own, seen)
+            own, points, seen, met, some = looked(stores, look)
             spans = spans_of(points, own.get("store", STORE), brush)
             within = some.brushed(spans) if spans else some
             front = figures.front(within, seen.x, seen.y, theme, own.get("point", ""))

@@ -177,6 +177,12 @@ def varying(sweeps: Sweeps, state: State, varied: dict[str, str]) -> State:
 def register(app: Dash, sweeps: Sweeps) -> None:
     """The callbacks of the card."""
     jobs.register(app, NAME, sweep, "points", AGAIN)
+    _varying(app, sweeps)
+    _starting(app, sweeps)
+
+
+def _varying(app: Dash, sweeps: Sweeps) -> None:
+    """What varies, in fields or as YAML."""
 
     @app.callback(
         Output(ROWS, "children"),
@@ -232,6 +238,36 @@ def register(app: Dash, sweeps: Sweeps) -> None:
         return no_update if after == state else after.query, None if added else no_update, typed
 
     @app.callback(
+        Output(FORM, "className"),
+        Output(TEXT, "className"),
+        Output(YAML, "value"),
+        Output(YAML_NOTE, "children"),
+        Output(MODE, "value"),
+        Output(STATE, "data", allow_duplicate=True),
+        Input(MODE, "value"),
+        Input(APPLY, "n_clicks"),
+        Kept(YAML, "value"),
+        Kept(STATE, "data"),
+        prevent_initial_call=True,
+    )
+    def _yaml(mode: str, clicks: Any, text: str | None, query: str) -> Any:
+        state = State.from_query(query or "")
+        try:
+            if ctx.triggered_id == APPLY and clicks:
+                after = sweeps.from_yaml(text or "", state)
+                return "", "gone", no_update, None, "form", after.query
+            if mode == "yaml":
+                return "gone", "", sweeps.yaml(state), None, no_update, no_update
+        except Refused as error:
+            note = cards.alert(str(error), "This is no sweep")
+            return "gone", "", no_update, note, no_update, no_update
+        return "", "gone", no_update, None, no_update, no_update
+
+
+def _starting(app: Dash, sweeps: Sweeps) -> None:
+    """What a sweep comes to, and its start."""
+
+    @app.callback(
         Output(OUTLOOK, "children"),
         Output(START, "disabled"),
         Output(START, "children"),
@@ -283,29 +319,3 @@ def register(app: Dash, sweeps: Sweeps) -> None:
             return no_update, cards.alert(str(error), "The sweep cannot start")
         asked = {"state": state.query, "store": store(state)}
         return {"key": key(state), "asked": asked, "number": number}, None
-
-    @app.callback(
-        Output(FORM, "className"),
-        Output(TEXT, "className"),
-        Output(YAML, "value"),
-        Output(YAML_NOTE, "children"),
-        Output(MODE, "value"),
-        Output(STATE, "data", allow_duplicate=True),
-        Input(MODE, "value"),
-        Input(APPLY, "n_clicks"),
-        Kept(YAML, "value"),
-        Kept(STATE, "data"),
-        prevent_initial_call=True,
-    )
-    def _yaml(mode: str, clicks: Any, text: str | None, query: str) -> Any:
-        state = State.from_query(query or "")
-        try:
-            if ctx.triggered_id == APPLY and clicks:
-                after = sweeps.from_yaml(text or "", state)
-                return "", "gone", no_update, None, "form", after.query
-            if mode == "yaml":
-                return "gone", "", sweeps.yaml(state), None, no_update, no_update
-        except Refused as error:
-            note = cards.alert(str(error), "This is no sweep")
-            return "gone", "", no_update, note, no_update, no_update
-        return "", "gone", no_update, None, no_update, no_update

@@ -279,6 +279,18 @@ def register(app: Dash, service: Service) -> None:
     timelines = Timelines(service)
     page = functools.partial(layout, service)
     dash.register_page(PAGE, path="/timeline", name="Timeline", title="Timeline · npusim", layout=page)
+    _drawing(app, service, timelines)
+    _moving(app, timelines)
+    app.clientside_callback(
+        ClientsideFunction(PAGE, "save"),
+        *[Input(name, "n_clicks") for name in (TRACE, *SAVES, PERFETTO)],
+        prevent_initial_call=True,
+    )
+    app.server.add_url_rule(TRACE_PATH, "timeline_trace", functools.partial(_trace, timelines))
+
+
+def _drawing(app: Dash, service: Service, timelines: Timelines) -> None:
+    """What a link shows."""
 
     @app.callback(
         Output(NOTE, "children"),
@@ -318,6 +330,10 @@ def register(app: Dash, service: Service) -> None:
             figures.drawn(view, theme, again or ""), title(view), _details(service, state, view.chosen),
             *said, said, not view.traceable, not view.traceable, tracing,
         ]  # fmt: skip
+
+
+def _moving(app: Dash, timelines: Timelines) -> None:
+    """Where a person goes: by buttons, keys and the mouse, by typing, and by choosing an operation."""
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
@@ -372,12 +388,6 @@ def register(app: Dash, service: Service) -> None:
         Input(OVERVIEW, "relayoutData"),
         prevent_initial_call=True,
     )
-    app.clientside_callback(
-        ClientsideFunction(PAGE, "save"),
-        *[Input(name, "n_clicks") for name in (TRACE, *SAVES, PERFETTO)],
-        prevent_initial_call=True,
-    )
-    app.server.add_url_rule(TRACE_PATH, "timeline_trace", functools.partial(_trace, timelines))
 
 
 def _trace(timelines: Timelines) -> Response:

@@ -50,7 +50,7 @@ __all__ = [
 Refused = NpusimError
 """bad input; its text says what, where and what to do"""
 REGISTRY = "algorithms:REGISTRY"
-SIMULATIONS = 12
+SIMULATIONS = 6
 """runs that are kept, which are states of the engine: their size does not grow with a run's length"""
 SAMPLES = {"triangles": 16, "sequences": 4, "tensors": 2}
 """pieces that are computed where nothing is asked, by the kind of a kernel's data: so many that dials turn"""
@@ -140,9 +140,8 @@ class Service:
         known = {name for model in models for name in model.model_fields} | {"baseline", "paths"}
         known -= {"inputs", "output", "timing"}  # a link opens and writes no files
         given: dict[str, Any] = dict(state.asked.values)
-        for name in given:
-            if name not in known:
-                raise InputError(f"the link sets {name!r}, which is no setting; {did_you_mean(name, known)}")
+        for text in unknown(given, known):
+            raise InputError(text)
         given["set"] = state.listed("set")
         samples = given.get("samples", SAMPLES[entry.data])
         given = {
@@ -399,6 +398,16 @@ class Service:
             elif name != "baseline":
                 words += [flag, text]
         return shlex.join(words)
+
+
+def unknown(given: Iterable[str], known: Iterable[str], page: str = "") -> list[str]:
+    """What a link sets that is no setting, or none of a page."""
+    start = f"{page}." if page else ""
+    return [
+        f"the link sets '{start}{name}', which is no setting; {did_you_mean(name, known)}"
+        for name in given
+        if name not in known
+    ]
 
 
 def _idle(state: State) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from dashboard.service.cache import Cache
 from dashboard.service.calibrating import HELD_OUT, REGISTRY, Fit
 from dashboard.service.machines import place, profiles, stamp, target_of
 from dashboard.service.measured import (
-    GONE,
     SHIPPED,
     File,
     digest,
@@ -28,7 +27,8 @@ from dashboard.service.measured import (
     with_entry,
     with_operators,
 )
-from dashboard.service.uploads import OPERATORS, TABLES, Sent, Uploads, folder_of
+from dashboard.service.uploads import GONE, OPERATORS, TABLES, Sent, Uploads, folder_of
+from dashboard.state import whole
 from npusim.calibration.parameters import GROUPS, Parameter, select, spread
 from npusim.errors import InputError, NpusimError
 from npusim.machine import Cost, Machine, Rate, Share, quantities
@@ -411,9 +411,10 @@ def _sizes(text: str) -> dict[str, int]:
         name, _, number = part.partition("=")
         if not part:
             continue
-        if name not in SIZES or not number.isdigit():
+        size = whole(number)
+        if name not in SIZES or size is None:
             raise InputError(f"sizes: {part!r} is none; write name=number with {', '.join(SIZES)}")
-        found[name] = int(number)
+        found[name] = size
     return found
 
 

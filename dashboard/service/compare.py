@@ -54,7 +54,7 @@ class Comparisons:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._runs: Cache[Located] = Cache(12)
+        self._runs: Cache[Located] = Cache(6)
         self._busy: Cache[dict[str, tuple[float, ...]]] = Cache(24)
 
     def slots(self, state: State) -> Slots:

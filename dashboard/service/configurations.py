@@ -115,8 +115,7 @@ class Slots:
 
     def into(self, state: State) -> State:
         """A state that carries them, with what other pages have of their own."""
-        pages = {name: text for name, text in state.values if name not in dict(state.asked.values)}
-        pages = {name: text for name, text in pages.items() if not name.startswith(f"{PAGE}.")}
+        pages = {name: text for name, text in state.pages.values if not name.startswith(f"{PAGE}.")}
         own: dict[str, object] = {
             f"{PAGE}.{place + 1}": _text(one) for place, one in enumerate(self.states) if place != self.edit
         }

@@ -114,6 +114,8 @@ class Jobs:
         self.cache = diskcache.Cache(self.folder)
         self._started: dict[str, _Started] = {}
         self._count = 0
+        self._expected: set[str] = set()
+        """jobs that may be about to be started"""
         self._lock = threading.RLock()
         atexit.register(self.close)
 
@@ -125,12 +127,19 @@ class Jobs:
             found = self.job(key)
             if found and found.active:
                 raise InputError(f"{key}: is being computed already; wait for it, or cancel it")
-            if len(self._started) >= MOST:
+            self._expected = {one for one in self._expected if self._about(one)}
+            if len(self._started.keys() | self._expected) >= MOST:
                 raise InputError(f"{MOST} jobs are at work already; wait for one, or cancel one")
             self._count += 1
             expected = Job(key, "starting", time.time(), number=self._count)
             self._keep(expected)
+            self._expected.add(key)
             return expected
+
+    def _about(self, key: str) -> bool:
+        """Whether a job is expected and has not begun."""
+        found = self.job(key)
+        return found is not None and found.status == "starting"
 
     def start(self, key: str, number: int, work: Work, asked: Any) -> int:
         """Start the expected job of this number, and give its process's number; 0 where it is expected no

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dashboard.service import controls, machines
+from dashboard.service import controls, machines, unknown
 from dashboard.service.cache import Cache
 from dashboard.service.controls import Control
 from dashboard.service.explore import ENGINE
@@ -128,10 +128,8 @@ class Layers:
         called."""
         own, models = state.own(PAGE), self._decoders.models
         known = [*LayerSettings.model_fields, "model", "kind", "profile", "inverse"]
-        for name in own:
-            if name not in known:
-                text = f"the link sets {PAGE}.{name}, which is no setting"
-                raise InputError(f"{text}; {did_you_mean(name, known)}")
+        for text in unknown(own, known, PAGE):
+            raise InputError(text)
         if (name := own.get("model", MODEL)) not in models:
             raise InputError(f"no model {name!r}; {did_you_mean(name, models)}")
         decode = _decodes(own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from npusim.ideals import IDEALS, idealise
 from npusim.machine import LEVELS, Machine, Quantity, override, quantities, validate
 from npusim.machine import Path as Route
 from npusim.problem import Target
-from npusim.profiles import SUFFIXES, find, load_machine, profile_names
+from npusim.profiles import SUFFIXES, extended, find, load_machine, profile_names
 from npusim.refit import write_profile
 from npusim.settings import MachineSettings, assignments
 from npusim.units import unit_of
@@ -76,15 +76,21 @@ class Setup:
 
 
 def stamp(profile: str) -> Stamp:
-    """Changes when the file of a profile does, or one beside it, which it may extend; () of a shipped one."""
-    file = Path(profile)
-    return stamp_of(file.parent) if file.is_file() else ()
+    """Changes when the file of a profile does, or one that it extends; () of a shipped one."""
+    found: dict[str, int] = {}
+    while Path(profile).is_file() and profile not in found:
+        found[profile] = Path(profile).stat().st_mtime_ns
+        profile = _extended(profile, found[profile])
+    return tuple(found.items())
 
 
-def stamp_of(folder: Path) -> Stamp:
-    """Changes when a profile of a folder does."""
-    files = (one for one in folder.iterdir() if one.suffix in SUFFIXES and one.is_file())
-    return tuple(sorted((one.name, one.stat().st_mtime_ns) for one in files))
+@lru_cache(maxsize=256)
+def _extended(file: str, changed: int) -> str:
+    """The file that a profile extends, as it is since it changed; '' where there is none."""
+    try:
+        return str(extended(Path(file)) or "")
+    except ProfileError:  # which is said when the machine is asked for
+        return ""
 
 
 # --- paths -------------------------------------------------------------------------------------
@@ -189,7 +195,7 @@ def profiles(folder: Path) -> list[str]:
 
 
 @cache
-def _readable(path: str, changed_ns: int) -> bool:
+def _readable(path: str, as_it_is: Stamp) -> bool:
     try:
         load_machine(path)
     except ProfileError:
@@ -198,7 +204,7 @@ def _readable(path: str, changed_ns: int) -> bool:
 
 
 def _is_profile(file: Path) -> bool:
-    return _readable(str(file), file.stat().st_mtime_ns)
+    return _readable(str(file), stamp(str(file)))
 
 
 def place(profile: str, folder: Path) -> str:

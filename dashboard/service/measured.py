@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboard.service.machines import place
-from dashboard.service.uploads import ARCHIVES, OPERATORS, TABLES, Room, folder_of, unpacked
+from dashboard.service.uploads import ARCHIVES, GONE, OPERATORS, TABLES, Room, folder_of, unpacked
 from npusim.errors import InputError, NpusimError, ProfileError
 from npusim.measurements.operators import load_operators
 from npusim.measurements.profiler import BASIC, PIPES
@@ -30,7 +30,6 @@ MOST_ROWS = 5000
 """of a table of our own columns"""
 MOST_BYTES = 256 * 2**10
 """of an operators file: a longer one takes minutes to read"""
-GONE = "the files are gone; upload them again"
 OWN_OPERATORS = "operators.yaml"
 """the operators file that the page writes where none was uploaded"""
 
@@ -159,7 +158,10 @@ def with_operators(folder: Path, text: str) -> tuple[Path, Reading]:
     nothing; and its rows. InputError where it is no operators file, or rows cannot be read with it."""
     if not folder.is_dir():
         raise InputError(GONE)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix="new-"))
+    try:
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix="new-"))
+    except FileNotFoundError:
+        raise InputError(GONE) from None
     try:
         for one in files(folder):
             if not one.name.casefold().endswith(OPERATORS):

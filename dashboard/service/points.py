@@ -1,10 +1,9 @@
 """The points of a store as a person looks at them: which columns there are, filtered, a front, a grid of
-cells, and the view of Explore that a point is."""
+cells."""
 
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import tempfile
 from collections import Counter
@@ -17,19 +16,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from dashboard.service import Service, machines
-from dashboard.service.cache import Cache
 from dashboard.service.controls import controls_of, short
 from dashboard.service.sweep_fields import SET
-from dashboard.service.sweeps import ENDING, Sweeps, near
-from dashboard.state import State
 from npusim.errors import InputError
-from npusim.expression import Expression
-from npusim.profiles import SUFFIXES
 from npusim.sweep import table
 from npusim.sweep.columns import FIGURES, fixed, shown, varied
 from npusim.sweep.spec import FIELDS
-from npusim.sweep.store import Row, Store
+from npusim.sweep.store import Row
 from npusim.units import unit_of
 
 DECADE = 20.0
@@ -59,16 +52,10 @@ KNOWN = {
     "total": ("Pieces", "", 0, "pieces of the whole problem"),
     "cost": ("Cost", "", -1, "the expression over each row's machine and figures"),
     "kernel": ("Kernel", "", 0, "kernel"),
-    "status": ("Status", "", 0, "done; stale: of other code, or of a profile that changed since"),
+    "status": ("Status", "", 0, "done; stale: of other code, or of a profile or file that changed"),
     "reason": ("Reason", "", 0, "why there are no figures"),
 }
 """label, unit, whether more (1) or less (-1) is better, and meaning of the columns that are no settings"""
-NOT_ASKED = ("engine", "exact", "tolerance")
-"""settings that Explore has no word for: how the engine simulates"""
-
-
-class Empty(InputError):
-    """A store that has no points yet."""
 
 
 @dataclass(frozen=True)
@@ -313,70 +300,6 @@ class Points:
             path = Path(folder) / f"points{ending}"
             table.write(self.frame[names], str(path))
             return path.read_bytes()
-
-
-class Stores:
-    """The stores of a service's folder."""
-
-    def __init__(self, service: Service, sweeps: Sweeps) -> None:
-        self.service, self.sweeps = service, sweeps
-        self._points: Cache[Points] = Cache(6)
-        self._machines: Cache[table.Machines] = Cache(1)
-
-    def names(self) -> list[str]:
-        """Files that may be stores, the latest first."""
-        found = [one for one in self.service.folder.glob(f"*{ENDING}") if machines.NAME.fullmatch(one.name)]
-        there = [(one.stat().st_mtime, one.name) for one in found if one.is_file()]
-        return [name for _, name in sorted(there, reverse=True)]
-
-    def points(self, name: str, cost: str = "") -> Points:
-        """All points of a store, those of other code or machines marked as stale; `cost`: an expression that
-        becomes a column. InputError for what is no store."""
-        path = self.sweeps.place(name)
-        files = (path, path.with_name(f"{name}-wal"))
-        stamp = tuple((one.stat().st_mtime_ns, one.stat().st_size) for one in files if one.exists())
-
-        def read() -> Points:
-            expression = Expression.parse(cost) if cost.strip() else None
-            with Store(near(path), write=False) as kept:
-                rows = kept.rows()
-            if not rows:
-                raise Empty(f"{near(path)}: has no points yet")
-            known = self._machines.get(machines.stamp_of(self.service.folder), table.Machines)
-            rows = table.marked(rows, known)
-            frame = table.frame(rows)
-            if expression:
-                frame = table.with_cost(frame, rows, expression, known)
-            frame.index = pd.Index([row.key for row in rows])
-            first = "time_us" if "time_us" in frame else "status"
-            return Points(rows, frame).only(table.ordered(frame, [first]).index).alone
-
-        return self._points.get((path, stamp, cost), read)
-
-    def link(self, row: Row) -> State:
-        """The view of Explore that a point is: exactly its settings. InputError where there is none."""
-        names = [name for name, entry in self.service.entries.items() if row.kernel in (name, entry.name)]
-        if not names:
-            raise InputError(f"{row.kernel}: is no kernel of this dashboard; name its file at the start")
-        if "inputs" in row.settings:
-            raise InputError("inputs: this point computed on a file, which a link does not open")
-        values: dict[str, object] = {"kernel": names[0]}
-        numbers = []
-        for name, own in row.settings.items():
-            if name.startswith(SET):
-                numbers.append(f"{name.removeprefix(SET)}={own!r}")
-            elif name == "profile":
-                values[name] = self._profile(str(own))
-            elif name not in (*NOT_ASKED, "timing"):
-                values[name] = own
-        return self.service.cleaned(State.of({**values, "set": numbers}))
-
-    def _profile(self, name: str) -> str:
-        if not name.endswith(SUFFIXES):
-            return name
-        if Path(os.path.abspath(name)).parent != self.service.folder:
-            raise InputError(f"{name}: is a profile of another folder, which a link does not open")
-        return Path(name).name
 
 
 def _column(name: str, numeric: bool, setting: bool) -> Column:

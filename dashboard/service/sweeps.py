@@ -18,7 +18,7 @@ from dashboard.service.cache import Cache
 from dashboard.service.controls import NUMERICS
 from dashboard.service.jobs import Home, Tell
 from dashboard.service.sweep_fields import SET
-from dashboard.service.trial import tried
+from dashboard.service.trial import Overtaken, tried
 from dashboard.state import State, as_text
 from npusim.errors import InputError, NpusimError, did_you_mean
 from npusim.problem import Options
@@ -266,7 +266,10 @@ class Sweeps:
         if not ahead.looked or not ahead.left:
             return None
         wanted = self.plan(state)
-        mean = self._estimates.get(tuple(wanted.keys), lambda: self._tried(wanted))
+        try:
+            mean = self._estimates.get(tuple(wanted.keys), lambda: self._tried(wanted))
+        except Overtaken:
+            return None
         if mean is None:
             return None
         count = min(processes(), -(-ahead.left // 12))
@@ -332,8 +335,8 @@ class Sweeps:
                 numbers.append(f"{path}={plain}")
             else:
                 varied[SET + path] = plain
-        pages = {name: own for name, own in state.values if name not in dict(state.asked.values)}
-        made = State.of({**pages, **fixed, "set": numbers}).viewed("sweep", vary=joined(varied))
+        made = State.of({**dict(state.pages.values), **fixed, "set": numbers})
+        made = made.viewed("sweep", vary=joined(varied))
         self.spec(made)
         return made
 

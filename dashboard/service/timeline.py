@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dashboard.service import Service
+from dashboard.service import Service, unknown
 from dashboard.service.cache import Cache
 from dashboard.service.operation import Chosen, Place, chosen_of, parsed
 from dashboard.service.run import NARROWEST_US, ROWS, Bars, Heat, Lane, Run, Window, bars_of, heat_of, run_of
 from dashboard.state import State
-from npusim.errors import InputError, did_you_mean
+from npusim.errors import InputError
 from npusim.order import trips_around
 from npusim.trace import write_trace
 
@@ -93,11 +93,7 @@ class Timelines:
     def frame(self, state: State) -> Frame:
         """Where a link looks; what of it is nonsense is said, and something near it is looked at."""
         run, own = self.run(state), state.own(PAGE)
-        wrong = [
-            f"the link sets {PAGE}.{name}, which is no setting; {did_you_mean(name, OWN)}"
-            for name in own
-            if name not in OWN
-        ]
+        wrong = unknown(own, OWN, PAGE)
         chosen = None
         if op := own.get("op"):
             place = parsed(run.program, op)

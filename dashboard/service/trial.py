@@ -26,11 +26,23 @@ BEGIN_S = 30.0
 
 _one = threading.Lock()
 """held by who tries points: one process of this kind at once, whoever asks"""
+_waiting = 0
+"""who asked last: others that wait go away"""
+
+
+class Overtaken(Exception):
+    """Somebody asked for other points meanwhile."""
 
 
 def tried(common: Common, points: Sequence[Point]) -> list[float]:
-    """Seconds of each point that could be computed; none where one takes too long."""
+    """Seconds of each point that could be computed; none where one takes too long. Overtaken, where another
+    request came while this one waited for its turn."""
+    global _waiting
+    _waiting += 1
+    mine = _waiting
     with _one:
+        if mine != _waiting:
+            raise Overtaken
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe(duplex=False)
         process = context.Process(target=_try, args=(there, common, points), daemon=True)

@@ -37,6 +37,7 @@ SUFFIXES = (*TABLES, *ARCHIVES, *OPERATORS)
 KEY = re.compile(r"[A-Za-z0-9_-]{32}")
 NAME = re.compile(r"[^/\\\x00-\x1f:]{1,120}")
 """what a file may be called"""
+GONE = "the files are gone; upload them again"
 MIB = 2**20
 T = TypeVar("T")
 
@@ -104,8 +105,8 @@ class Uploads:
         of their names; it counts once it is `kept`. InputError, with the remedy, for what cannot be."""
         _measured(sent)
         known, fresh = folder_of(self.root, key), self.root / key / f"new-{secrets.token_hex(8)}"
-        fresh.mkdir(mode=0o700)
         try:
+            fresh.mkdir(mode=0o700)
             names = {_named(one.name) for one in sent}
             if known.is_dir():
                 for file in known.iterdir():
@@ -114,8 +115,10 @@ class Uploads:
             for one in sent:
                 (fresh / one.name).write_bytes(_content(one))
             _within_limits(fresh)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(fresh, ignore_errors=True)
+            if isinstance(error, FileNotFoundError):  # the visitor was forgotten meanwhile
+                raise InputError(GONE) from None
             raise
         return fresh
 
@@ -123,6 +126,8 @@ class Uploads:
         """The files of `fresh`, a folder that `add` made, are the visitor's from now on."""
         with self._lock:
             own = folder_of(self.root, key)
+            if not fresh.is_dir():
+                raise InputError(GONE)
             shutil.rmtree(own, ignore_errors=True)
             fresh.rename(own)
 

@@ -18,6 +18,7 @@ from dashboard.state import State
 
 def register(app: Dash, found: Calibrations) -> None:
     """What is chosen, in the link and in the controls."""
+    _grid(app, found)
 
     @app.callback(
         Output(asked.PROFILE, "data"),
@@ -91,6 +92,10 @@ def register(app: Dash, found: Calibrations) -> None:
         except Refused:
             return no_update
         return no_update if state == before else state.query
+
+
+def _grid(app: Dash, found: Calibrations) -> None:
+    """The numbers that can be fitted, one by one."""
 
     @app.callback(
         Output(grid.GRID, "rowData"),
