@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 # before numpy is loaded: there is a worker for each core, and threads that wait for one take most of the time
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -21,8 +20,6 @@ from npusim.engine.fast.run import load
 from npusim.workers import GARBAGE
 
 pytest_plugins = ["browsing"]
-settings.register_profile("suite", max_examples=40)  # of laws that do not say how many; CI's time is short
-settings.load_profile("suite")
 GOLDEN = Path(__file__).parent / "golden"
 
 

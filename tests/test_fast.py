@@ -57,28 +57,28 @@ def agree(program: Program, reference: Timeline) -> tuple[Agreement, Agreement]:
 # --- every operation of random kernels -------------------------------------------------------------
 
 
-@law(1150)
+@law(1090)
 @given(cases())
 def test_every_time_of_every_operation_is_that_of_the_reference(one):
     program = lower(one.kernel, one.machine)
     agree(program, simulate(program))
 
 
-@law(690)
+@law(660)
 @given(cases(contention=False))
 def test_so_it_is_without_sharing_where_core_groups_run_one_after_another(one):
     program = lower(one.kernel, one.machine)
     agree(program, simulate(program))
 
 
-@law(100)
+@law(150)
 @given(long_cases())
 def test_long_loops_end_as_if_every_trip_had_been_simulated(one):
     program = lower(one.kernel, one.machine)
     agree(program, simulate(program))
 
 
-@law(60)
+@law(100)
 @given(long_cases(contention=False))
 def test_so_they_do_without_sharing(one):
     program = lower(one.kernel, one.machine)
