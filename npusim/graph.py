@@ -8,7 +8,7 @@ Nothing here states a dependence; they follow from the order in which tiles are 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -182,7 +182,8 @@ class Tile:
     def scaled(self, scale: float) -> View:
         """The whole tile, what it holds counted in another unit: a buffer of operands takes each at the scale
         it comes with."""
-        return replace(self.view(), unit=None if scale == self.scale else positive("scale", scale))
+        unit = None if scale == self.scale else positive("scale", scale)
+        return View(self, START, self.shape[0], START, self.shape[1], unit=unit)
 
     @cached_property
     def all(self) -> View:

@@ -33,6 +33,12 @@ def spans(phase: PhaseProgram, stream: int, first: int, end: int) -> list[Span]:
     return found
 
 
+def operations(phase: PhaseProgram) -> Ints:
+    """[stream] how many operations it runs."""
+    one = np.zeros(1, dtype=np.int64)
+    return np.array([_lengths(phase.body, stream, one)[0] for stream in range(phase.streams)])
+
+
 def instance_at(phase: PhaseProgram, stream: int, number: int) -> int:
     """The instance of operation `number` of a stream."""
     return _instance_at(phase.body, stream, 0, number)

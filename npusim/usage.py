@@ -24,13 +24,15 @@ ISSUE, QUEUE, FIRST_LANE = at.BY_ISSUE, at.BY_QUEUE, at.BY_LANE
 
 @dataclass
 class LaneUsage:
-    """One unit of one core. `waits`: cycles by code, with what says which cause a code is."""
+    """One unit of one core. `charged`: what says which cause a code is, and cycles by code; `waited`: causes
+    and cycles."""
 
     unit: str
     busy: float = 0.0
     occupied: float = 0.0
     """the part of `busy` in which the unit could not have started another operation"""
-    waits: list[tuple[Callable[[int], str], Floats | list[float]]] = field(default_factory=list)
+    charged: list[tuple[Callable[[int], str], Floats]] = field(default_factory=list)
+    waited: list[tuple[str, float]] = field(default_factory=list)
     cursor: float = 0.0
     """up to where the unit's time is accounted for"""
 
@@ -38,15 +40,17 @@ class LaneUsage:
     def waiting(self) -> dict[str, float]:
         """Cycles by cause."""
         found: dict[str, float] = {}
-        for cause, cycles in self.waits:
-            for code, waited in enumerate(cycles if isinstance(cycles, list) else cycles.tolist()):
-                if waited > 0:
-                    found[cause(code)] = found.get(cause(code), 0.0) + waited
+        for name, cycles in self.charged:
+            for code in np.flatnonzero(cycles > 0).tolist():
+                cause = name(code)
+                found[cause] = found.get(cause, 0.0) + float(cycles[code])
+        for cause, waited in self.waited:
+            found[cause] = found.get(cause, 0.0) + waited
         return found
 
     def wait(self, until: float, cause: str) -> None:
         if until > self.cursor:
-            self.waits.append((lambda _: cause, [until - self.cursor]))
+            self.waited.append((cause, until - self.cursor))
             self.cursor = until
 
 
@@ -83,7 +87,7 @@ class _Causes:
 
     def charge(self, entry: LaneUsage, lane: int, cycles: Floats) -> None:
         """Enter `cycles` [code] that a lane waited."""
-        entry.waits.append((self.of(lane), cycles))
+        entry.charged.append((self.of(lane), cycles))
 
     def _label(self, lane: int, code: int) -> str:
         if code < FIRST_LANE:

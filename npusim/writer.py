@@ -13,7 +13,7 @@ from npusim.arguments import one_of, positive, sizes, text, whole, wrong
 from npusim.dtypes import dtype as find_dtype
 from npusim.dtypes import takes_scale
 from npusim.errors import GraphError, Unsupported
-from npusim.graph import Access, Bools, Node, Operation, Place, Tensor, Tile, View
+from npusim.graph import START, Access, Bools, Node, Operation, Place, Tensor, Tile, View
 from npusim.ops import OpKind
 from npusim.problem import Target
 from npusim.where import blaming, caller
@@ -246,7 +246,8 @@ class Writer:
         if isinstance(operand, Version):
             if self._tiles.get(operand.tile.name) is not operand.tile:
                 raise self._foreign(operand.tile)
-            return replace(operand.tile.view(), back=self._back(operand))
+            rows, cols = operand.tile.shape
+            return View(operand.tile, START, rows, START, cols, self._back(operand))
         return view_of(operand)
 
     # --- routes ----------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ TOLERANCE = 1e-9
 EXACT = Jumping(exact=True, least=0)
 JUMPING = Jumping(first=1, least=0)
 """jumps wherever it can, however little that saves"""
+SPARING = Jumping(first=1, least=400)
+"""where it saves more than a trip or two of an inner loop: then outer ones are looked at"""
 TIMES = ("start", "end", "done", "issued")
 
 

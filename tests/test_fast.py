@@ -12,13 +12,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from agreement import EXACT, JUMPING, TOLERANCE, Agreement, agreement, amplifies, difference, jumps_of, places
+from agreement import (
+    EXACT,
+    JUMPING,
+    SPARING,
+    TOLERANCE,
+    Agreement,
+    agreement,
+    amplifies,
+    difference,
+    jumps_of,
+    places,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from long_graphs import long_case, long_cases, operations_of
 from random_graphs import cases
 from test_engine import Shuffled
 
+from algorithms import REGISTRY
 from npusim.builder import Index, KernelBuilder, Target, Tile
 from npusim.engine.fast import layout as at
 from npusim.engine.fast.playback import Playback, timeline
@@ -26,6 +38,7 @@ from npusim.engine.fast.run import Jumping, run_program
 from npusim.engine.reference import simulate
 from npusim.lower import lower
 from npusim.machine import override
+from npusim.problem import Options, Problem
 from npusim.profiles import load_machine
 from npusim.program import PhaseProgram, Program, Role, Trips
 from npusim.timeline import Bound, Timeline
@@ -45,9 +58,9 @@ def skipped(playback: Playback) -> int:
     return sum(run.skipped_operations for run in playback.runs)
 
 
-def agree(program: Program, reference: Timeline) -> tuple[Agreement, Agreement]:
+def agree(program: Program, reference: Timeline, jumps: Jumping = JUMPING) -> tuple[Agreement, Agreement]:
     """Exact and jumping runs, both of which agree with the reference (where it agrees with itself)."""
-    exact, jumping = (agreement(program, reference, how) for how in (EXACT, JUMPING))
+    exact, jumping = (agreement(program, reference, how) for how in (EXACT, jumps))
     problem = exact.problem or jumping.problem
     assert not problem or amplifies(program, reference), problem
     assert not exact.jumped
@@ -72,17 +85,17 @@ def test_so_it_is_without_sharing_where_core_groups_run_one_after_another(one):
 
 
 @law(150)
-@given(long_cases())
-def test_long_loops_end_as_if_every_trip_had_been_simulated(one):
+@given(long_cases(), st.sampled_from([JUMPING, SPARING]))
+def test_long_loops_end_as_if_every_trip_had_been_simulated(one, jumps):
     program = lower(one.kernel, one.machine)
-    agree(program, simulate(program))
+    agree(program, simulate(program), jumps)
 
 
 @law(100)
-@given(long_cases(contention=False))
-def test_so_they_do_without_sharing(one):
+@given(long_cases(contention=False), st.sampled_from([JUMPING, SPARING]))
+def test_so_they_do_without_sharing(one, jumps):
     program = lower(one.kernel, one.machine)
-    agree(program, simulate(program))
+    agree(program, simulate(program), jumps)
 
 
 def test_most_long_kernels_jump_in_outer_and_inner_loops_in_several_phases_and_with_uneven_counts():
@@ -274,6 +287,32 @@ def test_a_state_carried_over_ten_thousand_chunks_of_one_item_jumps_in_their_loo
     _, jumping = agree(program, simulate(program))
     assert jumps_of(jumping.playback).inner
     assert skipped(jumping.playback) > 0.99 * jumping.playback.operations
+
+
+def timed(kernel: str, sizes: Problem, jumping: Jumping) -> Playback:
+    machine = load_machine("ascend-910b2")
+    made = REGISTRY[kernel].build(sizes, Options(), Target.of(machine))
+    return ran(lower(made, machine), jumping)
+
+
+SHORT_AND_LONG = (*range(0, 24 * 256, 256), 24 * 256 + 128 * 4096)
+"""where sequences begin: of two chunks each, and then one of four thousand"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sizes"),
+    [
+        ("gdn-kkt", Problem(batch=64, seq_len=2048, heads=16, chunk=128)),
+        ("matmul", Problem(m=4096, n=4096, k=4096)),
+        ("gdn-state", Problem(cu_seqlens=SHORT_AND_LONG, heads=4, chunk=128)),
+    ],
+    ids=["kkt", "matmul", "uneven"],
+)
+def test_what_comes_again_around_short_loops_is_skipped_and_what_does_in_a_long_one_after_them(kernel, sizes):
+    """The loops inside are over before a jump pays, each core group at another time."""
+    exact, jumping = (timed(kernel, sizes, how) for how in (EXACT, Jumping()))
+    assert skipped(jumping) > 0.5 * jumping.operations == 0.5 * exact.operations
+    assert jumping.makespan == pytest.approx(exact.makespan, rel=TOLERANCE)
 
 
 def test_a_vector_core_may_run_far_ahead_of_its_cube_core():

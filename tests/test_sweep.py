@@ -394,7 +394,7 @@ def test_a_killed_worker_costs_what_it_was_at_work_on(
 
 def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
     store = tmp_path / "s.db"
-    more = [*MANY, "--seed", "0:7"]  # enough that it is still at work
+    more = [*MANY, "--seed", "0:29"]  # enough that it is still at work
     command = [sys.executable, "-m", "npusim", "sweep", "tri-inverse", *more, "--store", str(store)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*command, "--jobs", "2"], text=True, **pipes) as process:  # type: ignore[call-overload]
@@ -402,8 +402,8 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "of 576 points are in" in said and "Traceback" not in said
-    assert 12 <= counted(store) < 8 * POINTS
+    assert "of 2160 points are in" in said and "Traceback" not in said
+    assert 12 <= counted(store) < 30 * POINTS
 
 
 def test_two_sweeps_may_share_a_store(tmp_path: Path, undisturbed: list[Row]) -> None:

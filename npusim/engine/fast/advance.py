@@ -174,6 +174,12 @@ def transfer(I, F, D, E, until):
 
 
 @inline
+def look_at(I, g):
+    """Sample group `g` from now on."""
+    I[SAMPLED], I[SAMPLES], I[SNAP], I[COMPARING], I[DEEPEST] = g, 0, min(1, I[SNAP]), 0, ANY_DEPTH
+
+
+@inline
 def sample(I, F, D, E, M, N, first, last):
     """Look at the state: SNAPSHOT where one is due, MATCH where it is that of the last one again."""
     I[SAMPLES] += 1
@@ -196,15 +202,16 @@ def advance(I, words, rows, asked_from, asked_to, M, N, until, budget):
     while True:
         if g >= 0:
             if D[ALONE] and I[SAMPLED] != g:
-                I[SAMPLED], I[SAMPLES], I[SNAP], I[COMPARING] = g, 0, min(1, I[SNAP]), 0
+                look_at(I, g)
             why = settle(I, F, D, E, rows, times, low, high, g)
             if why == WIDEN:
                 return WIDEN
             if why == PASSED_EDGE:
+                depth = I[PASSED] - 1
                 I[PASSED] = 0
                 if D[ALONE] and earliest(I, F, D, g) >= until:
                     I[D[GROUP] + g * GROUP_SIZE + AGENTS] &= (1 << D[LANES]) - 1  # no core issues more
-                elif g == I[SAMPLED] and I[SNAP]:
+                elif g == I[SAMPLED] and I[SNAP] and depth <= I[DEEPEST]:
                     first, last = (g, g + 1) if D[ALONE] else (0, D[GROUPS])
                     why = sample(I, F, D, E, M, N, first, last)
                     if why != PASSED_EDGE:
@@ -219,7 +226,7 @@ def advance(I, words, rows, asked_from, asked_to, M, N, until, budget):
             if scanning:
                 continue
         if not D[ALONE] and over(I, D, I[SAMPLED]) and I[SAMPLED] + 1 < D[GROUPS]:
-            I[SAMPLED], I[SAMPLES], I[SNAP], I[COMPARING] = I[SAMPLED] + 1, 0, min(1, I[SNAP]), 0
+            look_at(I, I[SAMPLED] + 1)
         g = transfer(I, F, D, E, until)
         if g == -3:
             return FINISHED

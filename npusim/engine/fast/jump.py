@@ -9,7 +9,7 @@ from functools import cache, cached_property, partial
 import numpy as np
 
 from npusim.engine.fast import layout as at
-from npusim.engine.fast.encode import Encoded
+from npusim.engine.fast.encoded import Encoded
 from npusim.engine.fast.native import FLOAT, INT, POINTER, Function
 from npusim.engine.fast.views import Floats, Ints, Views
 
@@ -89,6 +89,13 @@ class Period:
                 last = _same_until(table, self._items(int(g), int(count)), int(now), int(self.trips[g]), last)
             found = min(found, (last - int(now)) // int(self.trips[g]))
         return 0 if found == ENDLESS else max(0, found)
+
+    @property
+    def depth(self) -> int:
+        """How many loops are around those whose trips it advances, at most."""
+        words, own = self.encoded.words, self.loop[self.live]
+        found = words[words[at.LOOP] + own[own >= 0] * at.LOOP_SIZE + at.AROUND]
+        return int(found.max(initial=0))
 
     def _varying(self, loop: int) -> list[Ints]:
         """Tables of counts per item, of loops inside a loop that goes through items."""

@@ -33,11 +33,11 @@ KIND, ARG, TO, MORE, CODE_SIZE = range(5)
 """OP, ENTER, LEAVE or SETTLED_LEAVE; where the record of the instance is, or which loop; where the other end
 of the loop leads; cores with more to come"""
 OP, ENTER, LEAVE, SETTLED_LEAVE, END_OF_CODE = range(5)
-(COUNT_AT, COUNT_BY, WALKS, ITEM_STEP, FIRST_AT, EXIT, SETTLES, AGAIN, LEFT_AT, LEFT_END,
- LOOP_SIZE) = range(11)  # fmt: skip
-"""table of trips, what picks from it (0 nothing, 1 the group, 2 the item); whether it goes through items;
-what follows it in the code; the trip in which it has settled (or 0), its body from there on, and the words
-that it leaves in versions then"""
+(COUNT_AT, COUNT_BY, WALKS, ITEM_STEP, FIRST_AT, AROUND, EXIT, SETTLES, AGAIN, LEFT_AT, LEFT_END,
+ LOOP_SIZE) = range(12)  # fmt: skip
+"""table of trips, what picks from it (0 nothing, 1 the group, 2 the item); whether it goes through items; how
+many loops are around it; what follows it in the code; the trip in which it has settled (or 0), its body from
+there on, and the words that it leaves in versions then"""
 OCCUPANCY, LATENCY, PACE, NEAR, NUMBERS_AT = range(5)
 (OP_NUMBER, OP_LANE, OP_CORE, ROLE, HOLDS, FLAGS_AT, FLOW_AT, FLOW_END, USE_AT, USE_END, PRODUCER_AT,
  PRODUCER_END, DRAIN_AT, DRAIN_END) = range(2 * NUMBERS_AT, 2 * NUMBERS_AT + 14)  # fmt: skip
@@ -67,19 +67,20 @@ WEIGHT, CYCLES, POOL_A, POOL_B, PER_GROUP, FIFO_AT, FIFO_MASK, CLASS_PART, CLASS
 PART_AT, PART_END, PART_SIZE = range(3)
 
 # --- records of the state ---------------------------------------------------------------------
-CLOCK, HEAPED, SAMPLED, PASSED, SAMPLES, SNAP, COMPARING, ROWS, WALKED, GLOBALS = range(10)
-"""first words: the clock; transfers to begin; the group that is sampled; whether a back edge was passed;
-samples, the next snapshot, whether there is one; rows written, or NONE where none are asked for; steps
-taken"""
+CLOCK, HEAPED, SAMPLED, PASSED, DEEPEST, SAMPLES, SNAP, COMPARING, ROWS, WALKED, GLOBALS = range(11)
+"""first words: the clock; transfers to begin; the group that is sampled; whether a back edge was passed (then
+1 and how many loops are around its own); how many may be around that of a sample; samples, the next snapshot,
+whether there is one; rows written, or NONE where none are asked for; steps taken"""
+ANY_DEPTH = NEVER = 1 << 62
 PC, ITEM, SEQ_NEXT, AGENTS, CLOSED_AT, GROUP_SIZE = range(6)
 """CLOSED_AT: when the last of its scalar units so far came to the end of the code"""
 TRIP_NOW, TRIP_ALL, ITEM_OUTSIDE, TRIP_SIZE = range(4)
 (L_WALKED, L_ISSUED, L_STARTED, L_FINISHED, L_FLIGHT, L_WAITERS, L_FREE, L_DRAINED, L_REACHED, L_BUSY, L_RING,
- L_WAITS) = range(12)  # fmt: skip
+ L_WAITS, L_KEPT) = range(13)  # fmt: skip
 LANE_SIZE = 16  # a power of two: cheap to multiply by
 IDLE, ENDED, DUE = 0, -1, -2
 """L_FLIGHT: no step under way; one whose own work is over; one whose transfers are to begin; else how many of
-them are in flight"""
+them are in flight. L_KEPT: what is asked for of its steps is of this one or later ones"""
 (START, END, DONE, ISSUED, BLOCK, STAGE, NAME, OP_AT, EDGES, WHY, ISSUE_WHY, BLOCK_CODE,
  FIRST_EDGE) = range(13)  # fmt: skip
 READY, TAIL, KEPT = START, END, DONE

@@ -26,12 +26,12 @@ class Loops:
         self.records: list[tuple[int, ...]] = []
         self.tables: list[Ints] = []
         self.size = 0
-        self._nodes(phase.body)
+        self._nodes(phase.body, 0)
 
-    def _nodes(self, nodes: tuple[int | Trips, ...]) -> None:
+    def _nodes(self, nodes: tuple[int | Trips, ...], around: int) -> None:
         for node in nodes:
             if isinstance(node, Trips):
-                self._loop(node)
+                self._loop(node, around)
             else:
                 self._emit(at.OP, node)
 
@@ -47,15 +47,16 @@ class Loops:
         self.size += len(values)
         return self.size - len(values)
 
-    def _loop(self, node: Trips) -> None:
+    def _loop(self, node: Trips, around: int) -> None:
+        """`around`: how many loops are."""
         by = 2 if node.per_item else int(len(node.count) > 1)
         walks = node.first_item is not None
         first = self._append(node.first_item) if node.first_item is not None else 0
         number = len(self.records)
-        record = (self._append(node.count), by, int(walks), node.item_step * walks, first)
+        record = (self._append(node.count), by, int(walks), node.item_step * walks, first, around)
         self.records.append(record)
         enter = self._emit(at.ENTER, number)
-        self._nodes(node.body)
+        self._nodes(node.body, around + 1)
         leave = self._emit(at.LEAVE, number)
         self.to[leave] = enter + 1
         start = len(self.left)

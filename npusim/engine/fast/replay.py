@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npusim.engine.fast import layout as at
-from npusim.engine.fast.encode import Encoded
+from npusim.engine.fast.encoded import Encoded
 from npusim.engine.fast.layout import (
     AT_TIME,
     FINISHED,

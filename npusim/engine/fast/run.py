@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from npusim.engine.fast import layout as at
-from npusim.engine.fast.encode import Encoded, encode
+from npusim.engine.fast.encode import encode
+from npusim.engine.fast.encoded import Encoded, trim
 from npusim.engine.fast.jump import Period, forward
 from npusim.engine.fast.layout import (
     APART,
@@ -26,6 +27,7 @@ from npusim.engine.fast.layout import (
 )  # fmt: skip
 from npusim.engine.fast.native import FLOAT, INT, POINTER, Function
 from npusim.engine.fast.views import Floats, Ints, Views
+from npusim.order import operations
 from npusim.program import Program
 
 Progress = Callable[[int], None]
@@ -113,6 +115,11 @@ class PhaseRun:
         """The group at work, where they run one after another."""
         return int(self.state[at.SAMPLED]) if self.encoded[at.ALONE] else None
 
+    @cached_property
+    def lengths(self) -> Ints:
+        """[group] operations in all."""
+        return operations(self.encoded.phase)
+
     def unsettled(self, jumping: Jumping) -> bool:
         """Whether no state came back, in a phase long enough to jump."""
         return self.compared and not self.came_back and self.operations >= jumping.least
@@ -135,7 +142,7 @@ class PhaseRun:
 
 def load() -> None:
     """Have the machine code there, so that no run has to wait for it."""
-    for one in (advance, alike, forward):
+    for one in (advance, alike, forward, trim):
         assert one.loaded
 
 
@@ -191,7 +198,9 @@ def run_phase(
     memory = Memory(jumping.tolerance)
     rows = Rows.none(encoded[at.GROUPS])
     run.state[at.ROWS] = at.NONE
-    run.state[at.SNAP] = 0 if jumping.exact else jumping.first
+    _look_anew(run.state, 0 if jumping.exact else jumping.first)
+    samples = 0
+    """how many there were when this last came back only because it had gone on for long"""
     before: Ints | None = None
     """the state when one was first alike"""
     again = False
@@ -212,14 +221,16 @@ def run_phase(
             if again:
                 before = run.encoded.packed(state, run.alone)
             state[at.COMPARING] = 1
-            if why == SNAPSHOT:
-                state[at.SNAP] = 2 * state[at.SAMPLES]
+            state[at.SNAP] = 2 * state[at.SAMPLES]
         elif why == MATCH:
             assert before is not None
             _jump(run, before, jumping, float(memory.times[APART]))
             before, again = None, False
         elif why == BUDGET:
             _remember(run)
+            if state[at.SAMPLES] == samples:  # a loop inside is long after all
+                state[at.DEEPEST] = at.ANY_DEPTH
+            samples = int(state[at.SAMPLES])
             if progress:
                 progress(done + run.operations)
 
@@ -246,9 +257,21 @@ def step(encoded: Encoded, state: Ints, rows: Rows, memory: Memory, until: float
     )  # fmt: skip
 
 
+def _look_anew(state: Ints, first: int, deepest: int = at.ANY_DEPTH) -> None:
+    """Count samples from here on, where at most `deepest` loops are around; the first snapshot is due at
+    sample `first`, or (0) at none."""
+    state[at.SAMPLES], state[at.SNAP], state[at.COMPARING], state[at.DEEPEST] = 0, first, 0, deepest
+
+
 def _look_later(state: Ints, sample: int) -> None:
     """The next snapshot is due at that sample; 0: at none."""
     state[at.COMPARING], state[at.SNAP] = 0, sample
+
+
+def _left(run: PhaseRun) -> int:
+    """How many operations are still to be taken by all groups, or by the one at work."""
+    left = run.lengths - run.encoded.views(run.state).group(at.SEQ_NEXT)
+    return int(left.sum() if run.alone is None else left[run.alone])
 
 
 def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
@@ -257,14 +280,21 @@ def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
     period = Period.between(run.encoded, run.alone, before, state)
     periods = period.most() if period else 0
     if period is None or periods == 0 or periods * int(period.operations[period.live].sum()) < jumping.least:
-        _look_later(state, 2 * int(state[at.SAMPLES]))
+        if _left(run) < jumping.least:
+            over = not run.encoded[at.ALONE] or run.lengths.max() < jumping.least
+            _look_later(state, 0 if over else at.NEVER)
+        elif period and (depth := period.depth):
+            # these loops are soon over, but what is around them may come again with all that is inside
+            _look_anew(state, 1, depth - 1)
+        else:
+            _look_later(state, 2 * int(state[at.SAMPLES]))
         return
     run.checkpoints.append(Checkpoint(run.encoded, run.alone, before, period, periods))
     period.later(state, periods)
     run.skipped_iterations += periods * int(period.trips[period.live].sum())
     run.skipped_operations += periods * int(period.operations[period.live].sum())
     run.error_cycles += periods * apart
-    state[at.SAMPLES], state[at.SNAP], state[at.COMPARING] = 0, jumping.first, 0
+    _look_anew(state, jumping.first)
 
 
 def run_program(program: Program, jumping: Jumping, progress: Progress | None = None) -> list[PhaseRun]:

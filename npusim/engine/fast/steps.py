@@ -130,7 +130,7 @@ def find(I, F, D, g):
         elif I[trip + TRIP_NOW] + 1 < I[trip + TRIP_ALL]:
             I[trip + TRIP_NOW] += 1
             I[group + ITEM] += D[loop + ITEM_STEP]
-            I[PASSED] = 1
+            I[PASSED] = 1 + D[loop + AROUND]
             pc = D[loop + AGAIN] if I[trip + TRIP_NOW] == D[loop + SETTLES] else D[code + TO]
         else:
             I[group + ITEM] = I[trip + ITEM_OUTSIDE]

@@ -132,9 +132,11 @@ class Views:
         return self.table(at.CORE_WAITS, groups * cores, codes).view(np.float64).reshape(groups, cores, codes)
 
     def held(self, group: int | None = None) -> tuple[Ints, Ints]:
-        """The lane and number of every step that a ring holds, of one group or (None) of all."""
+        """The lane and number of every step of a ring that may still be asked for, of one group or (None) of
+        all."""
         walked = _of_group(self.lane(at.L_WALKED), group, self.size(at.LANES))
-        return _numbers(np.maximum(walked - self.size(at.RING), 0), walked)
+        first = np.maximum(walked - self.size(at.RING), self.lane(at.L_KEPT))
+        return _numbers(np.clip(first, 0, walked), walked)
 
     def waiting(self, group: int | None = None) -> tuple[Ints, Ints]:
         """The core and number of every step that was walked over and waits for its core."""
