@@ -402,7 +402,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "of 2160 points are in" in said and "Traceback" not in said
+    assert "of 2,160 points are in" in said and "Traceback" not in said
     assert 12 <= counted(store) < 30 * POINTS
 
 
