@@ -53,10 +53,10 @@ def _instance_at(nodes: Nodes, stream: int, item: int, number: int) -> int:
     return _instance_at(node.body, stream, item, number - first)
 
 
-def trips_around(phase: PhaseProgram, stream: int, number: int) -> list[Span]:
-    """The operations of each trip in which operation `number` of a stream lies, of the outermost loop
-    first."""
-    found: list[Span] = []
+def trips_around(phase: PhaseProgram, stream: int, number: int) -> list[tuple[Trips, Span]]:
+    """The loops around operation `number` of a stream, the outermost first, and the operations of the trip of
+    each in which it lies."""
+    found: list[tuple[Trips, Span]] = []
     nodes, item, start = phase.body, 0, 0
     while True:
         node, before = _node_at(nodes, stream, item, number - start)
@@ -64,7 +64,7 @@ def trips_around(phase: PhaseProgram, stream: int, number: int) -> list[Span]:
             return found
         start += before
         (first, end), item = _trip_at(node, stream, item, number - start)
-        found.append((start + first, start + end))
+        found.append((node, (start + first, start + end)))
         nodes, start = node.body, start + first
 
 

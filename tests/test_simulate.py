@@ -143,7 +143,10 @@ def test_the_trips_around_an_operation_are_those_that_a_walk_goes_through(seed, 
         for stream in {0, phase.streams - 1}:
             known = list(walk(phase, phase.body, stream, 0, 0, ()))
             for number, around in known[:: 1 + len(known) // 60]:
-                assert tuple(trips_around(phase, stream, number)) == around
+                found = trips_around(phase, stream, number)
+                assert tuple(span for _, span in found) == around
+                chain = [phase, *(loop for loop, _ in found), instance_at(phase, stream, number)]
+                assert all(inner in outer.body for outer, inner in pairwise(chain))
             with pytest.raises(IndexError):
                 trips_around(phase, stream, len(known))
 

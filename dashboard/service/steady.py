@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from npusim.order import Span, instance_at, trips_around
+from npusim.order import Span, trips_around
 from npusim.program import PhaseProgram, Role, Trips
 from npusim.simulate import Simulation
 from npusim.timeline import Floats, Ints, Timeline
@@ -107,13 +107,14 @@ def locate(sim: Simulation) -> Located:
 def _looped(program: PhaseProgram, timeline: Timeline, rows: Ints) -> tuple[int, int, int] | None:
     """An operation of core 0 in a loop, how deep that loop is, and its trips: the outermost around what runs
     most often that has FEW trips, else several."""
-    instances, first, often = np.unique(timeline.instance[rows], return_index=True, return_counts=True)
+    _, first, often = np.unique(timeline.instance[rows], return_index=True, return_counts=True)
     order = np.argsort(-often, kind="stable").tolist()
     for least in (FEW, 2):
         for place in order:
-            for depth, loop in enumerate(_around(program.body, int(instances[place]))):
+            number = int(timeline.number[rows[first[place]]])
+            for depth, (loop, _) in enumerate(trips_around(program, 0, number)):
                 if (trips := _count(loop)) >= least:
-                    return int(timeline.number[rows[first[place]]]), depth, trips
+                    return number, depth, trips
     return None
 
 
@@ -126,14 +127,6 @@ def _starts(sim: Simulation, phase: int, numbers: list[int]) -> tuple[float, ...
     return tuple(float(sim.numbered(phase, 0, number, number + 1).start[0]) for number in numbers[:2])
 
 
-def _around(nodes: tuple[int | Trips, ...], instance: int) -> list[Trips]:
-    """The loops around an instance, the outermost first."""
-    for node in nodes:
-        if isinstance(node, Trips) and (instance in node.body or _around(node.body, instance)):
-            return [node, *_around(node.body, instance)]
-    return []
-
-
 def _count(loop: Trips) -> int:
     """Trips of a loop on core 0, with a first that is lowered apart; of one that goes by items, the most of
     any."""
@@ -144,8 +137,7 @@ def _trips(program: PhaseProgram, number: int, depth: int) -> list[int]:
     """The operations of core 0 that begin trips, of the loop so deep around operation `number`: that of its
     trip and those after it, and, at the end of the loop, before it."""
     here = trips_around(program, 0, number)
-    around, (first, end) = here[:depth], here[depth]
-    loops = _around(program.body, instance_at(program, 0, number))[: depth + 1]
+    around, (loop, (first, end)) = here[:depth], here[depth]
 
     def trip(other: int) -> Span | None:
         """The trip of the same loop in which another operation lies."""
@@ -153,10 +145,8 @@ def _trips(program: PhaseProgram, number: int, depth: int) -> list[int]:
             there = trips_around(program, 0, other) if other >= 0 else []
         except IndexError:
             return None  # behind the last operation
-        if len(there) <= depth or there[:depth] != around:
-            return None
-        same = _around(program.body, instance_at(program, 0, other))[: depth + 1]
-        return there[depth] if same == loops else None
+        same = len(there) > depth and there[:depth] == around and there[depth][0] is loop
+        return there[depth][1] if same else None
 
     found = [first]
     while len(found) <= SEEN and (after := trip(end)) is not None:

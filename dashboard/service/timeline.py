@@ -199,7 +199,8 @@ def iteration(run: Run, group: int, moment: float, enough: int = 0) -> Window | 
 
 def iteration_of(run: Run, place: Place, enough: int = 0) -> Window | None:
     """The trip of a loop that an operation belongs to, and as many after it; None where it is in no loop."""
-    trips = trips_around(run.program.phases[place.phase], place.stream, place.number)
+    around = trips_around(run.program.phases[place.phase], place.stream, place.number)
+    trips = [trip for _, trip in around]
     if not trips:
         return None
     short = next((n for n, (low, high) in enumerate(trips) if high - low <= ITERATION), len(trips) - 1)
