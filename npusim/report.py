@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from npusim import cost
 from npusim.check import peak_bytes
@@ -17,7 +16,7 @@ from npusim.problem import Target
 from npusim.program import PhaseProgram
 from npusim.spent import CriticalPath
 from npusim.totals import Timed, Totals
-from npusim.usage import LaneUsage
+from npusim.usage import Busy, LaneUsage
 
 COMPUTE_UNITS = ("aic_mac", "aiv_vec")
 BUSY_ENOUGH = 0.8
@@ -109,7 +108,7 @@ class Outline:
 def outline(totals: Totals, machine: Machine) -> Outline:
     """What a table of many kernels shows of one, without its critical path."""
     core_us = totals.makespan / machine.cycles_per_us
-    units = _units(totals.lanes, machine, core_us, waits=False)
+    units = _units(totals.busy, machine, core_us)
     bound, dominant = _bound(units, _roofline(totals, machine), core_us)
     return Outline(task_us(totals), bound, dominant, units[dominant].utilisation, _bytes(totals))
 
@@ -155,22 +154,20 @@ def task_us(run: Timed) -> float:
     return run.makespan / machine.cycles_per_us + overhead
 
 
-def _units(
-    lanes: list[LaneUsage], machine: Machine, core_us: float, waits: bool = True
-) -> dict[str, UnitUsage]:
-    """By name, all units of a machine; `waits`: with what they waited for."""
+def _units(lanes: Sequence[Busy], machine: Machine, core_us: float) -> dict[str, UnitUsage]:
+    """By name, all units of a machine, with what they waited for where that is known."""
     scale = machine.cycles_per_us
     found: dict[str, UnitUsage] = {}
     for name in machine.units:
         own = [lane for lane in lanes if lane.unit == name]
         causes: dict[str, float] = defaultdict(float)
-        for lane in own if waits else ():
-            for cause, cycles in lane.waiting.items():
+        for lane in own:
+            for cause, cycles in lane.waiting.items() if isinstance(lane, LaneUsage) else ():
                 causes[cause] += cycles / scale / len(own)
         busy = [lane.busy / scale for lane in own] or [0.0]
-        mean = float(np.mean(busy))
+        mean = sum(busy) / len(busy)
         waiting = dict(sorted(causes.items(), key=lambda item: -item[1])) if own else {"unused": core_us}
-        occupied = float(np.mean([lane.occupied / scale for lane in own] or [0.0]))
+        occupied = sum(lane.occupied for lane in own) / scale / len(busy)
         found[name] = UnitUsage(mean, occupied, mean / core_us if core_us else 0.0, max(busy), waiting)
     return found
 

@@ -15,6 +15,7 @@ from npusim.program import Program
 if TYPE_CHECKING:
     from npusim.engine.walk import Step
 
+Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +15,7 @@ from npusim.program import Program
 from npusim.spent import CriticalPath
 from npusim.strands import PlaybackStrands, Strands, TimelineStrands
 from npusim.timeline import Floats, Ints, Timeline
-from npusim.usage import LaneUsage, lane_usage, played_usage
+from npusim.usage import Busy, LaneUsage, lane_usage, played_busy, played_usage
 
 if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
@@ -33,15 +34,22 @@ class Timed(Protocol):
 @dataclass(frozen=True, eq=False)
 class Totals:
     """Sums over a run. Of each phase `counts` [instance], how often it ran, and `occupied` [instance], the
-    cycles that it occupied its unit, both over all core groups."""
+    cycles that it occupied its unit, both over all core groups; `busy`: of every unit of every core that had
+    work; `usage` finds what they waited for."""
 
     program: Program
     makespan: float
     operations: int
     counts: tuple[Ints, ...]
     occupied: tuple[Floats, ...]
-    lanes: list[LaneUsage]
+    busy: Sequence[Busy]
+    usage: Callable[[], list[LaneUsage]]
     strands: Strands
+
+    @cached_property
+    def lanes(self) -> list[LaneUsage]:
+        """The units with what they waited for."""
+        return self.usage()
 
     @cached_property
     def path(self) -> CriticalPath:
@@ -58,9 +66,10 @@ def of_timeline(timeline: Timeline) -> Totals:
         ran, spent = timeline.instance[rows], (timeline.end - timeline.start)[rows]
         counts.append(np.bincount(ran, minlength=len(phase.instances)))
         occupied.append(np.bincount(ran, spent, len(phase.instances)).astype(np.float64))
+    lanes = list(lane_usage(timeline).values())
     return Totals(
         timeline.program, timeline.makespan, timeline.operations, tuple(counts), tuple(occupied),
-        list(lane_usage(timeline).values()), TimelineStrands(timeline),
+        lanes, lambda: lanes, TimelineStrands(timeline),
     )  # fmt: skip
 
 
@@ -71,5 +80,5 @@ def of_playback(playback: Playback) -> Totals:
     occupied = tuple(one.view(np.float64)[:, :, at.T_OCCUPIED].sum(axis=0) for one in tallies)
     return Totals(
         playback.program, playback.makespan, playback.operations, counts, occupied,
-        list(played_usage(playback).values()), PlaybackStrands(playback),
+        played_busy(playback), lambda: list(played_usage(playback).values()), PlaybackStrands(playback),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npusim.engine.fast import layout as at
 from npusim.program import PhaseProgram, Role, UnitKey
-from npusim.timeline import Bound, Floats, Ints, Timeline
+from npusim.timeline import Bound, Floats, Ints, Mask, Timeline
 
 if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
@@ -23,14 +23,20 @@ ISSUE, QUEUE, FIRST_LANE = at.BY_ISSUE, at.BY_QUEUE, at.BY_LANE
 
 
 @dataclass
-class LaneUsage:
-    """One unit of one core. `charged`: what says which cause a code is, and cycles by code; `waited`: causes
-    and cycles."""
+class Busy:
+    """How long one unit of one core works, cycles; in `occupied` of them it could not have started another
+    operation."""
 
     unit: str
     busy: float = 0.0
     occupied: float = 0.0
-    """the part of `busy` in which the unit could not have started another operation"""
+
+
+@dataclass
+class LaneUsage(Busy):
+    """With what it waited for. `charged`: what says which cause a code is, and cycles by code; `waited`:
+    causes and cycles."""
+
     charged: list[tuple[Callable[[int], str], Floats]] = field(default_factory=list)
     waited: list[tuple[str, float]] = field(default_factory=list)
     cursor: float = 0.0
@@ -109,46 +115,74 @@ def scalar_lanes(phase: PhaseProgram) -> list[int]:
 # --- from the tallies of the fast engine -----------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class _Tallies:
+    """Of units [group, place in `lanes`] which of them worked, and cycles: busy, occupied, up to where their
+    time is accounted for, and by code [.., code] what they waited for."""
+
+    lanes: list[int]
+    used: Mask
+    busy: Floats
+    occupied: Floats
+    reached: Floats
+    waits: Floats
+
+    def working(self) -> Iterator[tuple[int, int]]:
+        """(group, place) of those that worked, group by group in each place."""
+        for place in range(len(self.lanes)):
+            for group in np.flatnonzero(self.used[:, place]).tolist():
+                yield group, place
+
+
+def _tallies(phase: PhaseProgram, run: PhaseRun) -> tuple[_Tallies, _Tallies]:
+    """Those of the units of a phase, and of its scalar units."""
+    encoded = run.encoded
+    v, groups = encoded.views(run.state), encoded[at.GROUPS]
+    counts = v.tallies()[:, :, at.T_COUNT]
+    occupied = v.tallies().view(np.float64)[:, :, at.T_OCCUPIED]
+    lane_of = phase.flat.lane[:, None]
+    own = (phase.flat.role == Role.unit)[:, None] & (lane_of == encoded.lanes)
+    busy, reached = (v.lane_times(f).reshape(groups, -1) for f in (at.L_BUSY, at.L_REACHED))
+    units = _Tallies(encoded.lanes.tolist(), counts @ own > 0, busy, occupied @ own, reached, v.waits())
+    core_of = np.array([lane.core for lane in phase.lanes])[lane_of]
+    used = counts @ (core_of == np.arange(len(phase.cores))) > 0
+    fields = at.C_BUSY, at.C_OCCUPIED, at.C_REACHED
+    busy, occupied, reached = (v.core_times(f).reshape(groups, -1) for f in fields)
+    return units, _Tallies(scalar_lanes(phase), used, busy, occupied, reached, v.core_waits())
+
+
+def played_busy(playback: Playback) -> list[Busy]:
+    """What every unit of every core that had work worked, over the whole run."""
+    found: dict[UnitKey, Busy] = {}
+    for phase, run in zip(playback.program.phases, playback.runs, strict=True):
+        for own in _tallies(phase, run) if run.operations else ():
+            busy, occupied = own.busy.tolist(), own.occupied.tolist()
+            for group, place in own.working():
+                key = phase.unit_of(group, own.lanes[place])
+                entry = found.get(key)
+                if entry is None:
+                    entry = found[key] = Busy(key[2])
+                entry.busy += busy[group][place]
+                entry.occupied += occupied[group][place]
+    return list(found.values())
+
+
 def played_usage(playback: Playback) -> dict[UnitKey, LaneUsage]:
     """Usage of every unit of every core that had work, over the whole run."""
     units = _Units()
     begin = 0.0
     for phase, run in zip(playback.program.phases, playback.runs, strict=True):
-        if run.operations:
-            _add_tallies(units, phase, run, begin)
+        causes = _Causes(phase, run.encoded.lanes)
+        for own in _tallies(phase, run) if run.operations else ():
+            for group, place in own.working():
+                lane = own.lanes[place]
+                entry = units.enter(phase, group, lane, begin)
+                entry.busy += float(own.busy[group, place])
+                entry.occupied += float(own.occupied[group, place])
+                causes.charge(entry, lane, own.waits[group, place])
+                entry.cursor = float(own.reached[group, place])
         begin = run.finished + playback.program.barrier_cycles
     return units.finished(playback.makespan)
-
-
-def _add_tallies(units: _Units, phase: PhaseProgram, run: PhaseRun, begin: float) -> None:
-    encoded = run.encoded
-    v, groups = encoded.views(run.state), encoded[at.GROUPS]
-    causes = _Causes(phase, encoded.lanes)
-    lane_of = phase.flat.lane
-    core_of = np.array([lane.core for lane in phase.lanes])[lane_of]
-    issued = phase.flat.role == Role.unit
-    counts = v.tallies()[:, :, at.T_COUNT]
-    occupied = v.tallies().view(np.float64)[:, :, at.T_OCCUPIED]
-    busy, reached = (v.lane_times(f).reshape(groups, -1) for f in (at.L_BUSY, at.L_REACHED))
-    waits, core_waits = v.waits().copy(), v.core_waits().copy()  # the state may go
-    for n, lane in enumerate(encoded.lanes.tolist()):
-        own = issued & (lane_of == lane)
-        working = occupied[:, own].sum(axis=1).tolist()
-        for g in np.flatnonzero(counts[:, own].sum(axis=1)).tolist():
-            entry = units.enter(phase, g, lane, begin)
-            entry.busy += float(busy[g, n])
-            entry.occupied += working[g]
-            causes.charge(entry, lane, waits[g, n])
-            entry.cursor = float(reached[g, n])
-    fields = at.C_BUSY, at.C_OCCUPIED, at.C_REACHED
-    busy, occupied, reached = (v.core_times(f).reshape(groups, -1) for f in fields)
-    for core, lane in enumerate(scalar_lanes(phase)):
-        for g in np.flatnonzero(counts[:, core_of == core].sum(axis=1)).tolist():
-            entry = units.enter(phase, g, lane, begin)
-            entry.busy += float(busy[g, core])
-            entry.occupied += float(occupied[g, core])
-            causes.charge(entry, lane, core_waits[g, core])
-            entry.cursor = float(reached[g, core])
 
 
 # --- from the rows of a timeline -------------------------------------------------------------------

@@ -24,7 +24,7 @@ from npusim.simulate import simulate as timed
 from npusim.strands import PlaybackStrands, TimelineStrands
 from npusim.timeline import Timeline
 from npusim.totals import of_playback, of_timeline
-from npusim.usage import lane_usage, played_usage
+from npusim.usage import lane_usage, played_busy, played_usage
 
 JUMPS = (1002, 1008, 1116, 1158, 1431)
 """seeds at whose jumps operations are under way, units idle, or idle for longer than in a period"""
@@ -68,6 +68,8 @@ def test_every_unit_is_busy_and_waits_as_in_the_timeline(seed, jumping):
         assert {cause: found[unit].waiting.get(cause, 0.0) for cause in causes} == pytest.approx(
             waits, abs=slack
         ), unit
+    worked = sorted((one.unit, one.busy, one.occupied) for one in found.values())
+    assert sorted((one.unit, one.busy, one.occupied) for one in played_busy(played(seed, jumping))) == worked
 
 
 @pytest.mark.parametrize("jumping", [EXACT, JUMPING], ids=["exact", "jumping"])

@@ -105,8 +105,8 @@ def _by_unit(totals: Totals, machine: Machine) -> dict[str, list[tuple[str, floa
     """Cycles that operations occupy a unit over all of its lanes, as microseconds of the mean lane: with the
     latencies and the waiting they sum to the core time."""
     lanes: dict[str, int] = defaultdict(int)
-    for lane in totals.lanes:
-        lanes[lane.unit] += 1
+    for one in totals.busy:
+        lanes[one.unit] += 1
     found: dict[str, dict[str, float]] = {unit: defaultdict(float) for unit in lanes}
     for phase, occupied in zip(totals.program.phases, totals.occupied, strict=True):
         for instance, cycles in zip(phase.instances, occupied, strict=True):

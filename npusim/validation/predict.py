@@ -136,13 +136,13 @@ def prediction(totals: Totals) -> Prediction:
 
 def _busy(totals: Totals, unit: str) -> float | None:
     """The mean over the cores that use the unit; None where none does."""
-    own = [lane.busy for lane in totals.lanes if lane.unit == unit]
+    own = [one.busy for one in totals.busy if one.unit == unit]
     return sum(own) / len(own) / totals.program.machine.cycles_per_us if own else None
 
 
 def _worked(totals: Totals, unit: str) -> dict[str, float]:
     program = totals.program
-    lanes = sum(lane.unit == unit for lane in totals.lanes)
+    lanes = sum(one.unit == unit for one in totals.busy)
     worked: dict[str, float] = {}
     for phase, counts in zip(program.phases, totals.counts, strict=True):
         for instance, count in zip(phase.instances, counts, strict=True):
