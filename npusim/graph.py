@@ -268,7 +268,7 @@ class Operation:
         """Equal for operations of a kernel that differ in nothing but their place in its tree; of one that
         touches a tensor itself, as it matters where in the tree it does so."""
         ends = [end for end in (self.dst, *self.srcs) if isinstance(end, View)]
-        if len(ends) < len(self.srcs) + (self.dst is not None) or any(v.tile.level == "GM" for v in ends):
+        if len(ends) < len(self.srcs) + (self.dst is not None) or "GM" in [v.tile.level for v in ends]:
             return self
         views = [
             (v.tile, v.row.const, v.row.terms, v.rows, v.col.const, v.col.terms, v.cols, v.back, v.unit)

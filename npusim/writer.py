@@ -194,7 +194,7 @@ class Writer:
         target = view_of(dst)
         if target.tile in self._flags:
             raise wrong(f"{target.tile.name} is a flag and holds no data; sets= sets it")
-        own = any(isinstance(src, View) and src.tile is target.tile and not src.back for src in srcs)
+        own = target.tile in [src.tile for src in srcs if isinstance(src, View) and not src.back]
         keeps = not fresh and (into or adds or own or not target.whole)
         if not keeps:
             self._count(target.tile)
