@@ -17,7 +17,7 @@ from dash import Dash, set_props
 from flask import abort, request
 from werkzeug.serving import make_server
 
-from dashboard.components import jobs, panel, shell
+from dashboard.components import jobs, panel, plotlyjs, shell
 from dashboard.components.cards import alert
 from dashboard.components.ids import CRASH
 from dashboard.pages import calibrate, compare, explore, graph, layer, sweep, timeline
@@ -42,6 +42,7 @@ def create_app(own: Iterable[str] = (), folder: Path | None = None) -> Dash:
         pages_folder="",
         assets_folder=str(Path(__file__).parent / "assets"),
         serve_locally=True,
+        external_scripts=[plotlyjs.SCRIPT],
         suppress_callback_exceptions=True,
         title="npusim",
         update_title=None,
@@ -49,6 +50,7 @@ def create_app(own: Iterable[str] = (), folder: Path | None = None) -> Dash:
         background_callback_manager=jobs.Manager(Home(service.folder, own)),
     )
     app.server.config["MAX_CONTENT_LENGTH"] = LIMIT_BYTES
+    plotlyjs.register(app)
     panel.register(app, service)
     for page in PAGES:
         page.register(app, service)

@@ -6,6 +6,8 @@ import re
 
 from browsing import PATIENCE_MS, SMALL, waits_for
 
+from dashboard.components import plotlyjs
+
 
 def headlines(page) -> list[str]:
     page.wait_for_selector("#error-cards .value")
@@ -15,10 +17,22 @@ def headlines(page) -> list[str]:
 VALUES = "[...document.querySelectorAll('.headline .value')].map(one => one.innerText).join('|')"
 
 
+DRAWN = """() => [...document.querySelectorAll('.card .figure')]
+    .every(one => one.querySelector('.main-svg .trace, .main-svg .heatmaplayer *'))"""
+LIBRARIES = """() => performance.getEntriesByType('resource')
+    .map(one => one.name.replace(location.origin, '')).filter(name => name.includes('plotly'))"""
+MARGINS = """() => [...document.querySelectorAll('.card .js-plotly-plot')]
+    .map(one => [one.parentNode.id, one.layout.margin, one._fullLayout._size])"""
+
+
 def test_explore_answers_says_what_cannot_be_and_its_link_restores_the_view(page, address, browser):
     page.goto(f"{address}/?{SMALL}")
     first = headlines(page)
     assert len(first) == 5
+    waits_for(page, DRAWN)
+    assert page.evaluate(LIBRARIES) == [plotlyjs.SCRIPT["src"]]  # and Dash asked for no other
+    for name, given, taken in page.evaluate(MARGINS):  # plotly widens none, for which it would draw again
+        assert (taken["l"], taken["b"]) == (given["l"], given["b"]), name
     chunk, alert = page.get_by_label("Chunk C"), page.locator(".alert")
     chunk.fill("50")  # which cannot be: it is said, and all stays usable
     alert.wait_for()

@@ -100,6 +100,7 @@ def heat(accuracy: Accuracy, theme: Theme) -> Figure:
         "tickvals": [0, size_ // 4, size_ // 2, 3 * size_ // 4, size_ - 1],
     }
     return figure(
-        theme, [data], height=330, xaxis={**axis, "title": {"text": "column"}},
+        theme, [data], height=330, margin={"l": 55, "r": 72, "t": 17, "b": 55},
+        xaxis={**axis, "title": {"text": "column"}},
         yaxis={**axis, "autorange": "reversed", "scaleanchor": "x", "title": {"text": "row"}},
     )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +15,12 @@ FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Roboto, 'DejaVu Sans', system-ui, s
 """fonts that computers have; none is loaded"""
 POWERS = {"size": 9}
 """of ticks that are powers of ten, which plotly writes larger than asked"""
+MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
+"""pixels around what a figure shows and says"""
+TICK = 11
+"""pixels of the letters of ticks and of titles of axes"""
+NARROW, WIDE = " fijlrt.,:;'|!()[]-/I", "mwMW%@→"
+"""letters that are none of the middle width"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +66,14 @@ def template(theme: Theme) -> dict[str, Any]:
     """The plotly template of a theme."""
     axis = {
         "gridcolor": theme.grid, "linecolor": theme.line, "zerolinecolor": theme.line, "zeroline": False,
-        "tickfont": {"color": theme.muted, "size": 11}, "ticklabelstandoff": 4,
-        "title": {"font": {"color": theme.muted, "size": 11}, "standoff": 8}, "automargin": True,
+        "tickfont": {"color": theme.muted, "size": TICK}, "ticklabelstandoff": 4,
+        "title": {"font": {"color": theme.muted, "size": TICK}, "standoff": 8}, "automargin": True,
     }  # fmt: skip
     layout = {
         "font": {"family": FONT, "size": 12, "color": theme.ink},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": list(theme.series),
         "xaxis": axis, "yaxis": axis,
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
         "hoverlabel": {
             "align": "left", "bgcolor": theme.card, "bordercolor": theme.line,
             "font": {"family": FONT, "size": 12, "color": theme.ink},
@@ -82,8 +89,32 @@ def template(theme: Theme) -> dict[str, Any]:
 
 
 def figure(theme: Theme, data: Sequence[dict[str, Any]], **layout: Any) -> Figure:
-    """A figure in a theme."""
-    return {"data": list(data), "layout": {"template": template(theme), **layout}}
+    """A figure in a theme. Plotly widens margins for what stands at the axes, and then draws all again: they
+    are wide enough from the start, as far as can be told."""
+    margin = {**MARGIN, **layout.pop("margin", {})}
+    pad = min(margin.values())  # which plotly keeps between an axis and the edge
+    for side, room in (("b", _below(layout.get("xaxis"))), ("l", _beside(layout.get("yaxis")))):
+        margin[side] = max(margin[side], pad + room if room else 0)
+    return {"data": list(data), "layout": {"template": template(theme), "margin": margin, **layout}}
+
+
+def _below(axis: dict[str, Any] | None) -> int:
+    """Pixels of the ticks and the title of an x axis, 0 without ticks."""
+    if axis is None or not axis.get("visible", True) or not axis.get("showticklabels", True):
+        return 0
+    return 36 if "title" in axis else 20
+
+
+def _beside(axis: dict[str, Any] | None) -> int:
+    """Pixels of the names at a y axis, 0 where it has none."""
+    names = [] if axis is None else [*axis.get("ticktext", axis.get("categoryarray", ()))]
+    return math.ceil(TICK * _widest(names)) + 6 if names else 0
+
+
+def _widest(names: Iterable[str]) -> float:
+    """About how wide the widest is, for letters of size 1, of a font that is wider than most."""
+    plain = (re.sub("<.*?>", "", name) for name in names)
+    return max(sum(0.38 if c in NARROW else 0.95 if c in WIDE else 0.63 for c in name) for name in plain)
 
 
 WAITING: Figure = {

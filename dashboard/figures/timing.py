@@ -188,6 +188,7 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
     notes += [_note(high, peak, f"{name} {scaled(peak, 'op/s')}", theme, "right") for name, _, peak in used]
     return figure(
         theme, data, height=SQUARE, annotations=notes, showlegend=False,
+        margin={"l": 58},  # "100T" and a title
         xaxis={
             "type": "log", "title": {"text": "operations a byte"}, "exponentformat": "power", "dtick": 1,
             "tickfont": POWERS,
@@ -256,5 +257,6 @@ def buffers(timing: Timing, theme: Theme) -> Figure:
     }  # fmt: skip
     return figure(
         theme, [data], **_beside_roofline(len(names)), showlegend=False, yaxis=_row_axis(names),
+        margin={"r": 20},  # half of "100"
         xaxis={"range": [0, 100], "ticksuffix": " %", "tickvals": [0, 25, 50, 75, 100]},
     )  # fmt: skip
