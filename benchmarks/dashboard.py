@@ -6,24 +6,36 @@ a browser would ask them: their sum is the time of the move, and beside it stand
 computer that does other things takes longer. Then visitors move their controls all at once. Last the
 timeline of a run of a hundred million operations is zoomed, from a tenth of it down to an iteration, at three
 places and for one, four and all core groups: the time of a zoom is that of the callback that draws.
+
+Where there is a Chromium, Explore is also loaded in new ones, each with nothing kept: the time from the
+navigation on until all that the window of 1280 x 800 shows is drawn, and until all figures of the page are.
+No driver is attached: one that watches a browser's requests makes it read plotly.js several times more.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 from urllib.request import Request, urlopen
 
 del sys.path[0]  # the folder of this script, in which `dashboard` is itself
 
+from dash import Dash  # noqa: E402
+from flask import Response, request  # noqa: E402
+
 from dashboard.app import create_app  # noqa: E402
 from dashboard.components.ids import SCHEME, STATE  # noqa: E402
-from dashboard.screenshots import serving  # noqa: E402
+from dashboard.screenshots import FLAGS, chromium, serving  # noqa: E402
 from dashboard.service import Service  # noqa: E402
 from dashboard.service.timeline import Timelines  # noqa: E402
 from dashboard.state import State  # noqa: E402
@@ -31,6 +43,24 @@ from dashboard.state import State  # noqa: E402
 START = State.of({"batch": 16, "algorithm": "masked-neumann"})
 VISITORS, MOVES_EACH = 20, 5
 LONG = State.of({"matrices": 1_400_000})
+LOADS, REST_MS, PATIENCE_S = 7, 2500, 120
+"""loads after one that does not count; what a browser gets to start before it; and to draw"""
+CHROME_PX = 87
+"""of a headless window's height that are no page"""
+WATCH = """<script>(function () {
+  var seen = {}, asked = window.setInterval(function () {
+    var figures = Array.from(document.querySelectorAll(".card .figure"));
+    function drawn(one) { return one.querySelector(".main-svg .trace, .main-svg .heatmaplayer *"); }
+    function shown(one) { return one.getBoundingClientRect().top < window.innerHeight; }
+    if (!figures.length || !document.querySelector(".headline .value")) return;
+    if (!seen.view && figures.filter(shown).every(drawn)) seen.view = performance.now();
+    if (!figures.every(drawn)) return;
+    window.clearInterval(asked);
+    seen.all = performance.now();
+    fetch("/loaded", { method: "POST", body: JSON.stringify(seen) });
+  }, 20);
+})();</script>"""
+"""says when it is drawn"""
 
 
 def moves() -> Iterator[State]:
@@ -110,6 +140,55 @@ def visitor(client: Client, number: int) -> list[float]:
     return [client.move(state) for state in states]
 
 
+def watched(app: Dash) -> SimpleQueue[dict[str, float]]:
+    """Where pages of the application say when they were drawn, in milliseconds; /wait leads to one."""
+    told: SimpleQueue[dict[str, float]] = SimpleQueue()
+
+    @app.server.after_request
+    def _watch(answer: Response) -> Response:
+        if answer.mimetype == "text/html" and request.path == "/":
+            answer.set_data(answer.get_data(as_text=True).replace("<head>", "<head>" + WATCH, 1))
+        return answer
+
+    @app.server.route("/wait")
+    def _wait() -> str:
+        return f"<script>setTimeout(function () {{ location.href = '/'; }}, {REST_MS})</script>"
+
+    @app.server.route("/loaded", methods=["POST"])
+    def _loaded() -> str:
+        told.put(request.get_json(force=True))
+        return ""
+
+    return told
+
+
+def load(address: str, told: SimpleQueue[dict[str, float]]) -> dict[str, float]:
+    """Explore in a new browser."""
+    size = f"--window-size=1280,{800 + CHROME_PX}"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as kept:
+        browser = subprocess.Popen(
+            [str(chromium()), "--headless=new", *FLAGS, size, f"--user-data-dir={kept}", f"{address}/wait"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            return told.get(timeout=PATIENCE_S)
+        finally:
+            os.killpg(browser.pid, signal.SIGTERM)
+            browser.wait()
+
+
+def loads() -> dict[str, float]:
+    """Seconds of a load, none without a browser."""
+    if chromium() is None:
+        return {}
+    app = create_app()
+    told = watched(app)
+    with serving(app) as address:
+        found = [load(address, told) for _ in range(LOADS + 1)][1:]
+    names = {"load_s": "all", "load_view_s": "view"}
+    return {key: round(statistics.median(one[of] for one in found) / 1e3, 2) for key, of in names.items()}
+
+
 def main() -> None:
     with serving(create_app()) as address:
         client = Client(address)
@@ -147,6 +226,7 @@ def main() -> None:
                 "timeline_zooms": len(zoomed),
                 "timeline_median_ms": round(1e3 * statistics.median(zoomed)),
                 "timeline_worst_ms": round(1e3 * max(zoomed)),
+                **loads(),
             }
         )
     )
