@@ -50,6 +50,7 @@ def test_the_view_is_moved_by_buttons_keys_and_the_mouse_and_its_link_restores_i
     while field.input_value() != "11.25":  # else the answer to the key would undo what is typed
         page.wait_for_timeout(50)
     field.fill("10")
+    field.press("Enter")
     page.wait_for_url(re.compile(r"timeline\.from=10&timeline\.to=16\.25"))
     for _ in range(60):  # a figure that is just being drawn anew does not hear it
         page.locator("#timeline-figure .nsewdrag").hover()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -397,7 +398,8 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
     more = [*MANY, "--seed", "0:29"]  # enough that it is still at work
     command = [sys.executable, "-m", "npusim", "sweep", "tri-inverse", *more, "--store", str(store)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*command, "--jobs", "2"], text=True, **pipes) as process:  # type: ignore[call-overload]
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also where the tests do not hear it
+    with subprocess.Popen([*command, "--jobs", "2"], text=True, preexec_fn=heard, **pipes) as process:  # type: ignore[call-overload]
         until(lambda: store.exists() and counted(store) >= 12)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)

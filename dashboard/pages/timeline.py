@@ -104,7 +104,9 @@ def layout(service: Service, /, **query: Any) -> html.Div:
 
 def _controls() -> list[Any]:
     """What chooses core groups and time, and what is to be had of it."""
-    common: dict[str, Any] = {"size": "xs", "debounce": 500}
+    # asked for on Enter or on leaving: a field that waits a while says what it was given once more, and might
+    # do so after the next move
+    common: dict[str, Any] = {"size": "xs", "debounce": True}
     number: dict[str, Any] = {
         "hideControls": True, "decimalScale": 6, "thousandSeparator": " ", "allowNegative": False, "w": 112,
     }  # fmt: skip
