@@ -80,20 +80,20 @@ def test_points_are_defined_computed_brushed_and_opened_in_explore(page, address
 
 
 def test_a_sweep_is_cancelled_lost_and_gone_on_with(page, address, app, folder):
-    page.goto(f"{address}/sweep?{QUICK}&sweep.store=long.db&sweep.vary=seq_len=101:1700")
+    page.goto(f"{address}/sweep?{QUICK}&sweep.store=long.db&sweep.vary=seq_len=101:3300")
     button(page, "Start").click()
     waits_for(
-        page, "() => /: [1-9][\\d,]* of 1,600/.test(document.querySelector('#sweep-job-title')?.innerText)"
+        page, "() => /: [1-9][\\d,]* of 3,200/.test(document.querySelector('#sweep-job-title')?.innerText)"
     )
     page.reload()  # who comes later sees it, too
     page.locator(".job:not(.gone) button", has_text="Cancel").click()
-    page.get_by_text(re.compile(r"^Cancelled after [\d,]+ of 1,600")).wait_for()
+    page.get_by_text(re.compile(r"^Cancelled after [\d,]+ of 3,200")).wait_for()
     first = rows(folder, "long.db")
-    assert 0 < len(first) < 1600
+    assert 0 < len(first) < 3200
 
     button(page, "Resume").click()
     waits_for(
-        page, "() => /: [1-9][\\d,]* of 1,600/.test(document.querySelector('#sweep-job-title')?.innerText)"
+        page, "() => /: [1-9][\\d,]* of 3,200/.test(document.querySelector('#sweep-job-title')?.innerText)"
     )
     os.kill(jobs.of(app)._started["sweep long.db"].process.pid, signal.SIGKILL)
     lost = page.get_by_role("alert").filter(has_text="The computation was lost")
