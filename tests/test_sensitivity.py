@@ -104,7 +104,10 @@ def test_a_loop_is_as_sensitive_to_a_number_as_it_pays_it_often(variant):
 
 # --- Euler's theorem ---------------------------------------------------------------------------------
 
-SIZES = {"softmax": {"m": 256, "n": 256}, "add": {"m": 256, "n": 1024}, "tri-inverse": {"matrices": 24}, "gdn-kkt": {"seq_len": 256}}
+SIZES = {
+    "softmax": {"m": 256, "n": 256}, "add": {"m": 256, "n": 1024}, "tri-inverse": {"matrices": 24},
+    "gdn-kkt": {"seq_len": 256},
+}  # fmt: skip
 CASES = [
     ("softmax", "toy"),
     ("softmax", "ascend-910b2"),
