@@ -14,41 +14,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from work import count, employ, refuse, stubborn, stumble
 
 from dashboard.components.calibration.work import expected
 from dashboard.components.jobs import seen_of, span
 from dashboard.service import Refused
 from dashboard.service.jobs import MOST, Home, Job, Jobs
-from npusim.workers import Workers
 
 PATIENCE_S = 60.0
-
-
-def count(tell, asked, home):
-    for done in range(asked + 1):
-        tell(done, asked, "counting")
-        time.sleep(0.25)
-    return {"counted": asked, "where": str(home.folder), "own": list(home.own)}
-
-
-def refuse(tell, asked, home):
-    raise Refused(f"{asked}: cannot be")
-
-
-def stumble(tell, asked, home):
-    tell(1, 3, "")
-    return 1 // 0
-
-
-def sleep(seconds):
-    time.sleep(seconds)
-
-
-def employ(tell, asked, home):
-    """Works by processes of its own, as a sweep does."""
-    tell(1, 2, "")
-    with Workers(2) as workers:
-        list(workers(sleep, [(asked,), (asked,), (asked,)]))
 
 
 @pytest.fixture
@@ -172,13 +145,6 @@ def test_processes_that_have_ended_are_let_go(jobs):
     until(lambda: not jobs._started["dies"].process.is_alive())
     begin(jobs, "next", count, 0)
     assert set(jobs._started) == {"next"} and jobs.job("dies").status == "lost"
-
-
-def stubborn(tell, asked, home):
-    """Does not end when it is asked to."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    tell(1, 2, "")
-    time.sleep(asked)
 
 
 def test_others_do_not_wait_while_a_job_is_ended(jobs):
