@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def ask(app, output: str, changed: str, said: Mapping[str, Any]) -> dict[str, Any]:
+def ask(
+    app, output: str, changed: str, said: Mapping[str, Any], before: Sequence[str] = ()
+) -> dict[str, Any]:
     """What the callback answers that fills `output` and listens to `changed`, both 'id.property', by id and
-    property; nothing where it changes nothing. `said`: values of what it takes, by 'id.property', None for
-    others; of an id that means several ('{..ALL..}.property') a value by each id."""
+    property; nothing where it changes nothing. `before`: what changed shortly before, of which a browser
+    tells in the same request. `said`: values of what it takes, by 'id.property', None for others; of an id
+    that means several ('{..ALL..}.property') a value by each id."""
     client = app.server.test_client()
     known = client.get("/_dash-dependencies").get_json()
     (one,) = (
@@ -31,7 +34,7 @@ def ask(app, output: str, changed: str, said: Mapping[str, Any]) -> dict[str, An
     asked = {
         "output": one["output"], "outputs": outputs if one["output"].startswith("..") else outputs[0],
         "inputs": list(map(given, one["inputs"])), "state": list(map(given, one["state"])),
-        "changedPropIds": [changed],
+        "changedPropIds": [*before, changed],
     }  # fmt: skip
     answer = client.post("/_dash-update-component", json=asked)
     assert answer.status_code in (200, 204), answer.get_data(as_text=True)

@@ -8,20 +8,26 @@ import pytest
 from asking import ask
 
 from dashboard.app import create_app
-from dashboard.components import jobs
+from dashboard.components import jobs, numbers
 from dashboard.components.calibration import asked, fields, views
 from dashboard.components.ids import SETTING, STATE, setting
 from dashboard.components.panel import BODY
-from dashboard.pages import graph
+from dashboard.pages import graph, sweep_define
 from dashboard.state import State
+from npusim.profiles import load_machine
 
 ROWS = State.of({"calibrate.shipped": "yes", "calibrate.profile": "ascend-910b4"})
 ALL = f'{{"name":["ALL"],"type":"{SETTING}"}}'
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    return create_app(folder=tmp_path_factory.mktemp("work"))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def app(folder):
+    return create_app(folder=folder)
 
 
 def test_a_prediction_is_asked_for_once_and_after_it_was_lost_again(app):
@@ -83,3 +89,52 @@ def test_an_operation_of_the_graph_that_there_is_not_is_none(app, text):
     said = {f"{STATE}.data": query, "scheme.data": "light"}
     found = ask(app, f"{graph.FIGURE}.figure", f"{STATE}.data", said)
     assert found[f"{graph.CHOSEN}.value"] is None and found[f"{graph.PHASE}.value"] == "0"
+
+
+# --- two things at once, of which a browser tells in one request ---------------------------------------
+
+
+def test_a_job_is_cancelled_while_its_clock_ticks(app):
+    of, name = jobs.of(app), asked.FIT
+    of.expect("a job")
+    said = {f"{jobs.watched(name)}.data": "a job", f"{name}-job-cancel.n_clicks": 1}
+    found = ask(
+        app, f"{jobs.told(name)}.data", f"{name}-job-cancel.n_clicks", said, [f"{name}-job-tick.n_intervals"]
+    )
+    assert found[f"{jobs.told(name)}.data"]["status"] == of.job("a job").status == "cancelled"
+    of.forget("a job")
+
+
+def test_a_fit_begins_though_its_settings_have_just_changed(app):
+    query = ROWS.viewed("calibrate", fields="launch", hold="none").query
+    said = {f"{STATE}.data": query, f"{asked.GO}.n_clicks": 1}
+    found = ask(app, f"{jobs.ask(asked.FIT)}.data", f"{asked.GO}.n_clicks", said, [f"{STATE}.data"])
+    key = found[f"{jobs.ask(asked.FIT)}.data"]["key"]
+    assert jobs.of(app).job(key).status == "starting"
+    jobs.of(app).forget(key)
+
+
+def test_a_number_that_is_left_for_the_button_that_saves_is_saved(app, folder):
+    row = {"path": "clock_ghz", "was": 1.8}
+    said = {
+        f"{STATE}.data": "profile=ascend-910b2", f"{numbers.NAME}.value": "mine",
+        f"{numbers.SAVE}.n_clicks": 1, f"{numbers.GRID}.cellValueChanged": [{"data": row, "value": 1.5}],
+    }  # fmt: skip
+    cell = f"{numbers.GRID}.cellValueChanged"
+    found = ask(app, f"{numbers.NOTE}.children", f"{numbers.SAVE}.n_clicks", said, [cell])
+    assert State.from_query(found[f"{STATE}.data"]).listed("set") == ("clock_ghz=1.5",)
+    assert load_machine(folder / "mine.yaml").clock_ghz.value == 1.5
+
+
+def test_what_was_typed_stays_as_something_else_begins_to_vary(app):
+    typed, away = ({"type": kind, "name": "chunk"} for kind in (sweep_define.VARY, sweep_define.REMOVE))
+    every = {kind: f'{{"name":["ALL"],"type":"{kind}"}}' for kind in (sweep_define.VARY, sweep_define.REMOVE)}
+    name = json.dumps(typed, separators=(",", ":"), sort_keys=True)
+    said = {
+        f"{STATE}.data": State.of({"sweep.vary": "chunk=16"}).query, f"{sweep_define.ADD}.value": "order",
+        f"{every[sweep_define.VARY]}.value": {name: "16,32"}, f"{every[sweep_define.VARY]}.id": {name: typed},
+        f"{every[sweep_define.REMOVE]}.n_clicks": {json.dumps(away): None},
+    }  # fmt: skip
+    found = ask(app, f"{sweep_define.TYPED}.data", f"{sweep_define.ADD}.value", said, [f"{name}.value"])
+    varied = State.from_query(found[f"{STATE}.data"]).own("sweep")["vary"]
+    assert varied.startswith("chunk=16,32;order=")

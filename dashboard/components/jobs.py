@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, DiskcacheManager, Input, Output, ctx, dcc, html, no_update
+from dash import Dash, DiskcacheManager, Input, Output, dcc, html, no_update
 from dash import State as Kept
 
 from dashboard.components.cards import alert
+from dashboard.components.events import changed
 from dashboard.figures.text import digits
 from dashboard.service.jobs import Home, Job, Jobs, Work
 
@@ -138,7 +139,7 @@ def register(app: Dash, name: str, work: Work, unit: str, kept: str) -> None:
     )
     def _watch(ticks: Any, key: str | None, asked: Any, cancel: Any, before: Any) -> Any:
         jobs = of(app)
-        if cancel and key and ctx.triggered_id == _part(name, "cancel"):
+        if cancel and key and _part(name, "cancel") in changed():
             jobs.cancel(key)
         job = jobs.job(key) if key else None
         now = _summary(job)

@@ -7,9 +7,10 @@ from typing import Any
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, ctx, html, no_update
+from dash import Dash, Input, Output, html, no_update
 from dash import State as Kept
 
+from dashboard.components.events import changed
 from dashboard.components.ids import SCHEME, STATE
 from dashboard.service import Refused, Service
 from dashboard.state import State
@@ -179,17 +180,25 @@ def register(app: Dash, service: Service) -> None:
             return no_update, no_update, no_update
         state = State.from_query(query or "")
         try:
-            if ctx.triggered_id == SAVE:
-                file = service.save(state, name or "")
-                return (
-                    no_update,
-                    no_update,
-                    _note(f"Saved as {file} in the folder where the dashboard runs.", "green"),
-                )
-            after = _after(service, state, ctx.triggered_id, changes, chosen)
-            return after.query, rows(service, after), ""
+            did, after = changed(), state
+            for what in (GRID, ONE, ALL_BACK):  # leaving a cell for a button does both
+                if what in did:
+                    after = _after(service, after, what, changes, chosen)
         except Refused as error:
             return no_update, rows(service, state), _note(str(error), "red")
+        note = _saved(service, after, name or "") if SAVE in did else ""
+        if after == state:
+            return no_update, no_update if did == [SAVE] else rows(service, state), note
+        return after.query, rows(service, after), note
+
+
+def _saved(service: Service, state: State, name: str) -> dmc.Alert:
+    """Save the numbers as a profile, and say what became of it."""
+    try:
+        file = service.save(state, name)
+    except Refused as error:
+        return _note(str(error), "red")
+    return _note(f"Saved as {file} in the folder where the dashboard runs.", "green")
 
 
 def _after(service: Service, state: State, what: Any, changes: Any, chosen: Any) -> State:

@@ -7,10 +7,11 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, dcc, html, no_update
 from dash import State as Kept
 
 from dashboard.components import cards
+from dashboard.components.events import changed
 from dashboard.components.ids import SCHEME, STATE
 from dashboard.components.operation import formula, operands, sources
 from dashboard.components.panel import panel
@@ -189,12 +190,12 @@ def register(app: Dash, service: Service) -> None:
     )
     def _choose(click: Any, phase: str | None, op: str | None, back: Any, on: Any, query: str) -> Any:
         state = State.from_query(query or "")
-        asked = ctx.triggered_id
-        if asked == FIGURE and click:
+        did = changed()
+        if click and FIGURE in did:
             op = str(click["points"][0].get("customdata", op))
-        elif asked in (BACK, ON):
-            op = str(max(0, int(op or -1) + (1 if asked == ON else -1)))
-        elif asked == PHASE and phase != state.own("graph").get("phase", "0"):
+        elif BACK in did or ON in did:
+            op = str(max(0, int(op or -1) + (1 if ON in did else -1)))
+        elif PHASE in did and phase != state.own("graph").get("phase", "0"):
             op = None
         after = state.viewed("graph", phase=None if phase == "0" else phase, op=op)
         return no_update if after == state else after.query

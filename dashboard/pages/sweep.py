@@ -12,6 +12,7 @@ from dash import ClientsideFunction, Dash, Input, Output, ctx, dcc, html, no_upd
 from dash import State as Kept
 
 from dashboard.components import cards, jobs
+from dashboard.components.events import changed
 from dashboard.components.ids import SCHEME, STATE
 from dashboard.figures import sweep as figures
 from dashboard.figures.theme import LIGHT, THEMES, WAITING
@@ -205,7 +206,7 @@ def _drawing(app: Dash, stores: Stores) -> None:
         except Refused:
             return no_update, no_update
         name = own.get("store", STORE)
-        cleared = clear and ctx.triggered_id == CLEAR
+        cleared = clear and CLEAR in changed()
         spans = {} if cleared else spans_of(points, name, brush)
         scales = {axis: points.scale(axis).mark for axis in figures.axes(some)}
         after = {"store": name, "spans": spans, "scales": scales}
@@ -286,7 +287,7 @@ def _choosing(app: Dash) -> None:
         x: str | None, y: str | None, hx: str | None, hy: str | None, hv: str | None, how: str | None,
         columns: list[str] | None, rows: Any, wrote: Any, query: str,
     ) -> Any:  # fmt: skip
-        state, asked = State.from_query(query or ""), ctx.triggered_id
+        state = State.from_query(query or "")
         said: dict[str, Any] = {}
         if name and name != store(state):
             said = dict.fromkeys(SETTINGS) | {"store": None if name == STORE else name}
@@ -296,7 +297,7 @@ def _choosing(app: Dash) -> None:
                 **{n: v for n, v in now.items() if v}, "where": where or "", "cost": cost or "",
                 "stale": "yes" if stale else "no", "columns": ",".join(columns or []),
             })  # fmt: skip
-            if asked == GRID and rows:
+            if rows and GRID in changed():
                 said["point"] = rows[0]["key"]
         after = state.viewed(NAME, **said)
         return no_update if after == state else after.query

@@ -9,6 +9,7 @@ from dash import ALL, Dash, Input, Output, ctx, dcc, html, no_update
 from dash import State as Kept
 
 from dashboard.components import cards, jobs
+from dashboard.components.events import changed
 from dashboard.components.ids import STATE
 from dashboard.service import Refused
 from dashboard.service.sweeps import NONE, STORE, Estimate, Outlook, Suggestion, Sweeps, Varied, joined, sweep
@@ -222,19 +223,24 @@ def _varying(app: Dash, sweeps: Sweeps) -> None:
         shown = {
             own["name"]: str(value or "").replace(";", ",") for own, value in zip(ids, values, strict=True)
         }
-        asked = ctx.triggered_id
+        did = changed()
+        pressed = dict(zip((own["name"] for own in ids), clicks, strict=True))
+        removed = [
+            one["name"] for one in did
+            if isinstance(one, dict) and one["type"] == REMOVE and pressed.get(one["name"])
+        ]  # fmt: skip
         try:
-            if asked == ADD and added:
+            if added and ADD in did:
                 begin = {one.name: one.text for one in sweeps.suggestions(state)}
                 shown[added] = begin.get(added, "")
-            elif isinstance(asked, dict) and asked["type"] == REMOVE and ctx.triggered[0]["value"]:
-                shown.pop(asked["name"], None)
+            elif removed:
+                shown = {name: text for name, text in shown.items() if name not in removed}
             elif set(shown) != set(sweeps.varied(state)):  # rows that are about to be laid anew
                 return no_update, no_update, no_update
             after = varying(sweeps, state, shown)
         except Refused:
             return no_update, no_update, no_update
-        typed = after.query if isinstance(asked, dict) and asked["type"] == VARY else None
+        typed = after.query if any(isinstance(one, dict) and one["type"] == VARY for one in did) else None
         return no_update if after == state else after.query, None if added else no_update, typed
 
     @app.callback(

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 import dash
 import dash_mantine_components as dmc
-from dash import ALL, ClientsideFunction, Dash, Input, Output, ctx, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, dcc, html, no_update
 from dash import State as Kept
 from flask import Response, request
 
 from dashboard.components import cards
 from dashboard.components.chosen import CHOSEN, details
+from dashboard.components.events import changed
 from dashboard.components.ids import SCHEME, STATE
 from dashboard.components.panel import panel
 from dashboard.figures import timeline as figures
@@ -347,8 +348,8 @@ def _moving(app: Dash, timelines: Timelines) -> None:
     )
     def _move(*given: Any) -> Any:
         values = dict(zip((SEEN, *MOVES), given, strict=False))
-        asked = ctx.triggered_prop_ids.values()
-        moves = {name: value for name, value in values.items() if name in asked and value}
+        did = changed()
+        moves = {name: value for name, value in values.items() if name in did and value}
         return followed(timelines, given[-1], moves)
 
     @app.callback(
@@ -372,11 +373,12 @@ def _moving(app: Dash, timelines: Timelines) -> None:
         prevent_initial_call=True,
     )
     def _choose(click: Any, clicks: list[Any], query: str) -> Any:
-        asked, state = ctx.triggered_id, State.from_query(query or "")
-        if asked == FIGURE and click:
+        did, state = changed(), State.from_query(query or "")
+        places = [one["place"] for one in did if isinstance(one, dict)]
+        if click and FIGURE in did:
             place = click["points"][0].get("customdata")
-        elif isinstance(asked, dict) and any(clicks):
-            place = asked["place"]
+        elif places and any(clicks):
+            place = places[-1]
         else:
             return no_update, no_update
         if not isinstance(place, str):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import Dash, Input, Output, ctx, no_update
+from dash import Dash, Input, Output, no_update
 from dash import State as Kept
 
 from dashboard.components import jobs
 from dashboard.components.calibration import asked, views
 from dashboard.components.calibration import fields as grid
+from dashboard.components.events import changed
 from dashboard.components.ids import SCHEME, STATE
 from dashboard.service import Refused
 from dashboard.service.calibrate import EACH, Calibrations, Rows
@@ -72,7 +73,8 @@ def register(app: Dash, found: Calibrations) -> None:
         key: str | None,
     ) -> Any:  # fmt: skip
         before = state = State.from_query(query or "")
-        if ctx.triggered_id == asked.PROFILE:
+        did = changed()
+        if asked.PROFILE in did:
             state = state.viewed(asked.PAGE, profile=None if profile in (None, EACH) else profile)
         state = state.viewed(
             asked.PAGE, hold=None if hold == "kernel" else hold, suggest=True if suggest else None,
@@ -80,9 +82,9 @@ def register(app: Dash, found: Calibrations) -> None:
         )  # fmt: skip
         name = asked.target(asked.readable(found, state, key), state)
         try:
-            if ctx.triggered_id == grid.GROUPS and name and groups is not None:
+            if grid.GROUPS in did and name and groups is not None:
                 state = asked.with_fields(state, found.with_groups(name, asked.fields_of(state), groups))
-            if ctx.triggered_id == grid.GRID and name:
+            if grid.GRID in did and name:
                 for cell in cells or []:
                     row = cell["data"]
                     state = asked.with_fields(

@@ -10,6 +10,7 @@ from dash import State as Kept
 
 from dashboard.components import cards, jobs
 from dashboard.components.calibration import asked, measurements, views
+from dashboard.components.events import changed
 from dashboard.components.ids import SCHEME, STATE
 from dashboard.figures.theme import LIGHT, THEMES
 from dashboard.service import Refused
@@ -69,7 +70,7 @@ def _work(app: Dash, found: Calibrations) -> None:
         except Refused as error:
             return no_update, "", cards.alert(str(error)), views.HIDDEN
         job = jobs.of(app).job(key)
-        anew = ctx.triggered_id == views.AGAIN and job and not job.active and job.status != "done"
+        anew = views.AGAIN in changed() and job and not job.active and job.status != "done"
         try:
             if (job is None or anew) and (own := expected(jobs.of(app), key)):
                 return {"key": key, "number": own.number, "asked": wanted}, key, None, views.HIDDEN
@@ -104,7 +105,7 @@ def _work(app: Dash, found: Calibrations) -> None:
         state = State.from_query(query or "")
         rows = asked.readable(found, state, session)
         name, fields = asked.target(rows, state), asked.fields_of(state)
-        pressed = ctx.triggered_id == asked.GO and go
+        pressed = asked.GO in changed() and go
         if rows is None or fields is None or not name:
             return no_update, "", None, no_update
         try:
