@@ -42,7 +42,16 @@ def load_machine(name_or_path: str | os.PathLike[str]) -> Machine:
 
     Raises ProfileError, one line that names file, field and remedy.
     """
-    return _resolve(_layers(find(os.fspath(name_or_path))))
+    file = find(os.fspath(name_or_path))
+    if file in _builtins().values():
+        return _built_in_machine(file.name.removesuffix(".yaml"))
+    return _resolve(_layers(file))
+
+
+@functools.cache
+def _built_in_machine(name: str) -> Machine:
+    """The machine of a profile of the package, whose files stay as they are."""
+    return _resolve(_layers(_builtins()[name]))
 
 
 def machine_of(text: str, file: Path) -> Machine:

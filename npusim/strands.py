@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST_LOAD = 1 << 17
 """operations that are loaded at once, at most"""
+SHORTEST_LOAD = 1 << 9
+"""of short periods so many are loaded at once, as to begin takes longer than these take"""
 KEPT = 8
 """pieces that are kept of those loaded before"""
 SLACK = 1e-12
@@ -150,12 +152,14 @@ class Strand:
 
     def _low(self, number: int) -> int:
         """From where on to load what leads up to an operation: in a region two periods, as they are enough to
-        see the path repeat itself; with what was simulated before a region the end of the one before that."""
+        see the path repeat itself (of short ones more); with what was simulated before a region the end of
+        the one before that."""
         region = self.region(number)
         if region and number >= region.first + 2 * region.each:
-            return number + 1 - (number + 1 - region.first) % region.each - 2 * region.each
+            periods = min(max(2, SHORTEST_LOAD // region.each), (number - region.first) // region.each)
+            return number + 1 - (number + 1 - region.first) % region.each - periods * region.each
         first = region.first if region else number
-        begin = self._begin(max(0, first - 1))
+        begin = self._begin(max(0, first - SHORTEST_LOAD))
         before = max((r for r in self.regions if r.end <= first), key=lambda r: r.end, default=None)
         return begin if before is None or begin > before.end + before.each else self._low(before.end - 1)
 

@@ -53,6 +53,12 @@ class Workers:
         if self._client is not None:
             self._client.close()
 
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Let processes start, and call a function in each that has it import what it will need, while the
+        caller still finds out what to ask of them."""
+        if self._client is None and self.jobs > 1:
+            self._submit(function, dict.fromkeys(range(self.jobs), arguments))
+
     def __call__(
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
@@ -86,13 +92,7 @@ class Workers:
         self, function: Callable[..., Any], left: dict[int, tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
         """The results of what is left, until a worker dies."""
-        with _uninterrupted(), _one_thread():  # workers start here, and inherit it
-            executor = self._begin()
-            before = set(multiprocessing.active_children())
-            futures: dict[Future[Any], int] = {
-                executor.submit(function, *own): number for number, own in list(left.items())
-            }
-            self._processes |= set(multiprocessing.active_children()) - before
+        futures = self._submit(function, left)
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -106,7 +106,17 @@ class Workers:
             if broken:
                 raise BrokenExecutor from broken
 
-    def _begin(self) -> Executor:
+    def _submit(
+        self, function: Callable[..., Any], arguments: dict[int, tuple[Any, ...]]
+    ) -> dict[Future[Any], int]:
+        with _uninterrupted(), _one_thread():  # workers start here, and inherit it
+            executor = self._started()
+            before = set(multiprocessing.active_children())
+            futures = {executor.submit(function, *own): number for number, own in list(arguments.items())}
+            self._processes |= set(multiprocessing.active_children()) - before
+        return futures
+
+    def _started(self) -> Executor:
         if self._executor is None and self._client is not None:
             self._executor = self._client.get_executor(pure=False)
         if self._executor is None:

@@ -130,15 +130,15 @@ def test_standard_errors_cover_what_other_noise_gives():
 @pytest.mark.parametrize("place", [0, 2, 10, 18])
 def test_slopes_read_off_a_run_are_those_of_two_runs(place):
     one = cases()[place]
-    kernel, machine = one.build(PREDICTOR.kernels), one.settings.machine()
-    found = predict(one, kernel, machine)
+    kernel, machine = one.work.build(PREDICTOR.kernels), one.settings.machine()
+    found = predict(one.work, kernel, machine)
     by_path = slopes(found, machine, "event")
     telling = sorted(by_path, key=lambda path: -abs(by_path[path] * quantities(machine)[path].value))
     for path in [path for path in telling if not path.startswith(("launch", "core.cube.k0"))][:4]:
         value = float(quantities(machine)[path].value)
         step = 0.002 * value
         near = [
-            predict(one, kernel, override(machine, {path: value + sign * step})).on("event")
+            predict(one.work, kernel, override(machine, {path: value + sign * step})).on("event")
             for sign in (-1, 1)
         ]
         two_runs = (near[1] - near[0]) / (2 * step)

@@ -38,7 +38,7 @@ def predicted(
     row = Measurement(kernel=kernel, algorithm=algorithm, variant=variant, time_us=1, l2=l2)
     problem = Problem(m=trips) if kernel == "micro" else Problem()
     one = Case(row, problem, Options(algorithm=algorithm, variant=variant), MachineSettings())
-    return predict(one, REGISTRY[kernel].build(problem, one.options, Target.of(on)), on)
+    return predict(one.work, REGISTRY[kernel].build(problem, one.options, Target.of(on)), on)
 
 
 class Slope:
@@ -221,7 +221,7 @@ def test_a_row_of_a_measurement_file_is_predicted_with_its_trips_on_its_cores():
     )
     one = case(row, REGISTRY, MachineSettings(profile="toy"))
     assert one.problem.m == 50 and one.settings.cores == 1
-    found = predict(one, one.build(REGISTRY), override(loaded("toy"), {"core.groups": 1}))
+    found = predict(one.work, one.work.build(REGISTRY), override(loaded("toy"), {"core.groups": 1}))
     assert found.on("task_duration") > found.on("core") > 50 * TILE / 100 / 1000
 
 

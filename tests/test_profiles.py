@@ -108,12 +108,12 @@ def test_what_is_kept_of_a_profile_and_is_damaged_is_read_anew(cache: Path, dama
 
 
 def test_a_profile_that_changed_is_read_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load_machine("toy")
+    profiles.check("toy")
     text = profiles.text_of(profiles.find("toy"))
     monkeypatch.setattr(
         profiles, "text_of", lambda file: text.replace("clock_ghz: {value: 1", "clock_ghz: {value: 2")
     )
-    assert load_machine("toy").clock_ghz.value == 2
+    assert profiles.check("toy").clock_ghz.value == 2
 
 
 def test_without_room_for_what_is_kept_profiles_are_read_each_time(tmp_path: Path, monkeypatch) -> None:

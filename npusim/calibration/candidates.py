@@ -55,7 +55,7 @@ def candidates(profiles: Sequence[str], registry: Registry) -> list[Case]:
             )
             try:
                 one = case(row, registry, settings)
-                one.build(registry)
+                one.work.build(registry)
             except NpusimError:
                 continue  # this machine cannot run it
             found.append(one)

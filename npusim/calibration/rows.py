@@ -8,7 +8,7 @@ from npusim.errors import NpusimError
 from npusim.lower import lower
 from npusim.measurements.rows import Reading
 from npusim.registry import Registry
-from npusim.validation.predict import Case
+from npusim.validation.predict import Case, is_idle
 from npusim.validation.select import Refused, select_rows
 from npusim.validation.validate import apart_of
 
@@ -38,9 +38,11 @@ def fitting_rows(
 def _useless(one: Case, registry: Registry) -> str:
     """Why a row is not fitted to, or ''."""
     try:
-        if apart := apart_of(one, registry, unnamed=False):
+        kernel = one.work.build(registry)
+        idle = is_idle(op for phase in kernel.phases for op in phase.operations)
+        if apart := apart_of(one.row, idle, registry, unnamed=False):
             return f"not fitted to: {apart}"
-        lower(one.build(registry), one.settings.machine(), l2=one.row.l2)
+        lower(kernel, one.settings.machine(), l2=one.row.l2)
     except NpusimError as error:
         return str(error)
     return ""

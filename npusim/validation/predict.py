@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from npusim import cost
 from npusim.errors import InputError, NpusimError, Unsupported, did_you_mean
-from npusim.graph import Kernel
+from npusim.graph import Kernel, Operation
 from npusim.kernels import Algorithm, KernelEntry
 from npusim.lower import lower
 from npusim.machine import Machine
 from npusim.measurements.rows import BUSY, Measurement
-from npusim.problem import Options, Problem, Target
+from npusim.problem import L2State, Options, Problem, Target
 from npusim.program import Program
 from npusim.registry import Registry
 from npusim.report import task_us
@@ -29,17 +29,33 @@ CHOICES = ("tile_m", "tile_n", "out_dtype")
 
 
 @dataclass(frozen=True)
+class Work:
+    """What npusim runs: one for all rows that measured the same. Hashable, and small enough to be sent to a
+    worker."""
+
+    kernel: str
+    problem: Problem
+    options: Options
+    settings: MachineSettings
+    l2: L2State
+
+    def build(self, registry: Registry) -> Kernel:
+        """The tile graph; of the machine's sizes only, so that it stays while costs are fitted."""
+        return registry[self.kernel].build(self.problem, self.options, Target.of(self.settings.machine()))
+
+
+@dataclass(frozen=True)
 class Case:
-    """A row, and what npusim runs for it. Hashable, and small enough to be sent to a worker."""
+    """A row, and what npusim runs for it."""
 
     row: Measurement
     problem: Problem
     options: Options
     settings: MachineSettings
 
-    def build(self, registry: Registry) -> Kernel:
-        """The tile graph; of the machine's sizes only, so that it stays while costs are fitted."""
-        return registry[self.row.kernel].build(self.problem, self.options, Target.of(self.settings.machine()))
+    @property
+    def work(self) -> Work:
+        return Work(self.row.kernel, self.problem, self.options, self.settings, self.row.l2)
 
 
 def case(row: Measurement, registry: Registry, settings: MachineSettings) -> Case:
@@ -81,7 +97,7 @@ def _on_cores(found: Case, registry: Registry) -> Case:
     """The case on as many cores as the row says, where the kernel would take more."""
     if found.row.cores is None:
         return found
-    program = lower(found.build(registry), found.settings.machine())
+    program = lower(found.work.build(registry), found.settings.machine())
     most = max(program.phases, key=lambda phase: phase.streams)
     if most.streams <= found.row.cores:
         return found
@@ -93,7 +109,8 @@ def _on_cores(found: Case, registry: Registry) -> Case:
 class Prediction:
     """Times by clock, busy times by column of a row, and what the task time is made of by profile field, all
     in microseconds. `limited`: see `npusim.spent.CriticalPath`; `worked`: by column, the cycles of a
-    unit's own costs by field, as microseconds of the mean core; `units`: the unit that a column speaks of."""
+    unit's own costs by field, as microseconds of the mean core; `units`: the unit that a column speaks of;
+    `idle`: see `is_idle`."""
 
     times: Mapping[str, float]
     busy: Mapping[str, float]
@@ -101,15 +118,16 @@ class Prediction:
     limited: Mapping[tuple[str, str], float]
     worked: Mapping[str, Mapping[str, float]]
     units: Mapping[str, str]
+    idle: bool
 
     def on(self, clock: str) -> float:
         """The time on a row's clock; on the device's where the row does not say which."""
         return self.times["task_duration" if clock == "not stated" else clock]
 
 
-def predict(one: Case, kernel: Kernel, machine: Machine) -> Prediction:
-    """Time the kernel of a case on a machine."""
-    program = lower(kernel, machine, l2=one.row.l2)
+def predict(work: Work, kernel: Kernel, machine: Machine) -> Prediction:
+    """Time the kernel of some work on a machine."""
+    program = lower(kernel, machine, l2=work.l2)
     return prediction(simulate(program, EngineSettings()).totals())
 
 
@@ -131,7 +149,13 @@ def prediction(totals: Totals) -> Prediction:
         {key: cycles / scale for key, cycles in path.limited.items()},
         {column: worked for column, unit in units.items() if (worked := _worked(totals, unit))},
         units,
+        is_idle(one.operation for phase in program.phases for one in phase.instances if one.operation),
     )
+
+
+def is_idle(operations: Iterable[Operation]) -> bool:
+    """Whether nothing is read, written or handed over, so that all time is that of the launch."""
+    return not any(one.dst or one.srcs or one.sets for one in operations)
 
 
 def _busy(totals: Totals, unit: str) -> float | None:

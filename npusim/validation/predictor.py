@@ -12,7 +12,7 @@ from npusim.graph import Kernel
 from npusim.machine import Machine, override
 from npusim.registry import Registry, load_registry
 from npusim.settings import MachineSettings
-from npusim.validation.predict import Case, Prediction, predict
+from npusim.validation.predict import Case, Prediction, Work, predict
 from npusim.workers import Workers
 
 Progress = Callable[[int, int], None]
@@ -22,7 +22,7 @@ Values = Mapping[str, float]
 Asked = tuple[Case, Values]
 Answer = Prediction | str
 """a prediction, or why there is none"""
-Key = tuple[Case, tuple[tuple[str, float], ...]]
+Key = tuple[Work, tuple[tuple[str, float], ...]]
 """what was asked, as it is remembered"""
 
 
@@ -30,7 +30,7 @@ class Predictor:
     """Predicts cases with some numbers of their profiles changed; a context, whose workers end with it.
 
     `registry`: 'module:attribute' of the kernels, which workers import. `jobs` 1: no other process.
-    What was asked before is not simulated again.
+    What was asked before, of this row or another that measured the same work, is not simulated again.
     """
 
     def __init__(self, registry: str, jobs: int = 1) -> None:
@@ -39,6 +39,7 @@ class Predictor:
 
     def __enter__(self) -> Self:
         self._workers.__enter__()
+        self._workers.begin(load_registry, self.registry)
         return self
 
     def __exit__(
@@ -52,7 +53,7 @@ class Predictor:
 
     def __call__(self, asked: Sequence[Asked], progress: Progress | None = None) -> list[Answer]:
         """The answers, in the order of what was asked."""
-        keys = [(case, tuple(sorted(values.items()))) for case, values in asked]
+        keys = [(case.work, tuple(sorted(values.items()))) for case, values in asked]
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
         for count, (key, answer) in enumerate(self._answers(new), 1):
             self._known[key] = answer
@@ -66,8 +67,8 @@ class Predictor:
 
 
 @lru_cache(maxsize=4096)
-def _kernel(registry: str, one: Case) -> Kernel:
-    return one.build(load_registry(registry))
+def _kernel(registry: str, work: Work) -> Kernel:
+    return work.build(load_registry(registry))
 
 
 @lru_cache(maxsize=64)
@@ -75,11 +76,11 @@ def _machine(settings: MachineSettings) -> Machine:
     return settings.machine()
 
 
-def _answer(registry: str, one: Case, values: tuple[tuple[str, float], ...]) -> Answer:
+def _answer(registry: str, work: Work, values: tuple[tuple[str, float], ...]) -> Answer:
     try:
-        machine = _machine(one.settings)
+        machine = _machine(work.settings)
         if values:
             machine = override(machine, dict(values), source="calibration")
-        return predict(one, _kernel(registry, one), machine)
+        return predict(work, _kernel(registry, work), machine)
     except NpusimError as error:
         return str(error)

@@ -13,7 +13,7 @@ import numpy as np
 
 from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Machine
-from npusim.measurements.rows import SIZES
+from npusim.measurements.rows import SIZES, Measurement
 from npusim.registry import Registry
 from npusim.validation.predict import Case, Prediction
 from npusim.validation.predictor import Predictor, Progress
@@ -239,18 +239,18 @@ def validate(selection: Selection, predictor: Predictor, progress: Progress | No
             continue
         if one.settings not in machines:
             machines[one.settings] = one.settings.machine()
-        apart = apart_of(one, predictor.kernels, one.row.place in selection.unnamed)
+        apart = apart_of(one.row, answer.idle, predictor.kernels, one.row.place in selection.unnamed)
         rows.append(Row(one, answer, machines[one.settings], apart))
     return Validation(rows, refused)
 
 
-def apart_of(one: Case, registry: Registry, unnamed: bool) -> str:
-    """What sets a row apart (a key of APART), or ''. `unnamed`: its source does not name the device."""
-    made = (op for phase in one.build(registry).phases for op in phase.operations)
-    if not any(op.dst or op.srcs or op.sets for op in made):  # nothing is read, written or handed over
+def apart_of(row: Measurement, idle: bool, registry: Registry, unnamed: bool) -> str:
+    """What sets a row apart (a key of APART), or ''. `idle`: its kernel does nothing; `unnamed`: its source
+    does not name the device."""
+    if idle:
         return LAUNCH_ONLY
-    algorithm = registry[one.row.kernel].algorithm(one.row.algorithm)
-    told = one.row.variant is not None or len(algorithm.variants) == 1
-    if not told or one.row.variant in algorithm.stand_ins:
+    algorithm = registry[row.kernel].algorithm(row.algorithm)
+    told = row.variant is not None or len(algorithm.variants) == 1
+    if not told or row.variant in algorithm.stand_ins:
         return UNSTATED_STRUCTURE
     return UNSTATED_DEVICE if unnamed else ""
