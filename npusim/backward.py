@@ -10,13 +10,11 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from npusim.program import Instance, PhaseProgram, Role, Use
 from npusim.strands import Piece, Strand
-from npusim.timeline import Bound, Floats, Ints
+from npusim.timeline import Bound, Floats, Ints, Mask
 
-Mask = npt.NDArray[np.bool_]
 END, START, ISSUE = range(3)
 MOMENTS = 3
 ELSEWHERE = -1

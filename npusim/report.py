@@ -16,7 +16,7 @@ from npusim.problem import Target
 from npusim.program import PhaseProgram
 from npusim.spent import CriticalPath
 from npusim.totals import Timed, Totals
-from npusim.usage import Busy, LaneUsage
+from npusim.usage import Busy
 
 COMPUTE_UNITS = ("aic_mac", "aiv_vec")
 BUSY_ENOUGH = 0.8
@@ -162,7 +162,7 @@ def _units(lanes: Sequence[Busy], machine: Machine, core_us: float) -> dict[str,
         own = [lane for lane in lanes if lane.unit == name]
         causes: dict[str, float] = defaultdict(float)
         for lane in own:
-            for cause, cycles in lane.waiting.items() if isinstance(lane, LaneUsage) else ():
+            for cause, cycles in lane.waiting.items():
                 causes[cause] += cycles / scale / len(own)
         busy = [lane.busy / scale for lane in own] or [0.0]
         mean = sum(busy) / len(busy)

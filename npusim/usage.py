@@ -31,6 +31,11 @@ class Busy:
     busy: float = 0.0
     occupied: float = 0.0
 
+    @property
+    def waiting(self) -> dict[str, float]:
+        """Cycles by cause, where that was asked for."""
+        return {}
+
 
 @dataclass
 class LaneUsage(Busy):
@@ -44,7 +49,6 @@ class LaneUsage(Busy):
 
     @property
     def waiting(self) -> dict[str, float]:
-        """Cycles by cause."""
         found: dict[str, float] = {}
         for name, cycles in self.charged:
             for code in np.flatnonzero(cycles > 0).tolist():
@@ -129,9 +133,8 @@ class _Tallies:
 
     def working(self) -> Iterator[tuple[int, int]]:
         """(group, place) of those that worked, group by group in each place."""
-        for place in range(len(self.lanes)):
-            for group in np.flatnonzero(self.used[:, place]).tolist():
-                yield group, place
+        for place, group in np.argwhere(self.used.T).tolist():
+            yield group, place
 
 
 def _tallies(phase: PhaseProgram, run: PhaseRun) -> tuple[_Tallies, _Tallies]:

@@ -28,7 +28,11 @@ ONLY_IN = {
     "psutil": ("dashboard/service/jobs.py",),
     "playwright": ("dashboard/screenshots.py",),
     "scipy": ("npusim/calibration/calibrator.py", "npusim/calibration/held_out.py"),
-    "plotly": ("dashboard/", "npusim/validation/figures.py", "npusim/validation/page.py"),
+    "plotly": (
+        "dashboard/components/plotlyjs.py",
+        "npusim/validation/figures.py",
+        "npusim/validation/page.py",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from dashboard.components import jobs, numbers
 from dashboard.components.calibration import asked, fields, views
 from dashboard.components.ids import SETTING, STATE, setting
 from dashboard.components.panel import BODY
-from dashboard.pages import graph, sweep_define
+from dashboard.pages import graph, sweep_define, timeline
 from dashboard.state import State
 from npusim.profiles import load_machine
 
@@ -124,6 +124,28 @@ def test_a_number_that_is_left_for_the_button_that_saves_is_saved(app, folder):
     found = ask(app, f"{numbers.NOTE}.children", f"{numbers.SAVE}.n_clicks", said, [cell])
     assert State.from_query(found[f"{STATE}.data"]).listed("set") == ("clock_ghz=1.5",)
     assert load_machine(folder / "mine.yaml").clock_ghz.value == 1.5
+
+
+def test_all_numbers_go_back_though_the_cell_that_was_left_for_that_cannot_be(app):
+    cell, button = f"{numbers.GRID}.cellValueChanged", f"{numbers.ALL_BACK}.n_clicks"
+    said = {
+        f"{STATE}.data": State.of({"profile": "ascend-910b2"}).updated(set=("core.groups=8",)).query,
+        button: 1, cell: [{"data": {"path": "clock_ghz", "was": 1.8}, "value": -1}],
+    }  # fmt: skip
+    found = ask(app, f"{numbers.NOTE}.children", button, said, [cell])
+    assert found[f"{STATE}.data"] == "profile=ascend-910b2"
+    assert "clock_ghz" in json.dumps(found[f"{numbers.NOTE}.children"])
+
+
+def test_a_time_that_is_left_for_a_button_that_moves_is_where_the_move_begins(app):
+    query = "profile=toy&samples=2&timeline.from=5&timeline.to=15"
+    fields, button = (f"{timeline.FROM}.value", f"{timeline.TO}.value"), "timeline-on.n_clicks"
+    said = {f"{STATE}.data": query, f"{timeline.SAID}.data": ["0", 5, 15], f"{timeline.CORES}.value": "0"}
+    said |= dict(zip(fields, (9, 15), strict=True))
+    typed = ask(app, f"{STATE}.data", fields[0], said)
+    assert State.from_query(typed[f"{STATE}.data"]).own("timeline") == {"from": "9", "to": "15"}
+    found = ask(app, f"{STATE}.data", button, said | {button: 1}, [fields[0]])
+    assert State.from_query(found[f"{STATE}.data"]).own("timeline") == {"from": "13.5", "to": "19.5"}
 
 
 def test_what_was_typed_stays_as_something_else_begins_to_vary(app):

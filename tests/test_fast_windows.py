@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from long_graphs import long_case, long_cases
 from random_graphs import Case, cases
 
+from npusim.builder import KernelBuilder, Target
+from npusim.engine.fast import layout as at
 from npusim.engine.fast import run as fast_run
 from npusim.engine.fast.playback import Playback, Steps, timeline
 from npusim.engine.fast.run import Jumping, run_program
 from npusim.engine.reference import simulate
 from npusim.lower import lower
+from npusim.machine import override
+from npusim.profiles import load_machine
 from npusim.program import Program
 from npusim.timeline import Timeline
 
@@ -92,6 +96,43 @@ def test_a_stretch_of_operations_shows_them_as_the_whole_does(one, seed):
             for name in ("issued", "start", "end", "done"):
                 apart = np.abs(getattr(steps, name)[mine] - getattr(wanted, name)[theirs])
                 assert (apart <= TOLERANCE * playback.makespan).all()
+
+
+def test_a_loop_that_leaves_what_nothing_in_it_reads_runs_again_from_any_state(monkeypatch):
+    """Where it has settled it looks for producers nowhere, but at its end for what it leaves."""
+    machine = override(load_machine("toy"), {"core.groups": 1})
+    k = KernelBuilder("leaves", Target.of(machine), "fp16")
+    x, large = k.input("x", (16, 16), "fp16"), k.input("large", (128, 128), "fp16")
+    read = k.tile("read", "UB", (16, 16), "fp16")
+    loaded = k.tile("loaded", "UB", (128, 128), "fp16")
+    written = [k.tile(f"written {number}", "UB", (16, 16), "fp16") for number in range(30)]
+    with k.phase("only"):
+        k.load(read, x.at())
+
+        def trip(_: object) -> None:
+            for tile in written[:15]:
+                k.vector("add", tile, read, read)
+            k.load(loaded, large.at())
+            for tile in written[15:]:
+                k.vector("add", tile, read, read)
+
+        k.loop(50, trip)
+        for number, tile in enumerate([*written, loaded]):
+            k.store(k.output(f"y{number}", tile.shape, "fp16").at(), tile)
+    program = lower(k.finish(), machine)
+    reference = simulate(program)
+    monkeypatch.setattr(fast_run, "STEPS", 1)
+    monkeypatch.setattr(fast_run, "CHECKPOINTS", 1 << 20)
+    playback = Playback(program, tuple(run_program(program, EXACT)))
+    (run,) = playback.runs
+    assert run.encoded[at.PRODUCER] == run.encoded[at.LEFT_BY] < run.encoded[at.DRAINS]
+    states = run.checkpoints
+    assert len(states) > 100
+    for state in states:
+        run.checkpoints = [state]
+        steps = playback.numbered(0, state.taken, playback.operations_of(0))
+        assert not difference(reference, 0, steps)[1]
+        assert len(steps) == int((playback.operations_of(0) - state.taken).sum())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3, 5])

@@ -178,15 +178,16 @@ def register(app: Dash, service: Service) -> None:
     def _change(changes: Any, one: Any, every: Any, save: Any, chosen: Any, name: str, query: str) -> Any:
         if not (changes or one or every or save):
             return no_update, no_update, no_update
-        state = State.from_query(query or "")
-        try:
-            did, after = changed(), state
-            for what in (GRID, ONE, ALL_BACK):  # leaving a cell for a button does both
-                if what in did:
+        state = after = State.from_query(query or "")
+        did, note = changed(), ""
+        for what in (GRID, ONE, ALL_BACK):  # leaving a cell for a button does both
+            if what in did:
+                try:
                     after = _after(service, after, what, changes, chosen)
-        except Refused as error:
-            return no_update, rows(service, state), _note(str(error), "red")
-        note = _saved(service, after, name or "") if SAVE in did else ""
+                except Refused as error:
+                    note = _note(str(error), "red")
+        if SAVE in did and not note:
+            note = _saved(service, after, name or "")
         if after == state:
             return no_update, no_update if did == [SAVE] else rows(service, state), note
         return after.query, rows(service, after), note

@@ -13,8 +13,8 @@ from flask import Response
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 PATH = "/plotly.js"
-SCRIPT = {"src": f"{PATH}?v={get_plotlyjs_version()}", "defer": ""}
-"""as an external script of Dash, which it is not: the server of the dashboard has it"""
+SCRIPT = {"src": f"{PATH}?v={get_plotlyjs_version()}-eager", "defer": ""}
+"""as an external script of Dash, which it is not: the server of the dashboard has it, as `eager` makes it"""
 YEAR_S = 365 * 24 * 3600
 BEGINS, ENDS = '(typeof self !== "undefined" ? self : this, () => {', "}));"
 """around the body of the function that is the library"""

@@ -336,33 +336,27 @@ def _drawing(app: Dash, service: Service, timelines: Timelines) -> None:
 
 
 def _moving(app: Dash, timelines: Timelines) -> None:
-    """Where a person goes: by buttons, keys and the mouse, by typing, and by choosing an operation."""
-
-    @app.callback(
-        Output(STATE, "data", allow_duplicate=True),
-        Output(AGAIN, "data", allow_duplicate=True),
-        Input(SEEN, "data"),
-        *[Input(name, "n_clicks") for name in MOVES],
-        Kept(STATE, "data"),
-        prevent_initial_call=True,
-    )
-    def _move(*given: Any) -> Any:
-        values = dict(zip((SEEN, *MOVES), given, strict=False))
-        did = changed()
-        moves = {name: value for name, value in values.items() if name in did and value}
-        return followed(timelines, given[-1], moves)
+    """Where a person goes: by typing, by buttons, keys and the mouse, and by choosing an operation."""
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
         Output(AGAIN, "data", allow_duplicate=True),
         *[Input(name, "value") for name in FIELDS],
+        Input(SEEN, "data"),
+        *[Input(name, "n_clicks") for name in MOVES],
         Kept(SAID, "data"),
         Kept(STATE, "data"),
         prevent_initial_call=True,
     )
-    def _type(cores: Any, start: Any, end: Any, said: list[Any] | None, query: str) -> Any:
-        typed = zip(FIELDS, (cores, start, end), said or (None, None, None), strict=True)
-        return followed(timelines, query, {name: value for name, value, known in typed if value != known})
+    def _move(*given: Any) -> Any:
+        # one callback for both: a click on a button leaves the field that was typed in
+        *values, said, query = given
+        did, count = changed(), len(FIELDS)
+        typed = zip(FIELDS, values[:count], said or [None] * count, strict=True)
+        moves = zip((SEEN, *MOVES), values[count:], strict=True)
+        asked = {name: value for name, value, known in typed if value != known}
+        asked |= {name: value for name, value in moves if name in did and value}
+        return followed(timelines, query, asked)
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),

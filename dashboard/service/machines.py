@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -78,10 +80,19 @@ class Setup:
 def stamp(profile: str) -> Stamp:
     """Changes when the file of a profile does, or one that it extends; () of a shipped one."""
     found: dict[str, int] = {}
-    while Path(profile).is_file() and profile not in found:
-        found[profile] = Path(profile).stat().st_mtime_ns
-        profile = _extended(profile, found[profile])
+    while (file := of_file(Path(profile))) and profile not in found:
+        found[profile] = file.st_mtime_ns
+        profile = _extended(profile, file.st_mtime_ns)
     return tuple(found.items())
+
+
+def of_file(path: Path) -> os.stat_result | None:
+    """What the system says of a file; None where there is none, or no longer."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 @lru_cache(maxsize=256)
@@ -194,7 +205,7 @@ def profiles(folder: Path) -> list[str]:
     return [*profile_names(), *(name for name in own if _is_profile(folder / name))]
 
 
-@cache
+@lru_cache(maxsize=256)
 def _readable(path: str, as_it_is: Stamp) -> bool:
     try:
         load_machine(path)

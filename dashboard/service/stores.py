@@ -34,9 +34,13 @@ def _beside(rows: Iterable[Row]) -> tuple[Any, ...]:
     """Changes when a profile or a file does that rows were computed with."""
     profiles = {str(row.settings["profile"]) for row in rows if "profile" in row.settings}
     files = {Path(path) for row in rows for path in row.files}
-    there = [(str(file), file.stat()) for file in sorted(files) if file.exists()]
-    times = [(name, found.st_mtime_ns, found.st_size) for name, found in there]
-    return (*((name, machines.stamp(name)) for name in sorted(profiles)), *times)
+    return (*((name, machines.stamp(name)) for name in sorted(profiles)), *_times(sorted(files)))
+
+
+def _times(files: Iterable[Path]) -> tuple[Any, ...]:
+    """Of those that are there, when they changed and how large they are."""
+    there = [(str(file), found) for file in files if (found := machines.of_file(file))]
+    return tuple((name, found.st_mtime_ns, found.st_size) for name, found in there)
 
 
 class Stores:
@@ -51,15 +55,14 @@ class Stores:
     def names(self) -> list[str]:
         """Files that may be stores, the latest first."""
         found = [one for one in self.service.folder.glob(f"*{ENDING}") if machines.NAME.fullmatch(one.name)]
-        there = [(one.stat().st_mtime, one.name) for one in found if one.is_file()]
+        there = [(file.st_mtime, one.name) for one in found if (file := machines.of_file(one))]
         return [name for _, name in sorted(there, reverse=True)]
 
     def points(self, name: str, cost: str = "") -> Points:
         """All points of a store, those of other code or machines marked as stale; `cost`: an expression that
         becomes a column. InputError for what is no store."""
         path = self.sweeps.place(name)
-        files = (path, path.with_name(f"{name}-wal"))
-        stamp = tuple((one.stat().st_mtime_ns, one.stat().st_size) for one in files if one.exists())
+        stamp = _times((path, path.with_name(f"{name}-wal")))
 
         def read() -> list[Row]:
             with Store(near(path), write=False) as kept:

@@ -26,6 +26,8 @@ BEGIN_S = 30.0
 
 _one = threading.Lock()
 """held by who tries points: one process of this kind at once, whoever asks"""
+_asking = threading.Lock()
+"""held by who takes a number"""
 _waiting = 0
 """who asked last: others that wait go away"""
 
@@ -38,8 +40,9 @@ def tried(common: Common, points: Sequence[Point]) -> list[float]:
     """Seconds of each point that could be computed; none where one takes too long. Overtaken, where another
     request came while this one waited for its turn."""
     global _waiting
-    _waiting += 1
-    mine = _waiting
+    with _asking:
+        _waiting += 1
+        mine = _waiting
     with _one:
         if mine != _waiting:
             raise Overtaken

@@ -58,8 +58,8 @@ class Encoded:
         return state
 
     def packed(self, state: Ints, group: int | None, rings: bool = True) -> Ints:
-        """A copy of a state, of its rings what may still be asked for (or they are left out), or (of groups
-        that run apart) of what of it is that of one group."""
+        """A copy of a state, or (of groups that run apart) of what of it is that of one group. With `rings`,
+        the state forgets what nobody asks for any more, which changes no time; what is left is copied."""
         if rings:
             first, last = (0, self[at.GROUPS]) if group is None else (group, group + 1)
             trim(state.ctypes.data, self.words.ctypes.data, first, last)

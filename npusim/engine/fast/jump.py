@@ -90,6 +90,12 @@ class Period:
             found = min(found, (last - int(now)) // int(self.trips[g]))
         return 0 if found == ENDLESS else max(0, found)
 
+    def longest(self) -> int:
+        """How many operations all groups take in as many trips as any of the loops has that it advances."""
+        own = self.live[self.loop[self.live] >= 0]
+        counts = self.ends()[1].trips()[own, self.loop[own], at.TRIP_ALL] // self.trips[own]
+        return int(counts.max(initial=0)) * int(self.operations[self.live].sum())
+
     @property
     def depth(self) -> int:
         """How many loops are around those whose trips it advances, at most."""

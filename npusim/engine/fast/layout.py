@@ -72,15 +72,17 @@ CLOCK, HEAPED, SAMPLED, PASSED, DEEPEST, SAMPLES, SNAP, COMPARING, ROWS, WALKED,
 1 and how many loops are around its own); how many may be around that of a sample; samples, the next snapshot,
 whether there is one; rows written, or NONE where none are asked for; steps taken"""
 ANY_DEPTH = NEVER = 1 << 62
+"""DEEPEST where every back edge is a sample; SNAP where none is due in this group that runs alone, but in the
+next one again"""
 PC, ITEM, SEQ_NEXT, AGENTS, CLOSED_AT, GROUP_SIZE = range(6)
 """CLOSED_AT: when the last of its scalar units so far came to the end of the code"""
 TRIP_NOW, TRIP_ALL, ITEM_OUTSIDE, TRIP_SIZE = range(4)
 (L_WALKED, L_ISSUED, L_STARTED, L_FINISHED, L_FLIGHT, L_WAITERS, L_FREE, L_DRAINED, L_REACHED, L_BUSY, L_RING,
- L_WAITS, L_KEPT) = range(13)  # fmt: skip
+ L_WAITS, L_HELD) = range(13)  # fmt: skip
 LANE_SIZE = 16  # a power of two: cheap to multiply by
 IDLE, ENDED, DUE = 0, -1, -2
 """L_FLIGHT: no step under way; one whose own work is over; one whose transfers are to begin; else how many of
-them are in flight. L_KEPT: what is asked for of its steps is of this one or later ones"""
+them are in flight. L_HELD: what is asked for of its steps is of this one or later ones"""
 (START, END, DONE, ISSUED, BLOCK, STAGE, NAME, OP_AT, EDGES, WHY, ISSUE_WHY, BLOCK_CODE,
  FIRST_EDGE) = range(13)  # fmt: skip
 READY, TAIL, KEPT = START, END, DONE

@@ -268,19 +268,19 @@ def forward(I, words, live, operations, blocks, many, cycles):
 
 
 @inline
-def keep(I, D, g, y):
+def hold(I, D, g, y):
     """Step `y` may still be asked for."""
     a = lane_at(D, g, I[y + NAME] & LANE_MASK)
     last = I[a + L_WALKED] - 1
     n = last - ((last - (y - I[a + L_RING]) // D[STEP_WORDS]) & D[RING_MASK])
-    I[a + L_KEPT] = min(I[a + L_KEPT], n)
+    I[a + L_HELD] = min(I[a + L_HELD], n)
 
 
 @exported(INTS, INTS, INT, INT)
 def trim(I, words, first, last):
     """In groups [first, last), versions that name steps which are over have their times instead, and lanes
     know from which step on one may still be asked for: as a producer, for a place in a full queue, or, where
-    loops have settled, by how far back it is."""
+    loops settle, by how far back it is (in their bodies or at their ends: tables PRODUCER and LEFT_BY)."""
     D, F = fixed(words), floats(I)
     for g in range(first, last):
         versions = D[VERSION] + g * D[VERSION_WORDS]
@@ -293,14 +293,14 @@ def trim(I, words, first, last):
             a = lane_at(D, g, lane)
             held = max(0, I[a + L_WALKED] - D[RING])
             asked = min(I[a + L_FINISHED], I[a + L_ISSUED] - D[DEPTH])
-            I[a + L_KEPT] = held if D[LEFT_BY] > D[PRODUCER] else max(held, asked)
+            I[a + L_HELD] = held if D[DRAINS] > D[PRODUCER] else max(held, asked)
         for lane in range(D[LANES]):
             a = lane_at(D, g, lane)
             for n in range(I[a + L_FINISHED], I[a + L_WALKED]):
                 x = step_at(I, D, a, n)
                 for j in range(x + FIRST_EDGE, x + FIRST_EDGE + edges(I, x)):
                     if waits_for(I, x, (I[j] >> SIDE_AT) & SIDE_MASK):
-                        keep(I, D, g, I[j] >> EDGE_BITS)
+                        hold(I, D, g, I[j] >> EDGE_BITS)
     return 0
 
 

@@ -35,6 +35,9 @@ advance = Function("advance", "advance", *[POINTER] * 7, FLOAT, INT)
 alike = Function("period", "alike", *[POINTER] * 4, INT, INT, INT)
 STEPS = 1 << 20
 """operations between two reports of progress"""
+PATIENCE = 1 << 17
+"""operations without a sample outside of loops that were soon over after which one looks inside again, at
+first: each time twice as many, up to STEPS"""
 CHECKPOINTS = 32
 """states that are kept of a phase at most, besides those at jumps"""
 
@@ -104,6 +107,7 @@ class PhaseRun:
     passed: int = 0
     spacing: int = 1
     """states on the way: how many went by, and of how many one is kept"""
+    patience: int = PATIENCE
 
     @property
     def apart(self) -> list[int] | list[None]:
@@ -199,20 +203,23 @@ def run_phase(
     rows = Rows.none(encoded[at.GROUPS])
     run.state[at.ROWS] = at.NONE
     _look_anew(run.state, 0 if jumping.exact else jumping.first)
-    samples = 0
-    """how many there were when this last came back only because it had gone on for long"""
+    samples = walked = 0
+    """how many there were when this last came back only because it had gone on for long; how many operations
+    it has gone on since a state was kept on the way, at least"""
     before: Ints | None = None
     """the state when one was first alike"""
     again = False
     while True:
-        why = step(run.encoded, run.state, rows, memory, np.inf, STEPS)
         state = run.state
+        budget = STEPS if state[at.DEEPEST] == at.ANY_DEPTH else min(STEPS, run.patience)
+        why = step(run.encoded, state, rows, memory, np.inf, budget)
         if why == FINISHED:
             return run
         if why == WIDEN:
             run.encoded, run.state = run.encoded.widened(state)
             before = None
-            _look_later(run.state, 0 if jumping.exact else int(run.state[at.SAMPLES]) + 1)
+            looking = 0 < state[at.SNAP] < at.NEVER
+            _look_later(run.state, int(state[at.SAMPLES]) + 1 if looking else int(state[at.SNAP]))
         elif why == SNAPSHOT or (why == MATCH and not again):
             # the first period counts causes from before it, so it is the second that is repeated
             again = why == MATCH
@@ -227,10 +234,15 @@ def run_phase(
             _jump(run, before, jumping, float(memory.times[APART]))
             before, again = None, False
         elif why == BUDGET:
-            _remember(run)
-            if state[at.SAMPLES] == samples:  # a loop inside is long after all
-                state[at.DEEPEST] = at.ANY_DEPTH
+            if state[at.DEEPEST] != at.ANY_DEPTH and state[at.SAMPLES] == samples:
+                state[at.DEEPEST] = at.ANY_DEPTH  # a loop inside is long after all
+                run.patience *= 2
             samples = int(state[at.SAMPLES])
+            walked += budget
+            if walked < STEPS:
+                continue
+            walked = 0
+            _remember(run)
             if progress:
                 progress(done + run.operations)
 
@@ -264,7 +276,7 @@ def _look_anew(state: Ints, first: int, deepest: int = at.ANY_DEPTH) -> None:
 
 
 def _look_later(state: Ints, sample: int) -> None:
-    """The next snapshot is due at that sample; 0: at none."""
+    """The next snapshot is due at that sample; 0: at none; NEVER: at none of this group."""
     state[at.COMPARING], state[at.SNAP] = 0, sample
 
 
@@ -283,7 +295,7 @@ def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
         if _left(run) < jumping.least:
             over = not run.encoded[at.ALONE] or run.lengths.max() < jumping.least
             _look_later(state, 0 if over else at.NEVER)
-        elif period and (depth := period.depth):
+        elif period and (depth := period.depth) and period.longest() < jumping.least:
             # these loops are soon over, but what is around them may come again with all that is inside
             _look_anew(state, 1, depth - 1)
         else:
@@ -294,6 +306,7 @@ def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
     run.skipped_iterations += periods * int(period.trips[period.live].sum())
     run.skipped_operations += periods * int(period.operations[period.live].sum())
     run.error_cycles += periods * apart
+    run.patience = PATIENCE
     _look_anew(state, jumping.first)
 
 

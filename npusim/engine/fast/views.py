@@ -135,7 +135,7 @@ class Views:
         """The lane and number of every step of a ring that may still be asked for, of one group or (None) of
         all."""
         walked = _of_group(self.lane(at.L_WALKED), group, self.size(at.LANES))
-        first = np.maximum(walked - self.size(at.RING), self.lane(at.L_KEPT))
+        first = np.maximum(walked - self.size(at.RING), self.lane(at.L_HELD))
         return _numbers(np.clip(first, 0, walked), walked)
 
     def waiting(self, group: int | None = None) -> tuple[Ints, Ints]:
