@@ -50,8 +50,8 @@ class Scores:
         k, P = self.k, self.s.panel
         k.move(self.a, left, label="rows to L0A")
         k.matmul(self.c, self.a, self.b, label=f"{name}: product")
-        k.move(self.out, self.c, label=f"{name} to UB")
-        k.vector("cast", self.wide, self.out, label=f"widen {name}")
+        self.s.take(self.wide, self.out, self.c, name)
+        self.s.widen(self.wide, self.out, name)
         k.vector("mul", self.wide, self.wide, self.masks[name].panel(row), label="mask")
         if name == "L":
             k.vector("scale_rows", self.wide, self.wide, self.column, label="times beta")

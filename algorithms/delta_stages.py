@@ -104,7 +104,8 @@ class State(Carried):
         self.S16 = s.ub("S stored", Dk, Dv, s.dtype)
         self.sum = s.ub("K~^T V' wide", Dk, Dv)
         self.u16, self.u32 = s.ub("U stored", P, Dv, s.dtype), s.ub("V'", P, Dv)
-        self.ws16, self.ws32 = s.ub("W S stored", P, Dv, s.dtype), s.ub("W S wide", P, Dv)
+        self.ws32 = s.ub("W S wide", P, Dv)
+        self.ws16 = self.u16 if s.accumulated else s.ub("W S stored", P, Dv, s.dtype)
         if s.by_channel:
             self.last, self.column = s.row("G_C", cols=Dk), s.ub("exp G_C", Dk, 1)
         self.S1, self.W1 = s.cube("S in L1", "L1", Dk, Dv), s.cube("W in L1", "L1", P, Dk)
@@ -129,8 +130,8 @@ class State(Carried):
             self.panel(chunk, head, key_head, row)
         if s.by_channel:
             k.vector("scale_rows", self.S, self.S, self.column, label="decay S")
-        k.move(self.S16, self.ct, label="K~^T V' to UB")
-        k.vector("cast", self.sum, self.S16, label="widen K~^T V'")
+        s.take(self.sum, self.S16, self.ct, "K~^T V'")
+        s.widen(self.sum, self.S16, "K~^T V'")
         k.vector("add", self.S, self.S, self.sum, label="+ K~^T V'")
 
     def panel(self, chunk: Index, head: Index, key_head: Index, row: int) -> None:
@@ -143,8 +144,8 @@ class State(Carried):
         k.matmul(self.c, self.a, self.b, label="W S")
         k.load(self.u16, self.U.at(chunk, head, **here), label="load U")
         k.vector("cast", self.u32, self.u16, label="widen U")
-        k.move(self.ws16, self.c, label="W S to UB")
-        k.vector("cast", self.ws32, self.ws16, label="widen W S")
+        self.s.take(self.ws32, self.ws16, self.c, "W S")
+        self.s.widen(self.ws32, self.ws16, "W S")
         k.vector("sub", self.u32, self.u32, self.ws32, label="V' = U - W S")
         k.vector("cast", self.u16, self.u32, label="round V'")
         k.store(self.fresh.at(chunk, head, **here), self.u16, label="store V'", sets=self.ready)

@@ -15,7 +15,7 @@ from algorithms.gdn_cumsum import ALGORITHM as cumsum
 from algorithms.gdn_kkt import ALGORITHM as kkt
 from algorithms.gdn_output import ALGORITHM as output
 from algorithms.gdn_prepare import normalise, transpose
-from algorithms.gdn_stage import check_sizes, structure_of
+from algorithms.gdn_stage import check_sizes, exchange_of, structure_of
 from algorithms.gdn_state import ALGORITHM as state
 from algorithms.gdn_wy import ALGORITHM as wy
 from algorithms.masked_start import start_options
@@ -28,18 +28,22 @@ def _build(inverse: Algorithm, problem: Problem, options: Options, target: Targe
     structure = structure_of(problem, target.family == "ascend")
     norm = options.qk_norm is not False
     plain = Options(variant=structure)
+    exchanging = plain.model_copy(update={"exchange": options.exchange})
     inside = options.model_copy(update={"out_dtype": problem.dtype, "algorithm": inverse.name})
     matrix = inverse.build(problem, inside, target)
-    scores = plain.model_copy(update=start_options(options))
+    scores = exchanging.model_copy(update=start_options(options))
     stages = [
         normalise(problem, plain, target, structure, norm),
         *((cumsum.build(problem, plain, target),) if problem.decay != "none" else ()),
         transpose(problem, plain, target, structure),
         kkt.build(problem, scores, target),
         matrix,
-        *(stage.build(problem, plain, target) for stage in (wy, state, output)),
+        wy.build(problem, plain, target),
+        state.build(problem, exchanging, target),
+        output.build(problem, exchanging if problem.decay == "head" else plain, target),
     ]
-    settings = {**matrix.settings, "qk_norm": norm, "stages": structure}
+    exchange = exchange_of(options, problem.dtype)
+    settings = {**matrix.settings, "qk_norm": norm, "stages": structure, "exchange": exchange}
     return fuse(
         "gdn-fused",
         stages,
@@ -54,7 +58,7 @@ def algorithms(inverses: Iterable[Algorithm]) -> dict[str, Algorithm]:
     """gdn-fused with each of the inverses."""
 
     def fused(inverse: Algorithm) -> Algorithm:
-        own = inverse.parameters - {"out_dtype"} | {"qk_norm"}
+        own = inverse.parameters - {"out_dtype"} | {"qk_norm", "exchange"}
         return replace(inverse, build=partial(_build, inverse), parameters=own)
 
     return {inverse.name: fused(inverse) for inverse in inverses}

@@ -30,12 +30,13 @@ class Kkt:
             s.cube("b", "L0B", s.Dk, n),
         )
         self.c = s.cube("K K^T", "L0C", P, n)
-        self.via = s.workspace("K K^T for the vector cores", P, n, slots=2)
+        self.via = s.workspace("K K^T for the vector cores", P, n, slots=2, product=True)
         self.g, self.raw = s.row("G"), s.row("beta stored", s.dtype)
         self.log, self.sum = s.row("log beta"), s.row("G + log beta")
         self.column = s.ub("column", P, 1)
         self.gate, self.other = s.ub("gate", P, n), s.ub("K K^T wide", P, n)
-        self.product, self.out = s.ub("K K^T in UB", P, n, s.dtype), s.ub("L", P, n, s.dtype)
+        self.out = s.ub("L", P, n, s.dtype)
+        self.product = self.out if s.accumulated else s.ub("K K^T in UB", P, n, s.dtype)
         self.mask = s.mask(1)
 
     def emit(self) -> None:
@@ -64,8 +65,8 @@ class Kkt:
             self.coefficients()
             if s.published:  # those kernels do not load while they compute the coefficients
                 k.wait(self.gate, on="aiv_mte2")
-            k.move(self.product, sent, label="K K^T to UB")
-            k.vector("cast", self.other, self.product, label="widen K K^T")
+            s.take(self.other, self.product, sent, "K K^T")
+            s.widen(self.other, self.product, "K K^T")
             k.vector("mul", self.other, self.other, self.gate, label="gate")
             k.vector("mul", self.other, self.other, self.mask.panel(row), label="mask")
             k.vector("cast", self.out, self.other, label="round L")
@@ -109,5 +110,5 @@ ALGORITHM = algorithm(
     "gdn-kkt",
     "K K^T on the cube, gates and mask on the vector cores",
     {"head": _by_head, "channel": _by_channel, "none": _without_gates},
-    parameters=frozenset({"mask_on", "order", "block"}),
+    parameters=frozenset({"mask_on", "order", "block", "exchange"}),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from algorithms.delta_stages import Output as DeltaOutput
 from algorithms.gdn_stage import PANEL_VALUES, Stage, algorithm
 from algorithms.tiles import FRACTAL
-from npusim.builder import Index, Tile
+from npusim.builder import Index, InputError, Tile
 
 
 class Output:
@@ -33,7 +33,8 @@ class Output:
         self.b = s.cube("b", "L0B", Dk, max(self.width, Dv))
         self.deep = s.cube("V' in L0B", "L0B", self.width, Dv)
         self.qk, self.qs = s.cube("Q K^T in L0C", "L0C", P, n), s.cube("Q S in L0C", "L0C", P, Dv)
-        self.via_QK, self.via_S = s.workspace("Q K^T", P, n), s.workspace("Q S, then the rest of O", P, Dv)
+        self.via_QK = s.workspace("Q K^T", P, n, product=True)
+        self.via_S = s.workspace("Q S, then the rest of O", P, Dv, product=True)
         self.via_G = s.workspace("gated Q K^T", P, n)
         self.g, self.column, self.decays = s.row("G"), s.ub("column of G", P, 1), s.ub("exp G", P, 1)
         self.gate, self.x = s.ub("gate", P, n), s.ub("Q K^T wide", P, n)
@@ -99,12 +100,12 @@ class Output:
         k, s = self.k, self.s
         s.wait(scores, on="rows")
         s.wait(from_state, on="rows")
-        k.move(self.x16, scores, label="Q K^T to UB")
-        k.vector("cast", self.x, self.x16, label="widen Q K^T")
+        s.take(self.x, self.x16, scores, "Q K^T")
+        s.widen(self.x, self.x16, "Q K^T")
         k.vector("mul", self.x, self.x, self.gate, label="gate")
         k.vector("cast", self.x16, self.x, label="round")
         sent = s.send(self.via_G, self.x16, "gated Q K^T out")
-        k.move(self.y16, from_state, label="Q S to UB")
+        s.take(self.y, self.y16, from_state, "Q S")
         s.wait(sent, on="cube")
         k.move(self.gated, sent, label="gated Q K^T to L1")
         k.load(self.V, self.fresh.at(chunk, head), label="load V'")
@@ -115,13 +116,13 @@ class Output:
             k.matmul(
                 self.qs, self.ag.view(col=col, cols=cols), right, accumulate=col > 0, label="gated Q K^T V'"
             )
-        k.vector("cast", self.y, self.y16, label="widen Q S")
+        s.widen(self.y, self.y16, "Q S")
         k.vector("row_broadcast", self.o, self.decays, label="rows of exp G")
         k.vector("mul", self.o, self.o, self.y, label="exp G Q S")
         rest = s.send(self.via_S, self.qs, "rest of O out")
         s.wait(rest, on="rows")
-        k.move(self.y16, rest, label="rest of O to UB")
-        k.vector("cast", self.y, self.y16, label="widen the rest")
+        s.take(self.y, self.y16, rest, "rest of O")
+        s.widen(self.y, self.y16, "rest of O")
         k.vector("add", self.o, self.o, self.y, label="+ the rest")
         k.vector("cast", self.y16, self.o, label="round O")
         k.store(self.O.at(chunk, head, row=row, rows=s.panel), self.y16, label="store O")
@@ -129,12 +130,19 @@ class Output:
             k.wait(self.begun, on="aiv_mte3")
 
 
+def _in_one_sum(stage: Stage) -> None:
+    if stage.options.exchange:
+        raise InputError("--exchange: gdn-output hands over no product but with a gate per head; drop it")
+    DeltaOutput(stage).emit()
+
+
 ALGORITHM = algorithm(
     "gdn-output",
     "three products on the cube, gates on the vector cores",
     {
         "head": lambda stage: Output(stage).emit(),
-        "channel": lambda stage: DeltaOutput(stage).emit(),
-        "none": lambda stage: DeltaOutput(stage).emit(),
+        "channel": lambda stage: _in_one_sum(stage),
+        "none": lambda stage: _in_one_sum(stage),
     },
+    parameters=frozenset({"exchange"}),
 )

@@ -7,7 +7,8 @@ stores them: [chunks, heads, C, D], rows of one head `heads` * D elements apart;
 The `published` variants have the structure of the hand-written Ascend kernels (huawei-csl/megagdn-pto at
 20b1b7c): products on the cube core, gates and masks on the two vector cores, each its half of the rows; what
 one core hands to another goes through a workspace in global memory, with barriers where those kernels have
-them. In `textbook` it takes the machine's own route, and there are no barriers.
+them. In `textbook` it takes the machine's own route, and there are no barriers. Products are rounded on their
+way to the vector cores, as in those kernels, which compute on fp16, or (`--exchange accumulated`) are not.
 
 Those kernels have a gate per head. With one per channel of the keys, g and G are [chunks, heads, C, Dk], and
 there is `textbook` only, as there is without gates.
@@ -67,6 +68,8 @@ class Stage:
         self.options = options
         self.name, self.problem, self.dtype, self.n = name, problem, dtype, n
         self.published = variant == "published"
+        self.exchange = exchange_of(options, dtype)
+        self.accumulated = self.exchange == "accumulated"
         self.working = working_of(dtype)
         self.chunks, self.heads = problem.shape
         self.key_heads, self.group = problem.kv_heads, problem.heads // problem.kv_heads
@@ -192,9 +195,13 @@ class Stage:
         dtype = accumulator_of(self.dtype) if level == "L0C" else self.dtype
         return self.k.tile(name, level, (rows, cols), dtype, slots)
 
-    def workspace(self, name: str, rows: int, cols: int, slots: int = 1) -> Tile | None:
-        """Where a tile passes from core to core; None where the machine's own route is taken."""
-        return self.k.tile(name, "GM", (rows, cols), self.dtype, slots) if self.published else None
+    def workspace(
+        self, name: str, rows: int, cols: int, slots: int = 1, product: bool = False
+    ) -> Tile | None:
+        """Where a tile passes from core to core; None where the machine's own route is taken. `product`: it
+        passes from the cube core, whose sums may stay as they are."""
+        dtype = accumulator_of(self.dtype) if product and self.accumulated else self.dtype
+        return self.k.tile(name, "GM", (rows, cols), dtype, slots) if self.published else None
 
     def send(self, via: Tile | None, src: Tile, label: str) -> Tile:
         """Write `src` to its workspace: what the other core is to move from."""
@@ -202,6 +209,15 @@ class Stage:
             return src
         self.k.move(via, src, label=label)
         return via
+
+    def take(self, wide: Tile, rounded: Tile, sent: Tile, what: str) -> None:
+        """Move a product that was sent to UB: into `wide` as it was accumulated, else into `rounded`."""
+        self.k.move(wide if self.accumulated else rounded, sent, label=f"{what} to UB")
+
+    def widen(self, wide: Tile, rounded: Tile, what: str) -> None:
+        """Have in `wide` what `take` moved."""
+        if not self.accumulated:
+            self.k.vector("cast", wide, rounded, label=f"widen {what}")
 
     def wait(self, tile: Tile, on: str) -> None:
         """Stop the scalar units of the cores `on` until `tile` is there."""
@@ -266,6 +282,8 @@ def algorithm(
         if variant == "published" and problem.decay != "head":
             raise Unsupported("--variant: the published kernels have a gate per head; use textbook")
         stage = Stage(name, problem, options, target, variant)
+        if "exchange" in parameters:
+            stage.k.settings["exchange"] = stage.exchange
         emit[problem.decay](stage)
         return stage.k.finish()
 
@@ -279,6 +297,12 @@ def algorithm(
         on_ascend=lambda problem, _: structure_of(problem, True),
     )
     return made
+
+
+def exchange_of(options: Options, dtype: str) -> str:
+    """How products go to the vector cores. In bf16 to round them costs as much as all operands: more than the
+    public suites allow, on heads that keep their state (docs/stages.md)."""
+    return options.exchange or ("accumulated" if dtype == "bf16" else "rounded")
 
 
 def structure_of(problem: Problem, ascend: bool) -> str:

@@ -28,7 +28,8 @@ class State(Carried):
             s.workspace("S for the cube core", Dk, Dv),
             s.workspace("K~ for the cube core", P, Dk),
         )
-        self.via_WS, self.via_KV = s.workspace("W S for UB", P, Dv), s.workspace("K~^T V' for UB", Dk, Dv)
+        self.via_WS = s.workspace("W S for UB", P, Dv, product=True)
+        self.via_KV = s.workspace("K~^T V' for UB", Dk, Dv, product=True)
         self.S1, self.W1 = s.cube("S in L1", "L1", Dk, Dv), s.cube("W in L1", "L1", P, Dk)
         self.K1, self.V1 = s.cube("K~ in L1", "L1", P, Dk), s.cube("V' in L1", "L1", P, Dv)
         self.a, self.b = s.cube("W in L0A", "L0A", P, Dk), s.cube("S in L0B", "L0B", Dk, Dv)
@@ -44,11 +45,12 @@ class State(Carried):
         self.column = s.ub("exp(G_C - G)", P, 1)
         self.k16, self.k32 = s.ub("K stored", P, Dk, s.dtype), s.ub("K~", P, Dk)
         self.u16, self.u32 = s.ub("U stored", P, Dv, s.dtype), s.ub("V'", P, Dv)
-        self.ws16, self.ws32 = s.ub("W S stored", P, Dv, s.dtype), s.ub("W S wide", P, Dv)
+        self.ws32 = s.ub("W S wide", P, Dv)
         self.spread = self.ws32 if Dk == Dv else s.ub("factors of the rows", P, Dk)
-        same = Dk == P
-        self.kv16 = self.ws16 if same else s.ub("K~^T V' stored", Dk, Dv, s.dtype)
-        self.kv32 = self.ws32 if same else s.ub("K~^T V' wide", Dk, Dv)
+        self.kv16 = s.ub("S stored, K~^T V' stored", Dk, Dv, s.dtype)
+        self.kv32 = self.ws32 if Dk == P else s.ub("K~^T V' wide", Dk, Dv)
+        own = Dk != P and not s.accumulated
+        self.ws16 = s.ub("W S stored", P, Dv, s.dtype) if own else self.kv16
 
     def chunk(self, chunk: Index, head: Index, key_head: Index) -> None:
         """S to the cube core; W S back; K~ and V' there; K~^T V' back, and into the state."""
@@ -66,8 +68,8 @@ class State(Carried):
         k.scalar("read", self.decay, on="rows", label="read exp G_C")
         k.vector("mul_scalar", self.S, self.S, self.decay, label="decay S")
         s.wait(sent, on="rows")
-        k.move(self.kv16, sent, label="K~^T V' to UB")
-        k.vector("cast", self.kv32, self.kv16, label="widen K~^T V'")
+        s.take(self.kv32, self.kv16, sent, "K~^T V'")
+        s.widen(self.kv32, self.kv16, "K~^T V'")
         s.barrier("rows")
         k.vector("add", self.S, self.S, self.kv32, label="+ K~^T V'")
 
@@ -99,8 +101,8 @@ class State(Carried):
         k.vector("row_broadcast", self.spread, self.column, label="rows of exp(G_C - G)")
         k.vector("mul", self.k32, self.k32, self.spread, label="K~ = exp(G_C - G) K")
         s.wait(sent, on="rows")
-        k.move(self.ws16, sent, label="W S to UB")
-        k.vector("cast", self.ws32, self.ws16, label="widen W S")
+        s.take(self.ws32, self.ws16, sent, "W S")
+        s.widen(self.ws32, self.ws16, "W S")
         k.vector("sub", self.u32, self.u32, self.ws32, label="V' = U - W S")
         k.vector("cast", self.u16, self.u32, label="round V'")
         k.vector("cast", self.k16, self.k32, label="round K~")
@@ -129,4 +131,5 @@ ALGORITHM = algorithm(
         "channel": lambda stage: DeltaState(stage).emit(),
         "none": lambda stage: DeltaState(stage).emit(),
     },
+    parameters=frozenset({"exchange"}),
 )

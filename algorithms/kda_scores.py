@@ -150,8 +150,8 @@ class Scores:
         k, P = self.k, self.s.panel
         for name, result in self.results.items():
             if self.starts(row == col):
-                k.move(self.out, self.c[name], label=f"{name} to UB")
-                k.vector("cast", self.block, self.out, label=f"widen {name}")
+                self.s.take(self.block, self.out, self.c[name], name)
+                self.s.widen(self.block, self.out, name)
             else:
                 k.vector("fill", self.block, imm=0.0, label="0 off the diagonal")
             if row == col:

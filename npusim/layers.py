@@ -209,7 +209,7 @@ class Timer:
 
     def _expected(self, call: Call) -> Expected:
         kernel = self._kernel(call)
-        return expected(kernel.name, kernel.algorithm, kernel.variant, call.problem, self.machine)
+        return expected(kernel, call.problem, self.machine)
 
     def _share(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:
         """The share of a value that is still in L2, where an earlier call (of the layer before, if need be)

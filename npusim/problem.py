@@ -299,6 +299,11 @@ class Options(Settings):
     qk_norm: bool | None = Field(
         None, description="gdn-fused, gdn-recurrent: L2-normalise queries and keys inside [default: yes]"
     )
+    exchange: Literal["rounded", "accumulated"] | None = Field(
+        None,
+        description="stages of a gated delta net: products go to the vector cores rounded to the dtype, or "
+        "as they were accumulated [default: rounded, as measured; bf16: accumulated]",
+    )
     causal: bool | None = Field(
         None, description="attention: a token sees no later one, or all of its sequence [default: yes]"
     )

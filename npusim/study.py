@@ -107,11 +107,7 @@ class Result:
     def expected(self) -> Expected | None:
         """How wrong the time is to be expected to be; None where nothing was timed."""
         kernel = self.kernel
-        return (
-            expected(kernel.name, kernel.algorithm, kernel.variant, self.problem, self.machine)
-            if self.report
-            else None
-        )
+        return expected(kernel, self.problem, self.machine) if self.report else None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of `npusim run`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from algorithms import REGISTRY
 from npusim.measurements.read import read_shipped
-from npusim.problem import Problem
+from npusim.problem import Options, Problem, Target
 from npusim.profiles import load_machine
 from npusim.validation.accuracy import entries, to_csv
 from npusim.validation.expected import (
@@ -17,6 +19,7 @@ from npusim.validation.expected import (
     HELD_OUT_DEVICE,
     HELD_OUT_KERNEL,
     WHOLE,
+    Expected,
     expected,
     recorded,
 )
@@ -67,20 +70,28 @@ def test_kernels_that_calibrations_did_not_see_are_predicted_within_20_percent()
 
 
 def test_what_was_measured_is_expected_to_be_as_wrong_as_its_rows_and_the_rest_is_extrapolated():
-    machine = load_machine("ascend-910b2")
-    inside = expected("gdn-kkt", "kkt", "published", Problem(chunk=128), machine)
+    inside = of("gdn-kkt", "ascend-910b2", chunk=128)
     assert inside.extrapolated == () and "4 measured rows" in inside.basis
     assert inside.error is not None and 0 < inside.error < 0.2
-    chunk = expected("gdn-kkt", "kkt", "published", Problem(chunk=64), machine)
+    chunk = of("gdn-kkt", "ascend-910b2", chunk=64)
     assert chunk.extrapolated == ("chunk 64 (measured: 128)",)
     assert chunk.error is not None and chunk.error > inside.error
-    other = expected("gdn-kkt", "kkt", "textbook", Problem(chunk=128, dtype="bf16"), machine)
-    assert [text.split()[0] for text in other.extrapolated] == ["structure", "dtype"]
-    unseen = expected("softmax", "rows", "plain", Problem(), machine)
+    other = of("gdn-kkt", "ascend-910b2", Options(variant="textbook"), chunk=128, dtype="bf16")
+    assert [text.split()[0] for text in other.extrapolated] == ["structure", "products", "dtype"]
+    whole = of("gdn-kkt", "ascend-910b2", Options(exchange="accumulated"), chunk=128)
+    assert whole.extrapolated == ("products handed over as accumulated (measured: rounded)",)
+    unseen = of("softmax", "ascend-910b2", m=16, n=64)
     assert unseen.extrapolated == ("kernel softmax was not measured",)
-    device = expected("gdn-kkt", "kkt", "published", Problem(chunk=128), load_machine("ascend-310p3"))
+    device = of("gdn-kkt", "ascend-310p3", chunk=128)
     assert device.extrapolated == ("profile ascend-310p3 is of no device that was measured",)
 
 
 def test_of_machines_of_another_family_nothing_is_known():
-    assert expected("gdn-kkt", "kkt", "textbook", Problem(), load_machine("toy")).error is None
+    assert of("gdn-kkt", "toy", chunk=64).error is None
+
+
+def of(kernel: str, profile: str, options: Options | None = None, **sizes: Any) -> Expected:
+    """What is expected of a kernel."""
+    machine, problem = load_machine(profile), Problem(**sizes)
+    made = REGISTRY[kernel].build(problem, options or Options(), Target.of(machine))
+    return expected(made, problem, machine)

@@ -23,6 +23,7 @@ LABELS = {
     "k": "k", "decay": "Decay per", "gates": "Gates of", "cores": "Core groups",
     "tensor_parallel": "Tensor parallel", "skew": "Skew of experts", "context": "Tokens before",
     "initial_state": "Given state", "fractals": "Skip zero fractals", "samples": "Samples",
+    "exchange": "Products handed over",
 }  # fmt: skip
 """names that read better than those of the fields"""
 BY_SIXTEEN = ("chunk", "block", "tile_m", "tile_n", "tile_k", "head_dim", "value_dim")

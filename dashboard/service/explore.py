@@ -92,7 +92,7 @@ def timing_of(ran: Simulation, problem: Problem) -> Timing:
     program, totals = ran.program, ran.totals()
     kernel, machine = program.kernel, program.machine
     report = summarise(totals, machine)
-    known = expected(kernel.name, kernel.algorithm, kernel.variant, problem, machine)
+    known = expected(kernel, problem, machine)
     return Timing(
         kernel, machine, problem, report, known, _by_unit(totals, machine), _traffic(totals),
         {name: level.bytes.value for name, level in machine.levels.items()}, _peaks(report, program, machine),

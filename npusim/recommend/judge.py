@@ -75,7 +75,7 @@ def timed(registry: str, settings: MachineSettings, problem: Problem, some: Sequ
             found.append(replace(one, reason=str(error)))
             continue
         short = outline(totals, machine)
-        known = expected(kernel.name, kernel.algorithm, kernel.variant, problem, machine)
+        known = expected(kernel, problem, machine)
         found.append(replace(
             one, time_us=short.task_us, bound=short.bound, unit=short.dominant_unit,
             utilisation=short.utilisation, expected_error=known.error, extrapolated=known.extrapolated,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+from npusim.graph import Kernel
 from npusim.machine import Machine, quantities
 from npusim.problem import Problem
 from npusim.profiles import PACKAGE, load_machine, profile_names
@@ -21,6 +22,9 @@ FILE = "accuracy.csv"
 GROUP, WHOLE, HELD_OUT_KERNEL, HELD_OUT_DEVICE = "group", "whole", "held out kernel", "held out device"
 BORROWED = 3
 """rows of the mean accuracy that a group's own counts with: a single row that fits well proves little"""
+
+ROUNDED = "rounded"
+"""how measured kernels hand products to the vector cores"""
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ def measured_rows(device: str) -> dict[str, int]:
     return found
 
 
-def expected(kernel: str, algorithm: str, variant: str, problem: Problem, machine: Machine) -> Expected:
+def expected(kernel: Kernel, problem: Problem, machine: Machine) -> Expected:
     """The error to expect, from the rows of the same kernel, algorithm and device if there are any."""
     device = machine.device or machine.name
-    found = _of_rows(kernel, algorithm, variant, problem, device, machine.family)
+    found = _of_rows(kernel, problem, device, machine.family)
     if found.error is None or not _changed(machine, device):
         return found
     reasons = (*found.extrapolated, f"numbers of {device} were changed")
@@ -100,15 +104,13 @@ def _changed(machine: Machine, device: str) -> bool:
     return {path: one.value for path, one in now.items()} != {path: one.value for path, one in known.items()}
 
 
-def _of_rows(
-    kernel: str, algorithm: str, variant: str, problem: Problem, device: str, family: str
-) -> Expected:
+def _of_rows(kernel: Kernel, problem: Problem, device: str, family: str) -> Expected:
     known = recorded()
-    of_kernel = [one for one in known if one.scope == GROUP and one.kernel == kernel]
-    alike = [one for one in of_kernel if one.algorithm in ("", algorithm)]
+    of_kernel = [one for one in known if one.scope == GROUP and one.kernel == kernel.name]
+    alike = [one for one in of_kernel if one.algorithm in ("", kernel.algorithm)]
     here = next((one for one in alike if one.device == device), None)
     if here is not None:
-        beyond = _beyond(here, variant, problem)
+        beyond = _beyond(here, kernel, problem)
         name = f"{here.kernel} {here.algorithm}".strip()
         if not beyond:
             whole = _scope(WHOLE)
@@ -118,13 +120,13 @@ def _of_rows(
     devices = {one.device for one in known if one.scope == GROUP}
     reasons = []
     if not of_kernel:
-        reasons.append(f"kernel {kernel} was not measured")
+        reasons.append(f"kernel {kernel.name} was not measured")
     elif not alike:
-        reasons.append(f"{kernel} {algorithm} was not measured")
+        reasons.append(f"{kernel.name} {kernel.algorithm} was not measured")
     if device not in devices:
         reasons.append(f"profile {device} is of no device that was measured")
     elif alike:
-        reasons.append(f"{kernel} was not measured on {device}")
+        reasons.append(f"{kernel.name} was not measured on {device}")
     if family != "ascend":
         return Expected(None, "no machine of this family was measured", tuple(reasons))
     unseen = {}
@@ -136,11 +138,13 @@ def _of_rows(
     return Expected(unseen[what], f"{what} left out of the calibration", tuple(reasons))
 
 
-def _beyond(one: Entry, variant: str, problem: Problem) -> tuple[str, ...]:
+def _beyond(one: Entry, kernel: Kernel, problem: Problem) -> tuple[str, ...]:
     """In which respects a problem lies outside the rows of its kernel, algorithm and device."""
     reasons = []
-    if variant not in one.variants.split():
-        reasons.append(f"structure {variant} (measured: {one.variants.replace(' ', ', ')})")
+    if kernel.variant not in one.variants.split():
+        reasons.append(f"structure {kernel.variant} (measured: {one.variants.replace(' ', ', ')})")
+    if (exchange := kernel.settings.get("exchange", ROUNDED)) != ROUNDED:
+        reasons.append(f"products handed over as {exchange} (measured: {ROUNDED})")
     if problem.dtype not in one.dtypes.split():
         reasons.append(f"dtype {problem.dtype} (measured: {one.dtypes.replace(' ', ', ')})")
     if one.chunk_max and not one.chunk_min <= problem.chunk <= one.chunk_max:
