@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from functools import partial
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -112,7 +113,8 @@ class Workers:
         with _uninterrupted(), _one_thread():  # workers start here, and inherit it
             executor = self._started()
             before = set(multiprocessing.active_children())
-            futures = {executor.submit(function, *own): number for number, own in list(arguments.items())}
+            call = function if self._client else partial(_called, function)
+            futures = {executor.submit(call, *own): number for number, own in list(arguments.items())}
             self._processes |= set(multiprocessing.active_children()) - before
         return futures
 
@@ -191,6 +193,16 @@ def _prepare() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: what a call gives. What is there after the first stays to the end: modules above all, in
+    which no garbage is looked for any more."""
+    found = function(*arguments)
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+    return found
 
 
 def _die_with(sentinel: int) -> None:

@@ -289,13 +289,14 @@ def _left(run: PhaseRun) -> int:
 def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
     """The state is that of `before` again: jump over as many periods as follow, if that saves enough."""
     state = run.state
+    least = jumping.least // 2 if run.encoded[at.ALONE] else jumping.least  # the state of a group is small
     period = Period.between(run.encoded, run.alone, before, state)
     periods = period.most() if period else 0
-    if period is None or periods == 0 or periods * int(period.operations[period.live].sum()) < jumping.least:
-        if _left(run) < jumping.least:
-            over = not run.encoded[at.ALONE] or run.lengths.max() < jumping.least
+    if period is None or periods == 0 or periods * int(period.operations[period.live].sum()) < least:
+        if _left(run) < least:
+            over = not run.encoded[at.ALONE] or run.lengths.max() < least
             _look_later(state, 0 if over else at.NEVER)
-        elif period and (depth := period.depth) and period.longest() < jumping.least:
+        elif period and (depth := period.depth) and period.longest() < 2 * least:
             # these loops are soon over, but what is around them may come again with all that is inside
             _look_anew(state, 1, depth - 1)
         else:
