@@ -20,6 +20,7 @@ from npusim.timeline import Floats, Ints, Timeline
 
 if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
+    from npusim.engine.fast.replay import Steps
     from npusim.engine.fast.run import PhaseRun
 
 LARGEST_LOAD = 1 << 17
@@ -93,7 +94,9 @@ class Piece:
 
 class Strand:
     """The operations of a stream of a phase. `load(low, high)`: those numbered so. `begin(number)`: the last
-    operation up to that one from which on they can be made; from any between on they cost as much."""
+    operation up to that one from which on they can be made; from any between on they cost as much.
+    `kept(number)`: the first operation up to that one from which on all are there; None where that one is
+    not."""
 
     def __init__(
         self,
@@ -101,10 +104,11 @@ class Strand:
         size: int,
         load: Callable[[int, int], Columns],
         begin: Callable[[int], int],
+        kept: Callable[[int], int | None],
         regions: tuple[Region, ...] = (),
     ) -> None:
         self.phase, self.size, self.regions = phase, size, regions
-        self._load, self._begin = load, begin
+        self._load, self._begin, self._kept = load, begin, kept
         self._lanes = np.array([i.lane for i in phase.instances])
         self._cores = np.array([phase.lanes[lane].core for lane in self._lanes])
         self._pieces: list[Piece] = []
@@ -136,7 +140,8 @@ class Strand:
         for piece in self._pieces:
             if piece.low <= number <= piece.numbers[-1]:
                 return piece
-        low = max(self._low(number), number + 1 - LARGEST_LOAD)
+        kept = None if self.region(number) else self._kept(number)
+        low = max(self._low(number) if kept is None else kept, number + 1 - LARGEST_LOAD)
         loaded = self._load(low, number + 1)
         cuts = {cut for region in self.regions for cut in (region.first, region.end) if low < cut <= number}
         edges = [low, *sorted(cuts), number + 1]
@@ -197,7 +202,7 @@ class TimelineStrands:
             numbers = {"cause": place(t.cause[own]), "issue_cause": place(t.issue_cause[own])}
             return Columns(**{name: getattr(t, name)[own] for name in Columns._fields} | numbers)
 
-        return Strand(self.program.phases[phase], len(rows), load, lambda number: 0)
+        return Strand(self.program.phases[phase], len(rows), load, lambda number: 0, lambda number: 0)
 
     def ends(self, phase: int) -> Floats:
         t = self.timeline
@@ -217,27 +222,42 @@ class PlaybackStrands:
         run, sizes = self.playback.runs[phase], self.playback.operations_of(phase)
 
         def load(low: int, high: int) -> Columns:
+            first, beyond = np.searchsorted(there.seq, [low, high])
+            if beyond - first == high - low:
+                return _columns(there.only(slice(first, beyond)))
             lows = np.zeros_like(sizes)
             lows[stream] = low
             highs = np.zeros_like(sizes)
             highs[stream] = high
             found = self.playback.numbered(phase, lows, highs)
-            s = found.only(np.argsort(found.seq))
-            return Columns(
-                s.instance, s.start, s.end, s.done, s.bound, s.cause, s.issued, s.issue_bound, s.issue_cause
-            )  # fmt: skip
+            return _columns(found.only(np.argsort(found.seq)))
 
         def begin(number: int) -> int:
             return max([0, *(point.begin(stream, number) for point in points)])
 
+        def kept(number: int) -> int | None:
+            place = int(np.searchsorted(runs, number, "right")) - 1
+            if place < 0 or number >= runs[place] + lengths[place]:
+                return None
+            return int(runs[place]) if lengths[place] >= SHORTEST_LOAD or runs[place] == 0 else None
+
+        there = self.playback.watched(phase, stream)
+        begins = np.flatnonzero(np.diff(there.seq, prepend=-2) != 1)
+        runs, lengths = there.seq[begins], np.diff(begins, append=len(there))
         points = [point for point in run.checkpoints if point.group in (stream, None)]
         regions = _regions(run, stream)
-        return Strand(self.program.phases[phase], int(sizes[stream]), load, begin, regions)
+        return Strand(self.program.phases[phase], int(sizes[stream]), load, begin, kept, regions)
 
     def ends(self, phase: int) -> Floats:
         run = self.playback.runs[phase]
         v = run.encoded.views(run.state)
         return np.where(v.group(at.SEQ_NEXT) > 0, v.last_done(), -np.inf)
+
+
+def _columns(s: Steps) -> Columns:
+    return Columns(
+        s.instance, s.start, s.end, s.done, s.bound, s.cause, s.issued, s.issue_bound, s.issue_cause
+    )
 
 
 def _regions(run: PhaseRun, stream: int) -> tuple[Region, ...]:
@@ -248,7 +268,7 @@ def _regions(run: PhaseRun, stream: int) -> tuple[Region, ...]:
         if point.period is None or stream not in point.period.live:
             continue
         each = int(point.period.operations[stream])
-        end = int(point.period.fronts[1][stream].min()) + point.periods * each
+        end = int(point.period.front[stream].min()) + point.periods * each
         first = int(point.taken[stream])
         if first < end:
             regions.append(Region(first, end, each))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from agreement import EXACT, JUMPING, TOLERANCE, amplifies, difference, places
+from agreement import EXACT, JUMPING, SPARING, TOLERANCE, amplifies, difference, places
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from long_graphs import long_case, long_cases
@@ -12,6 +12,7 @@ from random_graphs import Case, cases
 
 from npusim.builder import KernelBuilder, Target
 from npusim.engine.fast import layout as at
+from npusim.engine.fast import rows
 from npusim.engine.fast import run as fast_run
 from npusim.engine.fast.playback import Playback, Steps, timeline
 from npusim.engine.fast.run import Jumping, run_program
@@ -96,6 +97,24 @@ def test_a_stretch_of_operations_shows_them_as_the_whole_does(one, seed):
             for name in ("issued", "start", "end", "done"):
                 apart = np.abs(getattr(steps, name)[mine] - getattr(wanted, name)[theirs])
                 assert (apart <= TOLERANCE * playback.makespan).all()
+
+
+@law
+@given(anything, st.sampled_from([1, 40, rows.WATCHED]))
+def test_what_is_written_down_while_a_phase_runs_is_what_the_reference_did(one, room):
+    """Of one core group, with and without jumps, until there is no room for more."""
+    program = lower(one.kernel, one.machine)
+    reference = simulate(program)
+    for how in (EXACT, JUMPING, SPARING):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows, "WATCHED", room)
+            playback = Playback(program, tuple(run_program(program, how)))
+        for phase, run in enumerate(playback.runs):
+            seen = playback.watched(phase, run.watch.group)
+            operations = int(playback.operations_of(phase)[run.watch.group])
+            assert len(seen) <= room and (np.diff(seen.seq) > 0).all()
+            assert how is not EXACT or len(seen) == min(room, operations)
+            assert not difference(reference, phase, seen)[1] or amplifies(program, reference)
 
 
 def test_a_loop_that_leaves_what_nothing_in_it_reads_runs_again_from_any_state(monkeypatch):

@@ -11,7 +11,8 @@ from npusim.engine.fast.native import INT, POINTER, Function
 from npusim.engine.fast.views import Floats, Ints, Views
 from npusim.program import PhaseProgram, Program
 
-trim = Function("period", "trim", *[POINTER] * 2, INT, INT)
+trim = Function("kept", "trim", *[POINTER] * 2, INT, INT)
+move_rings = Function("kept", "move_rings", *[POINTER] * 3, INT, INT, INT)
 LINE = 8
 """words of a line of the processor's cache"""
 
@@ -60,18 +61,23 @@ class Encoded:
     def packed(self, state: Ints, group: int | None, rings: bool = True) -> Ints:
         """A copy of a state, or (of groups that run apart) of what of it is that of one group. With `rings`,
         the state forgets what nobody asks for any more, which changes no time; what is left is copied."""
-        if rings:
-            first, last = (0, self[at.GROUPS]) if group is None else (group, group + 1)
-            trim(state.ctypes.data, self.words.ctypes.data, first, last)
+        groups = self._range(group)
+        own, words = state.ctypes.data, self.words.ctypes.data
+        many = trim(own, words, *groups) if rings else 0
         parts = [slice(0, self[at.STEP])] if group is None else self._parts(group)
-        steps = self.views(state).rings(group) if rings else ()
-        return np.concatenate([*(state[part] for part in parts), *(one.reshape(-1) for one in steps)])
+        end = sum(part.stop - part.start for part in parts)
+        packed: Ints = np.empty(end + many, dtype=np.int64)
+        np.concatenate([state[part] for part in parts], out=packed[:end])
+        if rings:
+            move_rings(own, words, packed[end:].ctypes.data, *groups, False)
+        return packed
 
     def unpacked(self, packed: Ints, group: int | None) -> Ints:
         """The state again; of one group, with no work for the others."""
         state = _no_words(self[at.STATE_END])
         end = self._restore(state, packed, group)
-        self.views(state).fill_rings(packed[end:])
+        groups = self._range(group)
+        move_rings(state.ctypes.data, self.words.ctypes.data, packed[end:].ctypes.data, *groups, True)
         return state
 
     def seen(self, packed: Ints, group: int | None) -> Views:
@@ -95,6 +101,9 @@ class Encoded:
             start, end = end, end + part.stop - part.start
             state[part] = packed[start:end]
         return end
+
+    def _range(self, group: int | None) -> tuple[int, int]:
+        return (0, self[at.GROUPS]) if group is None else (group, group + 1)
 
     def _parts(self, group: int) -> list[slice]:
         """Where the words of a group are, and those of no group, but for the rings."""

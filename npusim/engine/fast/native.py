@@ -27,7 +27,7 @@ from npusim.errors import InputError
 from npusim.program import SAME_TIME
 
 POINTER, INT, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-COMPILED = ("jit", "layout", "steps", "units", "pools", "period", "advance")
+COMPILED = ("jit", "layout", "steps", "units", "pools", "period", "kept", "advance")
 """modules that machine code is made of"""
 
 

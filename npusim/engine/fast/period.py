@@ -10,7 +10,7 @@ from __future__ import annotations
 from npusim.engine.fast.jit import FLOAT, FLOATS, INT, INTS, exported, fixed, floats, inline, shared
 from npusim.engine.fast.layout import *
 from npusim.engine.fast.pools import flight_at, landing_at
-from npusim.engine.fast.steps import core_at, edges, lane_at, name, step_at, waits_for
+from npusim.engine.fast.steps import core_at, edges, lane_at, step_at, waits_for
 
 
 @inline
@@ -264,43 +264,6 @@ def forward(I, words, live, operations, blocks, many, cycles):
                     I[x + WHY] += caused
                 if I[x + ISSUE_WHY] >= 0:
                     I[x + ISSUE_WHY] += caused
-    return 0
-
-
-@inline
-def hold(I, D, g, y):
-    """Step `y` may still be asked for."""
-    a = lane_at(D, g, I[y + NAME] & LANE_MASK)
-    last = I[a + L_WALKED] - 1
-    n = last - ((last - (y - I[a + L_RING]) // D[STEP_WORDS]) & D[RING_MASK])
-    I[a + L_HELD] = min(I[a + L_HELD], n)
-
-
-@exported(INTS, INTS, INT, INT)
-def trim(I, words, first, last):
-    """In groups [first, last), versions that name steps which are over have their times instead, and lanes
-    know from which step on one may still be asked for: as a producer, for a place in a full queue, or, where
-    loops settle, by how far back it is (in their bodies or at their ends: tables PRODUCER and LEFT_BY)."""
-    D, F = fixed(words), floats(I)
-    for g in range(first, last):
-        versions = D[VERSION] + g * D[VERSION_WORDS]
-        for j in range(D[ENTRIES]):
-            e = versions + D[D[ENTRY] + j]
-            y = I[e + REF] >> EDGE_BITS
-            if y > OLD and I[y + STAGE] == OVER:
-                name(I, F, e, y)
-        for lane in range(D[LANES]):
-            a = lane_at(D, g, lane)
-            held = max(0, I[a + L_WALKED] - D[RING])
-            asked = min(I[a + L_FINISHED], I[a + L_ISSUED] - D[DEPTH])
-            I[a + L_HELD] = held if D[DRAINS] > D[PRODUCER] else max(held, asked)
-        for lane in range(D[LANES]):
-            a = lane_at(D, g, lane)
-            for n in range(I[a + L_FINISHED], I[a + L_WALKED]):
-                x = step_at(I, D, a, n)
-                for j in range(x + FIRST_EDGE, x + FIRST_EDGE + edges(I, x)):
-                    if waits_for(I, x, (I[j] >> SIDE_AT) & SIDE_MASK):
-                        hold(I, D, g, I[j] >> EDGE_BITS)
     return 0
 
 

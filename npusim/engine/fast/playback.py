@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npusim.engine.fast import layout as at
-from npusim.engine.fast.replay import Steps, by_number, by_time
+from npusim.engine.fast.replay import Steps, by_number, by_time, watched
 from npusim.engine.fast.run import PhaseRun
 from npusim.engine.fast.views import Floats, Ints
 from npusim.order import instance_at
@@ -47,6 +47,10 @@ class Playback:
             found = [by_number(run, low, high, int(g)) for g in np.flatnonzero(low < high)]
             return Steps.chained(found) if found else by_number(run, low, low, None)
         return by_number(run, low, high, None)
+
+    def watched(self, phase: int, group: int) -> Steps:
+        """Operations of a group that were written down while it ran, in program order."""
+        return watched(self.runs[phase], group)
 
     def between(
         self, start: float, end: float, streams: Sequence[Ints] | None = None

@@ -31,7 +31,8 @@ from npusim.engine.fast.layout import (
     ROW_SIZE,
     WIDEN,
 )  # fmt: skip
-from npusim.engine.fast.run import Checkpoint, Memory, PhaseRun, Rows, step
+from npusim.engine.fast.rows import Rows
+from npusim.engine.fast.run import Checkpoint, Memory, PhaseRun, step
 from npusim.engine.fast.views import Floats, Ints, Mask, Views
 from npusim.timeline import Bound
 
@@ -60,7 +61,7 @@ class Steps:
     def __len__(self) -> int:
         return len(self.seq)
 
-    def only(self, keep: Ints | Mask) -> Steps:
+    def only(self, keep: Ints | Mask | slice) -> Steps:
         """Those at the given places, or where `keep` is true."""
         return Steps(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
@@ -87,6 +88,13 @@ def steps_of(encoded: Encoded, words: Ints) -> Steps:
         times[:, R_END].copy(), times[:, R_DONE].copy(), bounds(rows[:, R_BOUND]), rows[:, R_CAUSE].copy(),
         times[:, R_ISSUED].copy(), bounds(rows[:, R_ISSUE_BOUND]), rows[:, R_ISSUE_CAUSE].copy(),
     )  # fmt: skip
+
+
+def watched(run: PhaseRun, group: int) -> Steps:
+    """Operations of a group that were written down while it ran, in program order."""
+    count = int(run.state[at.ROWS]) if group == run.watch.group else 0
+    steps = steps_of(run.encoded, run.watch.words[: count * ROW_SIZE])
+    return steps.only(np.argsort(steps.seq))
 
 
 def _start(run: PhaseRun, group: int | None) -> Checkpoint:

@@ -10,7 +10,7 @@ import numpy as np
 
 from npusim.engine.fast import layout as at
 from npusim.engine.fast.encode import encode
-from npusim.engine.fast.encoded import Encoded, trim
+from npusim.engine.fast.encoded import Encoded, move_rings, trim
 from npusim.engine.fast.jump import Period, forward
 from npusim.engine.fast.layout import (
     APART,
@@ -20,12 +20,12 @@ from npusim.engine.fast.layout import (
     MATCH,
     N_END,
     N_HEAD,
-    ROW_SIZE,
     SNAPSHOT,
     TOLERANCE,
     WIDEN,
 )  # fmt: skip
 from npusim.engine.fast.native import FLOAT, INT, POINTER, Function
+from npusim.engine.fast.rows import Rows, Watch
 from npusim.engine.fast.views import Floats, Ints, Views
 from npusim.order import operations
 from npusim.program import Program
@@ -97,6 +97,7 @@ class PhaseRun:
     begin: Floats
     encoded: Encoded
     state: Ints
+    watch: Watch
     checkpoints: list[Checkpoint] = field(default_factory=list)
     skipped_iterations: int = 0
     skipped_operations: int = 0
@@ -146,20 +147,8 @@ class PhaseRun:
 
 def load() -> None:
     """Have the machine code there, so that no run has to wait for it."""
-    for one in (advance, alike, forward, trim):
+    for one in (advance, alike, forward, trim, move_rings):
         assert one.loaded
-
-
-class Rows:
-    """Room for finished steps that are written down: those of each group numbered in [low, high)."""
-
-    def __init__(self, low: Ints, high: Ints, room: int) -> None:
-        self.low, self.high = (np.ascontiguousarray(n, dtype=np.int64) for n in (low, high))
-        self.words = np.zeros(max(1, room) * ROW_SIZE, dtype=np.int64)
-
-    @staticmethod
-    def none(groups: int) -> Rows:
-        return Rows(np.zeros(groups, dtype=np.int64), np.zeros(groups, dtype=np.int64), 0)
 
 
 class Memory:
@@ -198,10 +187,8 @@ def run_phase(
     """Run phase `index`, whose cores are free at `begin`."""
     encoded = encode(program, index, settling=jumping.exact)
     start = np.maximum(begin, program.phases[index].start_cycles)
-    run = PhaseRun(encoded, start, encoded, encoded.fresh(start))
+    run = PhaseRun(encoded, start, encoded, encoded.fresh(start), Watch(encoded, start))
     memory = Memory(jumping.tolerance)
-    rows = Rows.none(encoded[at.GROUPS])
-    run.state[at.ROWS] = at.NONE
     _look_anew(run.state, 0 if jumping.exact else jumping.first)
     samples = walked = 0
     """how many there were when this last came back only because it had gone on for long; how many operations
@@ -212,7 +199,7 @@ def run_phase(
     while True:
         state = run.state
         budget = STEPS if state[at.DEEPEST] == at.ANY_DEPTH else min(STEPS, run.patience)
-        why = step(run.encoded, state, rows, memory, np.inf, budget)
+        why = step(run.encoded, state, run.watch, memory, np.inf, budget)
         if why == FINISHED:
             return run
         if why == WIDEN:
@@ -304,6 +291,7 @@ def _jump(run: PhaseRun, before: Ints, jumping: Jumping, apart: float) -> None:
         return
     run.checkpoints.append(Checkpoint(run.encoded, run.alone, before, period, periods))
     period.later(state, periods)
+    run.watch.go_on(run.encoded, state)
     run.skipped_iterations += periods * int(period.trips[period.live].sum())
     run.skipped_operations += periods * int(period.operations[period.live].sum())
     run.error_cycles += periods * apart

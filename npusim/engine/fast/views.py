@@ -131,39 +131,26 @@ class Views:
         groups, cores, codes = (self.size(n) for n in (at.GROUPS, at.CORES, at.CODES))
         return self.table(at.CORE_WAITS, groups * cores, codes).view(np.float64).reshape(groups, cores, codes)
 
-    def held(self, group: int | None = None) -> tuple[Ints, Ints]:
-        """The lane and number of every step of a ring that may still be asked for, of one group or (None) of
-        all."""
-        walked = _of_group(self.lane(at.L_WALKED), group, self.size(at.LANES))
+    def held(self) -> tuple[Ints, Ints]:
+        """The lane and number of every step of a ring that may still be asked for."""
+        walked = self.lane(at.L_WALKED)
         first = np.maximum(walked - self.size(at.RING), self.lane(at.L_HELD))
         return _numbers(np.clip(first, 0, walked), walked)
 
-    def waiting(self, group: int | None = None) -> tuple[Ints, Ints]:
+    def waiting(self) -> tuple[Ints, Ints]:
         """The core and number of every step that was walked over and waits for its core."""
-        tail = _of_group(self.core(at.C_TAIL), group, self.size(at.CORES))
+        tail = self.core(at.C_TAIL)
         return _numbers(np.minimum(self.core(at.C_HEAD), tail), tail)
-
-    def rings(self, group: int | None = None) -> tuple[Ints, Ints]:
-        """What rings hold: [step, field], and [step] that waits for its core."""
-        (lane, n), (core, m) = self.held(group), self.waiting(group)
-        ring = self.size(at.RING)
-        return self.steps()[lane, n % ring], self.order()[core, m % (4 * ring)]
-
-    def fill_rings(self, words: Ints) -> None:
-        """Put back what `rings` gave, one after the other."""
-        (lane, n), (core, m) = self.held(), self.waiting()
-        ring, size = self.size(at.RING), self.size(at.STEP_WORDS)
-        self.steps()[lane, n % ring] = words[: len(n) * size].reshape(-1, size)
-        self.order()[core, m % (4 * ring)] = words[len(n) * size :]
 
     def copy_from(self, old: Views) -> None:
         """Take over a state with narrower rings."""
         rest = self.size(at.STEP)
         self.state[:rest] = old.state[:rest]
         self.place_links()
-        wide = self.size(at.RING)
+        ring, wide = old.size(at.RING), self.size(at.RING)
         (lane, n), (core, m) = old.held(), old.waiting()
-        self.steps()[lane, n % wide], self.order()[core, m % (4 * wide)] = old.rings()
+        self.steps()[lane, n % wide] = old.steps()[lane, n % ring]
+        self.order()[core, m % (4 * wide)] = old.order()[core, m % (4 * ring)]
         self._move_names(old)
 
     def _move_names(self, old: Views) -> None:
@@ -189,13 +176,6 @@ class Views:
         named = np.arange(edges.shape[1]) < many[:, None]
         edges[named] = moved(edges[named] >> at.EDGE_BITS) << at.EDGE_BITS | edges[named] & own
         self.steps()[lane, n % wide] = steps
-
-
-def _of_group(many: Ints, group: int | None, each: int) -> Ints:
-    """`many` of each record, but none of the records of other groups, which have `each` of them."""
-    if group is None:
-        return many
-    return np.where(np.arange(len(many)) // each == group, many, 0)
 
 
 def _numbers(low: Ints, high: Ints) -> tuple[Ints, Ints]:
