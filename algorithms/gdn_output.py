@@ -141,8 +141,8 @@ ALGORITHM = algorithm(
     "three products on the cube, gates on the vector cores",
     {
         "head": lambda stage: Output(stage).emit(),
-        "channel": lambda stage: _in_one_sum(stage),
-        "none": lambda stage: _in_one_sum(stage),
+        "channel": _in_one_sum,
+        "none": _in_one_sum,
     },
     parameters=frozenset({"exchange"}),
 )

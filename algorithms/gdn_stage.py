@@ -8,7 +8,8 @@ The `published` variants have the structure of the hand-written Ascend kernels (
 20b1b7c): products on the cube core, gates and masks on the two vector cores, each its half of the rows; what
 one core hands to another goes through a workspace in global memory, with barriers where those kernels have
 them. In `textbook` it takes the machine's own route, and there are no barriers. Products are rounded on their
-way to the vector cores, as in those kernels, which compute on fp16, or (`--exchange accumulated`) are not.
+way to the vector cores, as in those kernels, which compute on fp16; in bf16, or where asked for, they are
+not.
 
 Those kernels have a gate per head. With one per channel of the keys, g and G are [chunks, heads, C, Dk], and
 there is `textbook` only, as there is without gates.
@@ -212,6 +213,7 @@ class Stage:
 
     def take(self, wide: Tile, rounded: Tile, sent: Tile, what: str) -> None:
         """Move a product that was sent to UB: into `wide` as it was accumulated, else into `rounded`."""
+        self.k.settings["exchange"] = self.exchange
         self.k.move(wide if self.accumulated else rounded, sent, label=f"{what} to UB")
 
     def widen(self, wide: Tile, rounded: Tile, what: str) -> None:
@@ -282,8 +284,6 @@ def algorithm(
         if variant == "published" and problem.decay != "head":
             raise Unsupported("--variant: the published kernels have a gate per head; use textbook")
         stage = Stage(name, problem, options, target, variant)
-        if "exchange" in parameters:
-            stage.k.settings["exchange"] = stage.exchange
         emit[problem.decay](stage)
         return stage.k.finish()
 

@@ -42,8 +42,9 @@ def load_machine(name_or_path: str | os.PathLike[str]) -> Machine:
 
     Raises ProfileError, one line that names file, field and remedy.
     """
-    file = find(os.fspath(name_or_path))
-    if file in _builtins().values():
+    wanted = os.fspath(name_or_path)
+    file = find(wanted)
+    if file in _builtins().values() and not _is_path(wanted):
         return _built_in_machine(file.name.removesuffix(".yaml"))
     return _resolve(_layers(file))
 
@@ -52,6 +53,10 @@ def load_machine(name_or_path: str | os.PathLike[str]) -> Machine:
 def _built_in_machine(name: str) -> Machine:
     """The machine of a profile of the package, whose files stay as they are."""
     return _resolve(_layers(_builtins()[name]))
+
+
+def _is_path(wanted: str) -> bool:
+    return wanted.endswith(SUFFIXES) or "/" in wanted or os.sep in wanted
 
 
 def machine_of(text: str, file: Path) -> Machine:
@@ -103,7 +108,7 @@ def _by_soc() -> dict[str, str]:
 
 def find(wanted: str) -> Traversable:
     """The file of a profile's name, a SoC name or a path. Raises ProfileError for an unknown name."""
-    if wanted.endswith(SUFFIXES) or "/" in wanted or os.sep in wanted:
+    if _is_path(wanted):
         return Path(os.path.expanduser(wanted))
     name = wanted.casefold()
     if name not in _builtins():

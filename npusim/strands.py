@@ -202,7 +202,7 @@ class TimelineStrands:
             numbers = {"cause": place(t.cause[own]), "issue_cause": place(t.issue_cause[own])}
             return Columns(**{name: getattr(t, name)[own] for name in Columns._fields} | numbers)
 
-        return Strand(self.program.phases[phase], len(rows), load, lambda number: 0, lambda number: 0)
+        return Strand(self.program.phases[phase], len(rows), load, lambda number: 0, lambda number: None)
 
     def ends(self, phase: int) -> Floats:
         t = self.timeline

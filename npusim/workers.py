@@ -55,10 +55,11 @@ class Workers:
             self._client.close()
 
     def begin(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Let processes start, and call a function in each that has it import what it will need, while the
-        caller still finds out what to ask of them."""
+        """Let processes start while the caller still finds out what to ask of them, with as many calls of a
+        function that has them import what they will need."""
         if self._client is None and self.jobs > 1:
-            self._submit(function, dict.fromkeys(range(self.jobs), arguments))
+            with contextlib.suppress(BrokenExecutor):  # which is seen again when something is asked
+                self._submit(function, dict.fromkeys(range(self.jobs), arguments))
 
     def __call__(
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]

@@ -295,8 +295,8 @@ def timed(kernel: str, sizes: Problem, jumping: Jumping) -> Playback:
     return ran(lower(made, machine), jumping)
 
 
-SHORT_AND_LONG = (*range(0, 24 * 256, 256), 24 * 256 + 128 * 4096)
-"""where sequences begin: of two chunks each, and then one of four thousand"""
+SHORT_AND_LONG = (0, *np.cumsum([128 * 32] * 24 + [128 * 1200] * 24).tolist())
+"""where sequences begin: each core group has one of 32 chunks, and then one of 1200"""
 UNEVEN = (0, *np.cumsum(128 * np.random.default_rng(1).integers(500, 1500, 24)).tolist())
 """of hundreds of chunks, each of another number: loops that are long, but for their last trips"""
 
@@ -305,7 +305,7 @@ UNEVEN = (0, *np.cumsum(128 * np.random.default_rng(1).integers(500, 1500, 24)).
     ("kernel", "sizes"),
     [
         ("gdn-kkt", Problem(batch=64, seq_len=2048, heads=16, chunk=128)),
-        ("gdn-state", Problem(cu_seqlens=SHORT_AND_LONG, heads=4, chunk=128)),
+        ("gdn-kkt", Problem(cu_seqlens=SHORT_AND_LONG, heads=1, chunk=128)),
         ("gdn-kkt", Problem(cu_seqlens=UNEVEN, heads=4, chunk=128)),
     ],
     ids=["short", "long after short", "uneven"],

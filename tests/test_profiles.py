@@ -119,10 +119,10 @@ def test_a_profile_that_changed_is_read_anew(cache: Path, monkeypatch: pytest.Mo
 def test_without_room_for_what_is_kept_profiles_are_read_each_time(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NPUSIM_CACHE", str(tmp_path / "file"))
-    assert load_machine("toy") == load_machine("toy")
+    assert profiles.check("toy") == profiles.check("toy")
     monkeypatch.delenv("NPUSIM_CACHE")
     monkeypatch.setattr("npusim.cache.folder", lambda: None)
-    assert load_machine("toy").name == "toy"
+    assert profiles.check("toy").name == "toy"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from npusim.measurements.rows import Measurement
+from npusim.settings import MachineSettings
+from npusim.validation import predictor
 from npusim.validation.labels import ranges, refusals, short_places
+from npusim.validation.predict import case
 from npusim.validation.select import Refused
 
 CLOCK = {"event": "event_us", "task_duration": "task_us", "core": "core_us", "": "task_us"}
@@ -49,6 +53,20 @@ ROWS = (
 )
 OFF = (1.0, 1.3, 0.5, 0.93, 1.1, 1.02, 0.98, 0.05, 1.6)
 """measured time over that of the model; the small eighth turns an order round"""
+
+
+def test_rows_that_measured_the_same_work_are_simulated_once(monkeypatch):
+    simulated = []
+    real = predictor.predict
+    monkeypatch.setattr(predictor, "predict", lambda work, *more: simulated.append(work) or real(work, *more))
+    said = (product(128, clock="core"), product(128, clock="event"), product(512))
+    rows = [Measurement(place=f"file:{n}", time_us=10.0 + n, **one) for n, one in enumerate(said)]
+    with predictor.Predictor("algorithms:REGISTRY") as ask:
+        cases = [case(row, ask.kernels, MachineSettings()) for row in rows]
+        answers = ask([(one, {}) for one in cases])
+        again = ask([(one, {"core.scalar.issue_cycles": 3.0}) for one in cases[:2]])
+    assert [work.problem.m for work in simulated] == [128, 512, 128]
+    assert answers[0] is answers[1] is not answers[2] and again[0] is again[1] is not answers[0]
 
 
 @pytest.fixture(scope="module")

@@ -283,6 +283,7 @@ def register(app: Dash, service: Service) -> None:
     page = functools.partial(layout, service)
     dash.register_page(PAGE, path="/timeline", name="Timeline", title="Timeline · npusim", layout=page)
     _drawing(app, service, timelines)
+    _saying(app, timelines)
     _moving(app, timelines)
     app.clientside_callback(
         ClientsideFunction(PAGE, "save"),
@@ -303,10 +304,6 @@ def _drawing(app: Dash, service: Service, timelines: Timelines) -> None:
         Output(FIGURE, "figure"),
         Output(TITLE, "children"),
         Output(DETAILS, "children"),
-        Output(CORES, "value"),
-        Output(FROM, "value"),
-        Output(TO, "value"),
-        Output(SAID, "data"),
         Output(TRACE, "disabled"),
         Output(PERFETTO, "disabled"),
         Output(TRACE_NOTE, "children"),
@@ -319,7 +316,7 @@ def _drawing(app: Dash, service: Service, timelines: Timelines) -> None:
         try:
             view = timelines.view(state)
         except Refused as error:
-            return [cards.alert(str(error)), "stack stale", *[no_update] * 12]
+            return [cards.alert(str(error)), "stack stale", *[no_update] * 8]
         text = ". ".join(view.frame.wrong)
         wrong = cards.alert(text, "Not all of the link can be shown") if text else None
         tracing = (
@@ -327,12 +324,29 @@ def _drawing(app: Dash, service: Service, timelines: Timelines) -> None:
             if view.traceable
             else too_much(view.operations, view.exact)
         )
-        said = [view.frame.cores, *shown(view.window)]
         return [
             wrong, "stack", heads(view), figures.overview(view.run, view.window, theme, again or ""),
             figures.drawn(view, theme, again or ""), title(view), _details(service, state, view.chosen),
-            *said, said, not view.traceable, not view.traceable, tracing,
+            not view.traceable, not view.traceable, tracing,
         ]  # fmt: skip
+
+
+def _saying(app: Dash, timelines: Timelines) -> None:
+    """What the fields say: apart from the figures, as a move waits until they say where it begins."""
+
+    @app.callback(
+        *[Output(name, "value") for name in FIELDS],
+        Output(SAID, "data"),
+        Input(STATE, "data"),
+        Input(AGAIN, "data"),
+    )
+    def _say(query: str, again: str | None) -> list[Any]:
+        try:
+            frame = timelines.frame(State.from_query(query or ""))
+        except Refused:
+            return [no_update] * 4
+        said = [frame.cores, *shown(frame.window)]
+        return [*said, said]
 
 
 def _moving(app: Dash, timelines: Timelines) -> None:

@@ -39,8 +39,7 @@ def _useless(one: Case, registry: Registry) -> str:
     """Why a row is not fitted to, or ''."""
     try:
         kernel = one.work.build(registry)
-        idle = is_idle(op for phase in kernel.phases for op in phase.operations)
-        if apart := apart_of(one.row, idle, registry, unnamed=False):
+        if apart := apart_of(one.row, is_idle(kernel), registry, unnamed=False):
             return f"not fitted to: {apart}"
         lower(kernel, one.settings.machine(), l2=one.row.l2)
     except NpusimError as error:

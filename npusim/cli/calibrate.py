@@ -93,7 +93,8 @@ def calibrate(
     console = Console(highlight=False, markup=False)
     if not as_json:
         tables.settings(console, machines, measurements or measured.SHIPPED, output, len(parameters))
-    with Predictor(REGISTRY, measured.workers(jobs)) as predictor, Rows(not as_json) as told:
+    workers = measured.workers(jobs, len(reading.rows))
+    with Predictor(REGISTRY, workers) as predictor, Rows(not as_json) as told:
         cases, refused = fitting_rows(reading, names, predictor.kernels)
         if not cases:
             raise InputError(f"calibrate: no row that {profile} can be fitted to{_first(refused)}")

@@ -52,5 +52,7 @@ def rows(measurements: str | None, operators: str | None) -> Reading:
     return read_shipped() if measurements is None else read(measurements, operators)
 
 
-def workers(jobs: int | None) -> int:
-    return jobs or os.cpu_count() or 1
+def workers(jobs: int | None, most: int | None = None) -> int:
+    """As many as asked for, or as there are cores, but no more than `most`, and one at least."""
+    wanted = jobs or os.cpu_count() or 1
+    return wanted if most is None else max(1, min(wanted, most))

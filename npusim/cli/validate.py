@@ -57,7 +57,7 @@ def validate(
     _check(profile, measurements, operators, html, force)
     machine = None if profile is None else load_machine(profile)
     reading = measured.rows(measurements, operators)
-    workers = measured.workers(jobs)
+    workers = measured.workers(jobs, len(reading.rows))
     console = Console(highlight=False, markup=False)
     if not as_json:
         tables.settings(console, reading, measurements or measured.SHIPPED, machine, html, workers)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from npusim import cost
 from npusim.errors import InputError, NpusimError, Unsupported, did_you_mean
-from npusim.graph import Kernel, Operation
+from npusim.graph import Kernel
 from npusim.kernels import Algorithm, KernelEntry
 from npusim.lower import lower
 from npusim.machine import Machine
@@ -149,13 +149,13 @@ def prediction(totals: Totals) -> Prediction:
         {key: cycles / scale for key, cycles in path.limited.items()},
         {column: worked for column, unit in units.items() if (worked := _worked(totals, unit))},
         units,
-        is_idle(one.operation for phase in program.phases for one in phase.instances if one.operation),
+        is_idle(program.kernel),
     )
 
 
-def is_idle(operations: Iterable[Operation]) -> bool:
+def is_idle(kernel: Kernel) -> bool:
     """Whether nothing is read, written or handed over, so that all time is that of the launch."""
-    return not any(one.dst or one.srcs or one.sets for one in operations)
+    return not any(op.dst or op.srcs or op.sets for phase in kernel.phases for op in phase.operations)
 
 
 def _busy(totals: Totals, unit: str) -> float | None:

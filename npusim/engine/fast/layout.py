@@ -70,7 +70,7 @@ PART_AT, PART_END, PART_SIZE = range(3)
 CLOCK, HEAPED, SAMPLED, PASSED, DEEPEST, SAMPLES, SNAP, COMPARING, ROWS, WALKED, GLOBALS = range(11)
 """first words: the clock; transfers to begin; the group that is sampled; whether a back edge was passed (then
 1 and how many loops are around its own); how many may be around that of a sample; samples, the next snapshot,
-whether there is one; rows written, or NONE where none are asked for; steps taken"""
+whether there is one; rows written; steps taken"""
 ANY_DEPTH = NEVER = 1 << 62
 """DEEPEST where every back edge is a sample; SNAP where none is due in this group that runs alone, but in the
 next one again"""

@@ -219,7 +219,7 @@ def run_phase(
         elif why == MATCH:
             assert before is not None
             _jump(run, before, jumping, float(memory.times[APART]))
-            before, again = None, False
+            before, again, samples = None, False, 0
         elif why == BUDGET:
             if state[at.DEEPEST] != at.ANY_DEPTH and state[at.SAMPLES] == samples:
                 state[at.DEEPEST] = at.ANY_DEPTH  # a loop inside is long after all

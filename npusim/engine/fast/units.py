@@ -25,8 +25,6 @@ BLOCKED, CLOSED, GOES_ON, NO_ROOM, PASSING = -1, -2, -3, -4, -5
 @inline
 def record(I, F, D, E, rows, times, low, high, g, x):
     """Write down a finished step if its number is asked for: in [low, high) of its group."""
-    if I[ROWS] < 0:
-        return
     seq = I[x + NAME] >> LANE_BITS
     if low[g] <= seq < high[g]:
         r = I[ROWS] * ROW_SIZE
