@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 
 from browsing import waits_for
 
 from dashboard.components import jobs
 from dashboard.figures.text import time as in_words
+from dashboard.pages import sweep_define
 from npusim.sweep.store import Store
 
 QUICK = "seq_len=256&heads=1&numerics=no"
@@ -24,6 +26,28 @@ def rows(folder, name):
 def button(page, text):
     waits_for(page, f"() => document.querySelector('#sweep-start')?.innerText === '{text}'")
     return page.locator("#sweep-start")
+
+
+def test_a_change_that_is_answered_late_takes_back_no_other(page, address, monkeypatch):
+    """Callbacks answer with the state as they were asked with it."""
+    going_on, real = threading.Event(), sweep_define.varying
+
+    def late(*asked):
+        going_on.wait(20)
+        return real(*asked)
+
+    page.goto(f"{address}/sweep?{QUICK}&sweep.vary=chunk=16,32")
+    button(page, "Start")
+    monkeypatch.setattr(sweep_define, "varying", late)
+    page.get_by_label("Values of Chunk C").fill("16,48")
+    page.wait_for_timeout(300)
+    page.get_by_label("Kept in").fill("other.db")
+    page.wait_for_url(re.compile("sweep.store=other.db"))
+    assert "chunk=16,32" in page.url
+    going_on.set()
+    page.wait_for_url(re.compile("chunk=16,48"))
+    assert "sweep.store=other.db" in page.url
+    assert page.get_by_label("Values of Chunk C").input_value() == "16,48"
 
 
 def test_points_are_defined_computed_brushed_and_opened_in_explore(page, address, folder):

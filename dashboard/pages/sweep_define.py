@@ -21,6 +21,8 @@ VARY, REMOVE, SAID = "sweep-vary", "sweep-remove", "sweep-said"
 ROWS, ADD, STORE_NAME, START = "sweep-rows", "sweep-add", "sweep-store-name", "sweep-start"
 TYPED = "sweep-typed"
 """the store of the state that the fields were typed to"""
+LAID = "sweep-laid"
+"""the store of what varied when the rows were looked at last: names and values"""
 OUTLOOK, ESTIMATE, NOTE = "sweep-outlook", "sweep-estimate", "sweep-note"
 MODE, FORM, TEXT, YAML, APPLY, YAML_NOTE = (
     "sweep-mode", "sweep-form", "sweep-text", "sweep-yaml", "sweep-apply", "sweep-yaml-note",
@@ -47,7 +49,9 @@ def card(sweeps: Sweeps, state: State) -> html.Section:
         rows = [_row(one) for one in sweeps.rows(state)]
     except Refused:  # an unknown kernel, which the outlook names
         rows = []
-    form = html.Div([html.Div(rows, id=ROWS, className="vary"), add, dcc.Store(id=TYPED)], id=FORM)
+    form = html.Div(
+        [html.Div(rows, id=ROWS, className="vary"), add, dcc.Store(id=TYPED), dcc.Store(id=LAID)], id=FORM
+    )
     area = dmc.Textarea(
         id=YAML, autosize=True, minRows=8, maxRows=24, size="xs", spellCheck=False,
         **{"aria-label": "The sweep as YAML"},
@@ -189,23 +193,27 @@ def _varying(app: Dash, sweeps: Sweeps) -> None:
         Output(ROWS, "children"),
         Output(ADD, "data"),
         Output({"type": SAID, "name": ALL}, "children"),
+        Output(LAID, "data"),
         Input(STATE, "data"),
         Kept({"type": VARY, "name": ALL}, "id"),
         Kept({"type": VARY, "name": ALL}, "value"),
         Kept(TYPED, "data"),
+        Kept(LAID, "data"),
     )
-    def _rows(query: str, ids: list[Any], values: list[Any], typed: str | None) -> Any:
+    def _rows(query: str, ids: list[Any], values: list[Any], typed: str | None, laid: Any) -> Any:
         state = State.from_query(query or "")
         try:
             varied, rows = sweeps.varied(state), {one.name: one for one in sweeps.rows(state)}
             data = choices(sweeps.suggestions(state), varied)
         except Refused:
-            return no_update, no_update, [no_update] * len(ids)
+            return no_update, no_update, [no_update] * len(ids), no_update
         shown = {own["name"]: value for own, value in zip(ids, values, strict=True)}
         words = [said(rows[own["name"]]) if own["name"] in rows else no_update for own in ids]
-        # what was typed stands there, or something newer that must not be undone
-        same = list(shown) == list(varied) if query == typed else list(shown.items()) == list(varied.items())
-        return no_update if same else [_row(one) for one in rows.values()], data, words
+        # what was typed stands there, or something newer that must not be undone: neither by what was typed
+        # before nor by a change of something else
+        now = [list(one) for one in varied.items()]
+        same = list(shown) == list(varied) if query == typed else now in (laid, [*map(list, shown.items())])
+        return no_update if same else [_row(one) for one in rows.values()], data, words, now
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),

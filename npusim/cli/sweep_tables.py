@@ -68,6 +68,9 @@ def swept(
         best, title = rows_of.ordered(data, [first]), f"by {_label(first)}"
     _print(console, title, best, shown(best, rows), MOST)
     _same(console, best)
+    if front and len(best) > MOST:
+        pareto = f"npusim results {store} --pareto {','.join(front[0])}"
+        console.print(f"and {len(best) - MOST} more: {pareto}", style="dim", soft_wrap=True)
     console.print(f"all rows: npusim results {store}", style="dim", soft_wrap=True)
 
 
