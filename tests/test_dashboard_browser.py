@@ -25,12 +25,31 @@ MARGINS = """() => [...document.querySelectorAll('.card .js-plotly-plot')]
     .map(one => [one.parentNode.id, one.layout.margin, one._fullLayout._size])"""
 
 
+def test_the_library_of_figures_is_waited_for_and_replaced_where_it_does_not_come(window, address):
+    copies, asked = [], []
+    for come in (True, False):
+        page = window.new_page()
+        page.route("**/plotly.js*", lambda route: asked.append(route))
+        page.goto(f"{address}/?{SMALL}", wait_until="commit")
+        waits_for(page, "() => document.querySelectorAll('.card .figure').length > 3")
+        page.wait_for_timeout(500)  # in which Dash would ask for another
+        if come:
+            asked.pop().continue_()
+        else:
+            asked.pop().abort()
+        waits_for(page, DRAWN)
+        copies.append(page.evaluate(LIBRARIES))
+        page.close()
+    own, dash = plotlyjs.SCRIPT["src"], "/_dash-component-suites/plotly/package_data/plotly.min.js"
+    assert copies == [[own], [own, dash]]
+
+
 def test_explore_answers_says_what_cannot_be_and_its_link_restores_the_view(page, address, browser):
     page.goto(f"{address}/?{SMALL}")
     first = headlines(page)
     assert len(first) == 5
     waits_for(page, DRAWN)
-    assert page.evaluate(LIBRARIES)[0] == plotlyjs.SCRIPT["src"]  # Dash asks for another where it comes late
+    assert page.evaluate(LIBRARIES) == [plotlyjs.SCRIPT["src"]]  # and Dash asked for no other
     for name, given, taken in page.evaluate(MARGINS):  # plotly widens none, for which it would draw again
         assert (taken["l"], taken["b"]) == (given["l"], given["b"]), name
     chunk, alert = page.get_by_label("Chunk C"), page.locator(".alert")

@@ -1,7 +1,8 @@
 """plotly.js, asked for with the page.
 
 Dash asks for it only once a figure is there, and takes it as it is where it is there already. Read early, it
-comes while the browser waits for a page's content anyway. Where it does not come, Dash asks for its own copy.
+comes while the browser waits for a page's content anyway; Dash waits for it, and where it does not come,
+Dash's own copy is read (assets/library.js).
 """
 
 from __future__ import annotations
