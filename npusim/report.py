@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from npusim.problem import Target
 from npusim.program import PhaseProgram
 from npusim.spent import CriticalPath
 from npusim.totals import Timed, Totals
-from npusim.usage import Busy
+from npusim.usage import Busy, LaneUsage
 
 COMPUTE_UNITS = ("aic_mac", "aiv_vec")
 BUSY_ENOUGH = 0.8
@@ -108,7 +108,7 @@ class Outline:
 def outline(totals: Totals, machine: Machine) -> Outline:
     """What a table of many kernels shows of one, without its critical path."""
     core_us = totals.makespan / machine.cycles_per_us
-    units = _units(totals.busy, machine, core_us)
+    units = _units(totals.busy, (), machine, core_us)
     bound, dominant = _bound(units, _roofline(totals, machine), core_us)
     return Outline(task_us(totals), bound, dominant, units[dominant].utilisation, _bytes(totals))
 
@@ -118,7 +118,7 @@ def summarise(totals: Totals, machine: Machine) -> Report:
     scale = machine.cycles_per_us
     core_us = totals.makespan / scale
     whole_us = task_us(totals)
-    units = _units(totals.lanes, machine, core_us)
+    units = _units(totals.busy, totals.lanes, machine, core_us)
     roofline = _roofline(totals, machine)
     bound, dominant = _bound(units, roofline, core_us)
     by_field = {name: cycles / scale for name, cycles in totals.path.by_field.items()}
@@ -154,21 +154,27 @@ def task_us(run: Timed) -> float:
     return run.makespan / machine.cycles_per_us + overhead
 
 
-def _units(lanes: Sequence[Busy], machine: Machine, core_us: float) -> dict[str, UnitUsage]:
-    """By name, all units of a machine, with what they waited for where that is known."""
+def _units(
+    busy: Mapping[str, Busy], lanes: Iterable[LaneUsage], machine: Machine, core_us: float
+) -> dict[str, UnitUsage]:
+    """By name, all units of a machine, with what those of `lanes` waited for."""
     scale = machine.cycles_per_us
+    causes: dict[str, dict[str, float]] = {name: defaultdict(float) for name in busy}
+    for lane in lanes:
+        for cause, cycles in lane.waiting.items():
+            causes[lane.unit][cause] += cycles / scale / len(busy[lane.unit].busy)
     found: dict[str, UnitUsage] = {}
     for name in machine.units:
-        own = [lane for lane in lanes if lane.unit == name]
-        causes: dict[str, float] = defaultdict(float)
-        for lane in own:
-            for cause, cycles in lane.waiting.items():
-                causes[cause] += cycles / scale / len(own)
-        busy = [lane.busy / scale for lane in own] or [0.0]
-        mean = sum(busy) / len(busy)
-        waiting = dict(sorted(causes.items(), key=lambda item: -item[1])) if own else {"unused": core_us}
-        occupied = sum(lane.occupied for lane in own) / scale / len(busy)
-        found[name] = UnitUsage(mean, occupied, mean / core_us if core_us else 0.0, max(busy), waiting)
+        own = busy.get(name)
+        if own is None:
+            found[name] = UnitUsage(0.0, 0.0, 0.0, 0.0, {"unused": core_us})
+            continue
+        mean = float(own.busy.mean()) / scale
+        waiting = dict(sorted(causes[name].items(), key=lambda item: -item[1]))
+        found[name] = UnitUsage(
+            mean, float(own.occupied.mean()) / scale, mean / core_us if core_us else 0.0,
+            float(own.busy.max()) / scale, waiting,
+        )  # fmt: skip
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +15,7 @@ from npusim.program import Program
 from npusim.spent import CriticalPath
 from npusim.strands import PlaybackStrands, Strands, TimelineStrands
 from npusim.timeline import Floats, Ints, Timeline
-from npusim.usage import Busy, LaneUsage, lane_usage, played_busy, played_usage
+from npusim.usage import Busy, LaneUsage, lane_usage, listed_busy, played_busy, played_usage
 
 if TYPE_CHECKING:
     from npusim.engine.fast.playback import Playback
@@ -34,15 +34,15 @@ class Timed(Protocol):
 @dataclass(frozen=True, eq=False)
 class Totals:
     """Sums over a run. Of each phase `counts` [instance], how often it ran, and `occupied` [instance], the
-    cycles that it occupied its unit, both over all core groups; `busy`: of every unit of every core that had
-    work; `usage` finds what they waited for."""
+    cycles that it occupied its unit, both over all core groups; `busy`: of the units that had work, by name;
+    `usage` finds what they waited for."""
 
     program: Program
     makespan: float
     operations: int
     counts: tuple[Ints, ...]
     occupied: tuple[Floats, ...]
-    busy: Sequence[Busy]
+    busy: Mapping[str, Busy]
     usage: Callable[[], list[LaneUsage]]
     strands: Strands
 
@@ -69,7 +69,7 @@ def of_timeline(timeline: Timeline) -> Totals:
     lanes = list(lane_usage(timeline).values())
     return Totals(
         timeline.program, timeline.makespan, timeline.operations, tuple(counts), tuple(occupied),
-        lanes, lambda: lanes, TimelineStrands(timeline),
+        listed_busy(lanes), lambda: lanes, TimelineStrands(timeline),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -22,26 +22,23 @@ ISSUE, QUEUE, FIRST_LANE = at.BY_ISSUE, at.BY_QUEUE, at.BY_LANE
 """codes of causes: the scalar unit's own pace, a full queue, and from there on dependences by lane"""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Busy:
-    """How long one unit of one core works, cycles; in `occupied` of them it could not have started another
-    operation."""
+    """How long the units of one name work, each of every core that has work for it: cycles [unit]; in
+    `occupied` of them it could not have started another operation."""
+
+    busy: Floats
+    occupied: Floats
+
+
+@dataclass
+class LaneUsage:
+    """The same of one unit of one core, with what it waited for. `charged`: what says which cause a code is,
+    and cycles by code; `waited`: causes and cycles."""
 
     unit: str
     busy: float = 0.0
     occupied: float = 0.0
-
-    @property
-    def waiting(self) -> dict[str, float]:
-        """Cycles by cause, where that was asked for."""
-        return {}
-
-
-@dataclass
-class LaneUsage(Busy):
-    """With what it waited for. `charged`: what says which cause a code is, and cycles by code; `waited`:
-    causes and cycles."""
-
     charged: list[tuple[Callable[[int], str], Floats]] = field(default_factory=list)
     waited: list[tuple[str, float]] = field(default_factory=list)
     cursor: float = 0.0
@@ -49,6 +46,7 @@ class LaneUsage(Busy):
 
     @property
     def waiting(self) -> dict[str, float]:
+        """Cycles by cause."""
         found: dict[str, float] = {}
         for name, cycles in self.charged:
             for code in np.flatnonzero(cycles > 0).tolist():
@@ -154,20 +152,31 @@ def _tallies(phase: PhaseProgram, run: PhaseRun) -> tuple[_Tallies, _Tallies]:
     return units, _Tallies(scalar_lanes(phase), used, busy, occupied, reached, v.core_waits())
 
 
-def played_busy(playback: Playback) -> list[Busy]:
-    """What every unit of every core that had work worked, over the whole run."""
-    found: dict[UnitKey, Busy] = {}
+def played_busy(playback: Playback) -> dict[str, Busy]:
+    """By name, what the units of all cores worked over the whole run."""
+    by_core: dict[tuple[str, str], list[Floats]] = {}
     for phase, run in zip(playback.program.phases, playback.runs, strict=True):
         for own in _tallies(phase, run) if run.operations else ():
-            busy, occupied = own.busy.tolist(), own.occupied.tolist()
-            for group, place in own.working():
-                key = phase.unit_of(group, own.lanes[place])
-                entry = found.get(key)
-                if entry is None:
-                    entry = found[key] = Busy(key[2])
-                entry.busy += busy[group][place]
-                entry.occupied += occupied[group][place]
-    return list(found.values())
+            sums = np.stack([own.used, own.busy, own.occupied])
+            for place in np.flatnonzero(own.used.any(axis=0)).tolist():
+                for member in range(phase.per_group):
+                    core, _, unit = phase.unit_of(member, own.lanes[place])
+                    by_core.setdefault((core, unit), []).append(sums[:, member :: phase.per_group, place])
+    by_unit: dict[str, list[Floats]] = {}
+    for (_, unit), parts in by_core.items():
+        whole = np.zeros((3, max(part.shape[1] for part in parts)))
+        for part in parts:
+            whole[:, : part.shape[1]] += part
+        by_unit.setdefault(unit, []).append(whole[1:, whole[0] > 0])
+    return {unit: Busy(*np.concatenate(parts, axis=1)) for unit, parts in by_unit.items()}
+
+
+def listed_busy(lanes: Iterable[LaneUsage]) -> dict[str, Busy]:
+    """The same of units that were looked at one by one."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for lane in lanes:
+        found.setdefault(lane.unit, []).append((lane.busy, lane.occupied))
+    return {unit: Busy(*np.array(own).T) for unit, own in found.items()}
 
 
 def played_usage(playback: Playback) -> dict[UnitKey, LaneUsage]:

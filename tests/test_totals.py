@@ -69,7 +69,15 @@ def test_every_unit_is_busy_and_waits_as_in_the_timeline(seed, jumping):
             waits, abs=slack
         ), unit
     worked = sorted((one.unit, one.busy, one.occupied) for one in found.values())
-    assert sorted((one.unit, one.busy, one.occupied) for one in played_busy(played(seed, jumping))) == worked
+    by_name = played_busy(played(seed, jumping))
+    assert (
+        sorted(
+            (unit, *each)
+            for unit, own in by_name.items()
+            for each in zip(own.busy, own.occupied, strict=True)
+        )
+        == worked
+    )
 
 
 @pytest.mark.parametrize("jumping", [EXACT, JUMPING], ids=["exact", "jumping"])

@@ -104,9 +104,7 @@ def timing_of(ran: Simulation, problem: Problem) -> Timing:
 def _by_unit(totals: Totals, machine: Machine) -> dict[str, list[tuple[str, float]]]:
     """Cycles that operations occupy a unit over all of its lanes, as microseconds of the mean lane: with the
     latencies and the waiting they sum to the core time."""
-    lanes: dict[str, int] = defaultdict(int)
-    for one in totals.busy:
-        lanes[one.unit] += 1
+    lanes = {unit: len(own.busy) for unit, own in totals.busy.items()}
     found: dict[str, dict[str, float]] = {unit: defaultdict(float) for unit in lanes}
     for phase, occupied in zip(totals.program.phases, totals.occupied, strict=True):
         for instance, cycles in zip(phase.instances, occupied, strict=True):

@@ -160,13 +160,13 @@ def is_idle(kernel: Kernel) -> bool:
 
 def _busy(totals: Totals, unit: str) -> float | None:
     """The mean over the cores that use the unit; None where none does."""
-    own = [one.busy for one in totals.busy if one.unit == unit]
-    return sum(own) / len(own) / totals.program.machine.cycles_per_us if own else None
+    own = totals.busy.get(unit)
+    return None if own is None else float(own.busy.mean()) / totals.program.machine.cycles_per_us
 
 
 def _worked(totals: Totals, unit: str) -> dict[str, float]:
     program = totals.program
-    lanes = sum(one.unit == unit for one in totals.busy)
+    lanes = len(totals.busy[unit].busy) if unit in totals.busy else 0
     worked: dict[str, float] = {}
     for phase, counts in zip(program.phases, totals.counts, strict=True):
         for instance, count in zip(phase.instances, counts, strict=True):
