@@ -177,16 +177,17 @@ class _PhaseLowering:
 
     def _operation(self, op: Operation) -> list[int]:
         """The instances of a tile operation, one per core that takes part."""
-        numbers = []
+        first = len(self.instances)
         with blaming(op.where) if op.where else nullcontext():
-            for one, uses in self._alike(op):
-                numbers.append(len(self.instances))
-                # written out: dataclasses.replace takes as long as all else that is done here
-                self.instances.append(Instance(
-                    one.name, one.lane, one.cost, numbers[-1], op, uses, one.flows, one.role, one.drains,
-                    one.holds,
-                ))  # fmt: skip
-        return numbers
+            alike = self._alike(op)
+        # written out: dataclasses.replace takes as long as all else that is done here
+        self.instances.extend([
+            Instance(
+                one.name, one.lane, one.cost, first + n, op, uses, one.flows, one.role, one.drains, one.holds
+            )
+            for n, (one, uses) in enumerate(alike)
+        ])  # fmt: skip
+        return list(range(first, len(self.instances)))
 
     def _alike(self, op: Operation) -> list[Lowered]:
         """An operation on each core that takes part: lowered once of many that are alike."""
