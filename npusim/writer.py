@@ -155,20 +155,14 @@ class Writer:
             raise GraphError("phase", "operations stand outside a phase; open one with k.phase(...)")
         if isinstance(node, Operation):
             text("a label", node.label, empty=True)
-            for end in (node.dst, *node.srcs, node.after):
-                if isinstance(end, View):
-                    self._check_own(end.tile)
-                elif end is not None and self._tensors.get(end.tensor.name) is not end.tensor:
+            for view in node.views:
+                if self._tiles.get(view.tile.name) is not view.tile:
+                    raise self._foreign(view.tile)
+            for end in (node.dst, *node.srcs):
+                if isinstance(end, Access) and self._tensors.get(end.tensor.name) is not end.tensor:
                     raise self._foreign(end.tensor)
-            for tile in (node.scratch, node.sets):
-                if tile is not None:
-                    self._check_own(tile)
         where = caller()
         self._blocks[-1].append(replace(node, where=where) if where else node)
-
-    def _check_own(self, tile: Tile) -> None:
-        if self._tiles.get(tile.name) is not tile:
-            raise self._foreign(tile)
 
     @staticmethod
     def _foreign(thing: Tile | Tensor) -> GraphError:

@@ -118,8 +118,11 @@ def test_a_profile_that_changed_is_read_anew(cache: Path, monkeypatch: pytest.Mo
 
 def test_without_room_for_what_is_kept_profiles_are_read_each_time(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
+    known = load_machine("toy")
     monkeypatch.setenv("NPUSIM_CACHE", str(tmp_path / "file"))
     assert profiles.check("toy") == profiles.check("toy")
+    profiles._built_in_machine.cache_clear()
+    assert load_machine("toy") == known
     monkeypatch.delenv("NPUSIM_CACHE")
     monkeypatch.setattr("npusim.cache.folder", lambda: None)
     assert profiles.check("toy").name == "toy"

@@ -163,8 +163,15 @@ def register(app: Dash, service: Service) -> None:
         return {**options, "quickFilterText": text or ""}
 
     @app.callback(
+        Output(GRID, "rowData"), Input(STATE, "data"), Kept(DRAWER, "opened"), prevent_initial_call=True
+    )
+    def _rows(query: str, opened: bool) -> Any:
+        """Who opens it gets them anew."""
+        return rows(service, State.from_query(query or "")) if opened else no_update
+
+    @app.callback(
         Output(STATE, "data", allow_duplicate=True),
-        Output(GRID, "rowData"),
+        Output(GRID, "rowData", allow_duplicate=True),
         Output(NOTE, "children"),
         Input(GRID, "cellValueChanged"),
         Input(ONE, "n_clicks"),
@@ -190,7 +197,7 @@ def register(app: Dash, service: Service) -> None:
             note = _saved(service, after, name or "")
         if after == state:
             return no_update, no_update if did == [SAVE] else rows(service, state), note
-        return after.query, rows(service, after), note
+        return after.query, no_update, note  # the rows follow the link: another answer may change it, too
 
 
 def _saved(service: Service, state: State, name: str) -> dmc.Alert:

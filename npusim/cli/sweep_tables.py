@@ -69,7 +69,7 @@ def swept(
     _print(console, title, best, shown(best, rows), MOST)
     _same(console, best)
     if front and len(best) > MOST:
-        pareto = f"npusim results {store} --pareto {','.join(front[0])}"
+        pareto = f"npusim results {store} --pareto {','.join(front[0])} --top {len(best)}"
         console.print(f"and {len(best) - MOST} more: {pareto}", style="dim", soft_wrap=True)
     console.print(f"all rows: npusim results {store}", style="dim", soft_wrap=True)
 
