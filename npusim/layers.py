@@ -43,6 +43,8 @@ class CallTime:
     call: Call
     found: Outline
     expected: Expected
+    algorithm: str
+    variant: str
 
     @property
     def hbm_bytes(self) -> float | None:
@@ -88,7 +90,8 @@ class LayerTime:
         """One entry of `layers` in the JSON of `npusim layer`."""
         rows: list[dict[str, Any]] = [
             {
-                "name": row.call.label, "kernel": row.call.kernel, "time_us": row.found.task_us,
+                "name": row.call.label, "kernel": row.call.kernel, "algorithm": row.algorithm,
+                "variant": row.variant, "time_us": row.found.task_us,
                 "share": row.found.task_us / self.time_us, "bound": row.found.bound,
                 "dominant_unit": row.found.dominant_unit, "hbm_bytes": row.hbm_bytes,
                 "l2_bytes": row.l2_bytes, "timed_at": list(row.call.lengths) or None,
@@ -180,7 +183,7 @@ class Timer:
         found = self._find([run for layer in runs for call in layer for run in call])
         rows = [
             [
-                CallTime(call, self._outline(call, [found[run.key] for run in own]), self._expected(call))
+                self._call_time(call, [found[run.key] for run in own])
                 for call, own in zip(layer.calls, calls, strict=True)
             ]
             for layer, calls in zip(stack.layers, runs, strict=True)
@@ -189,6 +192,11 @@ class Timer:
         counts = [stack.order.count(place) for place in range(len(rows))]
         layers = map(LayerTime, stack.layers, counts, map(tuple, rows), map(tuple, waits))
         return StackTime(stack.model, tuple(layers))
+
+    def _call_time(self, call: Call, outlines: list[Outline]) -> CallTime:
+        kernel = self._kernel(call)
+        known = expected(kernel, call.problem, self.machine)
+        return CallTime(call, self._outline(call, outlines), known, kernel.algorithm, kernel.variant)
 
     def _held(self, layer: Layer) -> list[tuple[Call, dict[str, float]]]:
         """Every call, with the share of each input that is still in L2, in a layer that follows one of its
@@ -206,10 +214,6 @@ class Timer:
             )
             for place, (call, kernel) in enumerate(zip(layer.calls, kernels, strict=True))
         ]
-
-    def _expected(self, call: Call) -> Expected:
-        kernel = self._kernel(call)
-        return expected(kernel, call.problem, self.machine)
 
     def _share(self, layer: Layer, sizes: list[float], place: int, value: str) -> float:
         """The share of a value that is still in L2, where an earlier call (of the layer before, if need be)

@@ -356,7 +356,11 @@ def test_the_command_says_what_each_inverse_costs_and_saves(cli):
     # what lies in L2 for the other kernels does not depend on the inverse
     assert second["saving"] == pytest.approx((first["inverse_us"] - second["inverse_us"]) / data["time_us"])
     shown = cli(*command).out
-    assert "24 layers" not in shown and "18 layers" in shown and "blocked-substitution" in shown
+    assert "24 layers" not in shown and "18 layers" in shown
+    names = [line.split()[:2] for line in shown.splitlines()]
+    assert ["blocked-substitution", "triton"] in names and ["mxr", "published"] in names
+    built = {row["name"]: (row["algorithm"], row["variant"]) for row in data["breakdown"]}
+    assert built["inverse"] == ("blocked-substitution", "triton")
 
 
 @pytest.mark.parametrize(

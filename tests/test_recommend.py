@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from algorithms import REGISTRY
 from npusim import study
+from npusim.cli import recommend_tables as tables
 from npusim.errors import InputError
 from npusim.layer_error import LayerProbe
 from npusim.machine import override, quantities
@@ -21,7 +22,7 @@ from npusim.profiles import load_machine
 from npusim.recommend.candidates import candidates, label
 from npusim.recommend.doubt import spread_of, winning_share
 from npusim.recommend.judge import Exactness, Judged
-from npusim.recommend.search import CONTENDERS, DRAWN, PROBED, RUNGS, Goal, Search, front
+from npusim.recommend.search import CONTENDERS, DRAWN, PROBED, RUNGS, Choice, Goal, Search, front
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
 from npusim.triangles import invert
 from npusim.workers import Workers
@@ -215,6 +216,13 @@ def test_words_and_tables(cli) -> None:
     for said in ("goal layer-output at most 0.005", "C=16 fp16:", "-bound (", "best chunk",
                  "what nothing beats", "error of o", "extrapolated"):  # fmt: skip
         assert said in text
+
+
+def test_what_is_far_from_exact_enough_is_shown_where_nothing_else_is() -> None:
+    goal, far, further, good = Goal("layer-output", 5e-3), judged(2, 0.2), judged(1, 9), judged(3, 1e-3)
+    for some, shown in (((further, far, good), ["1.00e-03"]), ((further, far), ["2.00e-01"]), ((), [])):
+        made = tables._front(Choice("fp16", 64, None, None, some, 3, 3, ()), goal)
+        assert [*made.columns[3].cells] == shown
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_busy_times_stand_beside_those_of_the_model_and_say_what_is_wrong(cli, w
     told = validated(cli, write([off]))["rows"][0]["dominated_by"]
     assert told["unit"] == "aic_mac" and told["why"].startswith("busy ")
     carried = validated(cli, write([large]))["rows"][0]["dominated_by"]
-    share = re.fullmatch(r"carries (\d+)% of the prediction", carried["why"])
+    share = re.fullmatch(r"carries (\d+) % of the prediction", carried["why"])
     assert share and carried["unit"] in ("aic_mac", "aic_mte2") and 50 < int(share.group(1)) <= 100
 
 

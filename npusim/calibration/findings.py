@@ -8,6 +8,7 @@ import numpy as np
 
 from npusim.calibration.calibrator import Calibrator
 from npusim.calibration.held_out import GROUPS, TELLING
+from npusim.shares import signed
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,11 @@ def _missing(fitted: Calibrator) -> list[Finding]:
         slope = np.abs(fitted.after_.log_slopes[rows] * fitted.after_.x).mean(axis=0) * fitted.free_
         names = [fitted.parameters[place].name for place in np.argsort(-slope)[:2] if slope[place] > TELLING]
         held = f"; {' and '.join(names)} could, and other rows hold them" if names else ""
+        off = signed(float(np.median(errors)), 0)
         found.append(
             Finding(
                 f"{kernel} on {device}",
-                f"off by {float(np.median(errors)):+.0%} after the fit ({len(rows)} rows), which no free "
+                f"off by {off} after the fit ({len(rows)} rows), which no free "
                 f"number explains{held}: look for a mechanism that is missing",
             )
         )

@@ -12,8 +12,9 @@ from npusim.calibration.calibrator import Calibrator, Learned
 from npusim.calibration.findings import findings
 from npusim.calibration.held_out import HeldOut
 from npusim.calibration.suggest import Suggestion
+from npusim.shares import percent, signed
 from npusim.validation.figures import Move, moves
-from npusim.validation.labels import of_case, refusals, signed
+from npusim.validation.labels import of_case, refusals
 from npusim.validation.page import Cell, facts, heading, page, plot, table, tiles
 from npusim.validation.select import Refused
 from npusim.validation.validate import microseconds
@@ -34,7 +35,7 @@ def report(
     if ideas:
         parts.append(heading("What to measure next", "By how much the mean uncertainty would shrink."))
         rows: list[list[Cell]] = [
-            [of_case(one.case), one.case.settings.profile, (f"-{one.gain:.1%}", one.gain), _all(one.settles)]
+            [of_case(one.case), one.case.settings.profile, (signed(-one.gain), one.gain), _all(one.settles)]
             for one in ideas
         ]
         parts.append(table(("measurement", "profile", "uncertainty", "settles most"), rows, (2,)))
@@ -53,8 +54,8 @@ def _head(fitted: Calibrator, measurements: str, date: datetime.date) -> Iterato
     before, after = np.abs(fitted.errors_before_), np.abs(fitted.errors_after_)
     told = sum(one.determined for one in fitted.learned_)
     yield tiles([
-        (f"{before.mean():.1%} → {after.mean():.1%}", "mean error (MAPE), before and after"),
-        (f"{before.max():.0%} → {after.max():.0%}", "worst error"),
+        (f"{percent(before.mean())} → {percent(after.mean())}", "mean error (MAPE), before and after"),
+        (f"{percent(before.max())} → {percent(after.max())}", "worst error"),
         (str(len(after)), "rows"),
         (f"{told} of {len(fitted.learned_)}", "numbers that the rows determine"),
     ])  # fmt: skip
@@ -122,7 +123,7 @@ def _held_out(kind: str, found: Sequence[HeldOut]) -> Iterator[str]:
     rows: list[list[Cell]] = []
     for one in found:
         worst = max(one.errors, key=abs)
-        errors: list[Cell] = [(f"{one.mape:.1%}", one.mape), (signed(worst), worst)]
+        errors: list[Cell] = [(percent(one.mape), one.mape), (signed(worst), worst)]
         rows.append([one.group, (str(one.rows), one.rows), *errors, _all(one.unknown)])
     yield table((kind, "rows", "MAPE", "worst", "lost"), rows, (1, 2, 3))
 

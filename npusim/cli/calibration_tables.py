@@ -12,8 +12,9 @@ from rich.table import Table
 
 from npusim.calibration.findings import findings
 from npusim.cli.render import field, table, us
+from npusim.shares import percent, signed
 from npusim.validation.labels import of_case as short
-from npusim.validation.labels import refusals, short_places, signed
+from npusim.validation.labels import refusals, short_places
 
 if TYPE_CHECKING:
     from npusim.calibration.calibrator import Calibrator
@@ -125,14 +126,13 @@ def _held_out(console: Console, kind: str, found: Sequence[HeldOut]) -> None:
     for one in found:
         worst = max(one.errors, key=abs)
         made.add_row(
-            one.group, str(one.rows), f"{one.mape:.1%}", signed(worst), "; ".join(one.unknown) or "-"
+            one.group, str(one.rows), percent(one.mape), signed(worst), "; ".join(one.unknown) or "-"
         )
     console.print(made)
     known = [error for one in found if one.determined for error in one.errors]
     if known:
-        console.print(
-            f"of those that stay determined: MAPE {np.mean(np.abs(known)):.1%} ({len(known)} rows)\n"
-        )
+        mape = percent(float(np.mean(np.abs(known))))
+        console.print(f"of those that stay determined: MAPE {mape} ({len(known)} rows)\n")
 
 
 def _ideas(console: Console, ideas: Sequence[Suggestion]) -> None:
@@ -140,15 +140,16 @@ def _ideas(console: Console, ideas: Sequence[Suggestion]) -> None:
     made = _folding("What to measure next", *columns, right=(2,))
     for idea in ideas[:8]:
         name = idea.case.settings.profile
-        made.add_row(short(idea.case), name, f"-{idea.gain:.1%}", "; ".join(idea.settles) or "-")
+        made.add_row(short(idea.case), name, signed(-idea.gain), "; ".join(idea.settles) or "-")
     console.print(made)
 
 
 def _summary(console: Console, fitted: Calibrator) -> None:
     before, after = (np.abs(e) for e in (fitted.errors_before_, fitted.errors_after_))
+    worst = f"{percent(before.max(), 0)} -> {percent(after.max(), 0)}"
     console.print(
-        f"MAPE {before.mean():.1%} -> {after.mean():.1%}, worst {before.max():.0%} -> {after.max():.0%} "
-        f"over {len(after)} rows; {sum(one.determined for one in fitted.learned_)} numbers fitted"
+        f"MAPE {percent(before.mean())} -> {percent(after.mean())}, worst {worst} over {len(after)} rows; "
+        f"{sum(one.determined for one in fitted.learned_)} numbers fitted"
     )
 
 

@@ -12,9 +12,10 @@ from npusim.cli.app import LATER
 from npusim.cli.fields import name_list, split, takes
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Progress
-from npusim.cli.render import field, machine_line, percent, size, table, us
+from npusim.cli.render import field, machine_line, narrow, size, table, us
 from npusim.problem import Options
 from npusim.settings import EngineSettings, LayerSettings, MachineSettings
+from npusim.shares import percent
 
 if TYPE_CHECKING:
     from npusim.forward import Forward
@@ -112,7 +113,7 @@ def _tables(console: Console, decode: bool, times: dict[str, StackTime]) -> None
     for layer in base.layers:
         console.print(_kernels(layer, wide=console.width >= WIDE))
     console.print(_parts(base, decode))
-    off = "unknown" if base.expected_error is None else f"at most {base.expected_error:.0%}"
+    off = "unknown" if base.expected_error is None else f"at most {percent(base.expected_error, 0)}"
     inside = percent(base.measured_share)
     console.print(
         f"expected error of the total: {off}, if all kernels' point one way; {inside} of the time is taken "
@@ -169,19 +170,25 @@ def _parts(time: StackTime, decode: bool) -> Any:
     return made
 
 
+def _inverse(name: str, layer: LayerTime) -> str:
+    """As it was asked for, with its variant where it has a time of its own."""
+    variant = next((row.variant for row in layer.rows if row.call.inverse == "own"), "")
+    return f"{name.removesuffix(f':{variant}')} {variant}".strip()
+
+
 def _side_by_side(times: dict[str, StackTime]) -> Any:
     """What each inverse costs, and saves against the first."""
     from npusim.forward import delta_layer
 
     first, *_ = times.values()
     columns = ("inverse", "us", "speed-up", "layer us", "saves", "model ms")
-    made = table("Inverses, in a delta layer and in the model", *columns, right=range(1, 6))
+    made = narrow(table("Inverses, in a delta layer and in the model", *columns, right=range(1, 6)), 0)
     for name, time in times.items():
         layer, base = delta_layer(time), delta_layer(first)
         own, first_own = layer.inverse_us, base.inverse_us
         speedup = f"{first_own / own:.2f}x" if own and first_own else "-"
         made.add_row(
-            name, us(own or None), speedup, us(layer.time_us),
+            _inverse(name, layer), us(own or None), speedup, us(layer.time_us),
             percent(1 - layer.time_us / base.time_us), f"{time.total_us / 1e3:,.1f}",
         )  # fmt: skip
     return made

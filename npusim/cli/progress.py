@@ -42,8 +42,8 @@ class Progress(_Line):
     def __enter__(self) -> Any:
         if not self.enabled:
             return None
-        task = self.begin("simulating")
-        return lambda count: self.bar.update(task, description=f"simulating: {count:,} operations")
+        task = self.begin("building")
+        return lambda count: self.bar.update(task, description=f"{count:,} operations simulated")
 
 
 class Rows(_Line):

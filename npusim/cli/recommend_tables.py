@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from npusim.cli.render import decibel, error, field, machine_line, table, us
+from npusim.cli.render import decibel, error, field, machine_line, narrow, table, us
 from npusim.machine import Machine
 from npusim.problem import Problem
 from npusim.recommend.candidates import label
 from npusim.recommend.judge import Judged
 from npusim.recommend.search import DRAWN, MEASURES, PROBED, RUNGS, Choice, Goal
 from npusim.settings import MachineSettings
+from npusim.shares import percent
 
 SHOWN = 6
 """rows of a front that are shown"""
@@ -49,7 +49,7 @@ def show(console: Console, goal: Goal, choices: Sequence[Choice], rest: Rest) ->
     """One table of the choices; words; the fronts; what the figures rest on."""
     columns = ("dtype", "C", "fastest exact enough", "us", "vs mxr", "o error", "net us")
     title = "the fastest inverse, and the delta net with it"
-    made = _narrow(table(title, *columns, right=(1, 3, 4, 5, 6)), 2)
+    made = narrow(table(title, *columns, right=(1, 3, 4, 5, 6)), 2)
     best = best_chunks(choices, rest)
     for one in choices:
         made.add_row(*_row(one, rest), style="bold" if one.chunk == best.get(one.dtype) else None)
@@ -98,13 +98,6 @@ def _row(one: Choice, rest: Rest) -> list[str]:
     ]  # fmt: skip
 
 
-def _narrow(made: Table, folded: int) -> Table:
-    """A table of which one column alone gives way where there is no room."""
-    for number, column in enumerate(made.columns):
-        column.no_wrap = number != folded
-    return made
-
-
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
 
@@ -115,7 +108,7 @@ def words(one: Choice, goal: Goal) -> str:
     if one.winner is None or one.winner.exactness is None:
         return start + _none(one, goal)
     winner, found, ratio = one.winner, one.winner.exactness, _speedup(one, one.winner)
-    busy = f"{winner.unit} busy {winner.utilisation:.0%}"
+    busy = f"{winner.unit} busy {percent(winner.utilisation, 0)}"
     parts = [label(winner.options), f"{winner.bound}-bound ({busy})"]
     if ratio is not None and not (winner.options.algorithm == "mxr" and ratio == 1):
         parts.append(f"{ratio:.2g}x faster than mxr" if ratio >= 1 else f"{1 / ratio:.2g}x slower than mxr")
@@ -123,21 +116,20 @@ def words(one: Choice, goal: Goal) -> str:
         f"error of o {found.output:.1e} (worst head {found.worst_output:.1e}), of the state {found.state:.1e}"
     ]
     parts += [f"worst SNR of T {decibel(found.worst_snr_db)} dB"]
+    off = "unknown" if winner.expected_error is None else percent(winner.expected_error, 0)
     if winner.extrapolated:
-        off = "unknown" if winner.expected_error is None else f"{winner.expected_error:.0%}"
         parts.append(f"time extrapolated, expected error {off} ({'; '.join(winner.extrapolated)})")
     else:
-        parts.append(f"time inside what was measured, expected error {winner.expected_error or 0:.0%}")
+        parts.append(f"time inside what was measured, expected error {off}")
     text = start + ", ".join(parts)
     text += f"; exact enough on {winner.held} of {DRAWN} draws of inputs"
     if one.stays is not None:
-        text += (
-            f"; of those like it in this, within 30 %, the fastest in {one.stays:.0%} of draws of the "
-            "uncertain numbers"
-        )
+        often = percent(one.stays, 0)
+        text += f"; of those like it in this, within 30 %, the fastest in {often} of draws of the uncertain "
+        text += "numbers"
         if one.rivals:
             rival, share = one.rivals[0]
-            text += f" (in {share:.0%} it is {label(rival.options)})"
+            text += f" (in {percent(share, 0)} it is {label(rival.options)})"
     return text
 
 
@@ -158,8 +150,8 @@ def _front(one: Choice, goal: Goal) -> Any:
     """Time against error, what nothing beats in both."""
     columns = ("", "us", "vs mxr", "o error", "state", "worst SNR")
     title = f"C={one.chunk} {one.dtype}: what nothing beats in time and {goal.measure}"
-    made = _narrow(table(title, *columns, right=range(1, len(columns))), 0)
-    rows = list(one.front)
+    made = narrow(table(title, *columns, right=range(1, len(columns))), 0)
+    rows = [row for row in one.front if goal.nearly(row)] or list(one.front[-1:])  # what is no result is none
     if len(rows) > SHOWN:  # around the winner
         at = next((n for n, row in enumerate(rows) if one.winner and row.options == one.winner.options), 0)
         start = min(max(0, at - SHOWN // 2), len(rows) - SHOWN)

@@ -28,10 +28,6 @@ def us(time: float | None) -> str:
     return f"{time:,.1f}" if time >= 1000 else f"{time:#.4g}" if time >= 0.001 else "0"
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 def error(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
@@ -73,6 +69,15 @@ def table(title: str, *columns: str, right: Iterable[int] = ()) -> Table:
             overflow="fold",
             no_wrap=number == 0 or number in numbers,
         )
+    return made
+
+
+def narrow(made: Table, folded: int) -> Table:
+    """A table of which one column alone gives way where there is no room."""
+    for number, column in enumerate(made.columns):
+        column.no_wrap = number != folded
+        if number != folded:
+            column.min_width = len(str(column.header))
     return made
 
 

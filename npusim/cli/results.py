@@ -10,7 +10,6 @@ from npusim.cli.render import (
     counted,
     error,
     exactness,
-    percent,
     size,
     table,
     us,
@@ -18,6 +17,7 @@ from npusim.cli.render import (
 )
 from npusim.machine import Machine
 from npusim.report import Report, UnitUsage
+from npusim.shares import percent
 from npusim.simulate import EngineRun
 from npusim.study import Numerics, Result
 from npusim.validation.expected import Expected
@@ -173,7 +173,7 @@ def _expected(known: Expected | None) -> tuple[str, str]:
     """By how much the time may be off, from what that is known, and where it is extrapolated."""
     if known is None or known.error is None:
         return "unknown", known.basis if known else ""
-    size = f"{100 * known.error:.0f} %"
+    size = percent(known.error, 0)
     if known.extrapolated:
         return f"{size}, extrapolated", f"as of {known.basis}; outside: {'; '.join(known.extrapolated)}"
     return size, f"as of {known.basis}"

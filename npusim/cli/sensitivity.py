@@ -16,9 +16,10 @@ from npusim.cli.kernels import find_kernel
 from npusim.cli.machines import COLOURS
 from npusim.cli.options import Json, plain, print_json
 from npusim.cli.progress import Rows
-from npusim.cli.render import ROWS, counted, named, percent, settings, size, table, us
+from npusim.cli.render import ROWS, counted, named, settings, size, table, us
 from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, MachineSettings, NumericsSettings
+from npusim.shares import percent
 from npusim.units import unit_of
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from npusim.cli.render import decibel, error, exactness, named, percent, table, us
+from npusim.cli.render import decibel, error, exactness, named, table, us
 from npusim.comparison import Row
 from npusim.kernels import KernelEntry
+from npusim.shares import percent
 
 FIGURES = (
     "time us", "speed-up", "rel. error", "worst", "mean SNR dB", "worst SNR dB", "not finite", "taken on",
@@ -90,7 +91,7 @@ def _expected(done: list[Row], several: bool) -> list[str]:
     for row in done:
         known = row.result.expected if row.result else None
         if known is not None:
-            size = "unknown" if known.error is None else f"{known.error:.0%}"
+            size = "unknown" if known.error is None else percent(known.error, 0)
             size += ", extrapolated" if known.error is not None and known.extrapolated else ""
             sizes.setdefault(size, []).append(
                 f"{row.algorithm} on {row.profile}" if several else row.algorithm

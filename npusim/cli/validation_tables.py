@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from npusim.cli.render import counted, field, percent, table, us
-from npusim.validation.labels import CLOCKS, device, refusals, short, short_places, signed
+from npusim.cli.render import counted, field, table, us
+from npusim.shares import percent, signed
+from npusim.validation.labels import CLOCKS, device, refusals, short, short_places
 from npusim.validation.validate import APART, kernel_name
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeVar
 
 import plotly.graph_objects as go
 
-from npusim.validation.labels import CLOCKS, device, signed, what
+from npusim.shares import signed
+from npusim.validation.labels import CLOCKS, device, what
 from npusim.validation.validate import Row, Validation, kernel_name, microseconds
 
 T = TypeVar("T")

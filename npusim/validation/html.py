@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from npusim import __version__
+from npusim.shares import percent, signed
 from npusim.validation import figures
-from npusim.validation.labels import CLOCKS, device, signed, what
+from npusim.validation.labels import CLOCKS, device, what
 from npusim.validation.page import Cell, facts, heading, page, plot, table, tiles
 from npusim.validation.validate import APART, Accuracy, Row, Validation, kernel_name, microseconds
 
@@ -45,13 +46,13 @@ def _headlines(found: Validation) -> Iterator[tuple[str, str]]:
     apart = len(found.rows) - len(found.counted)
     yield str(len(found.counted)), f"rows count; {apart} apart, {len(found.refused)} not predicted"
     if whole:
-        yield _percent(whole.mape), "mean error (MAPE)"
-        yield _percent(whole.median), "median error"
+        yield percent(whole.mape), "mean error (MAPE)"
+        yield percent(whole.median), "median error"
         yield signed(whole.worst), "worst error"
     if ranking.share is not None:
-        yield _percent(ranking.share), f"of {ranking.pairs} pairs in the measured order"
+        yield percent(ranking.share), f"of {ranking.pairs} pairs in the measured order"
     if ranking.speedup_error is not None:
-        yield _percent(ranking.speedup_error), "median error of a pair's ratio"
+        yield percent(ranking.speedup_error), "median error of a pair's ratio"
 
 
 def _pictures(found: Validation) -> Iterator[str]:
@@ -78,7 +79,7 @@ def _accuracy(found: Validation) -> Iterator[str]:
 
 
 def _accuracy_row(name: str, one: Accuracy) -> list[Cell]:
-    sizes = [(_percent(size), size) for size in (one.mape, one.median)]
+    sizes = [(percent(size), size) for size in (one.mape, one.median)]
     return [name, (str(one.rows), one.rows), *sizes, (signed(one.worst), one.worst)]
 
 
@@ -119,7 +120,3 @@ def _busy(found: Validation) -> Iterator[str]:
 
 def _times(times: Iterable[float]) -> list[Cell]:
     return [(microseconds(time), time) for time in times]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

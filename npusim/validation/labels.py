@@ -20,10 +20,6 @@ CLOCKS = {
 """what a row's time counts, in words"""
 
 
-def signed(share: float) -> str:
-    return f"{100 * share:+.1f} %"
-
-
 def named(row: Row) -> str:
     """Kernel and structure."""
     variant = row.case.row.variant

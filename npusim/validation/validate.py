@@ -15,6 +15,7 @@ from npusim.ideals import by_mechanism, work_by_unit
 from npusim.machine import Machine
 from npusim.measurements.rows import SIZES, Measurement
 from npusim.registry import Registry
+from npusim.shares import percent, signed
 from npusim.validation.predict import Case, Prediction
 from npusim.validation.predictor import Predictor, Progress
 from npusim.validation.select import Refused, Selection
@@ -83,12 +84,13 @@ class Row:
             us, seen = self.busy[worst]
             if abs(off[worst]) > 0.3 * abs(difference) and seen is not None:
                 why = f"busy {microseconds(seen)} us, measured {microseconds(us)}"
-                return Culprit(self.found.units[worst], why, f"busy {seen / us - 1:+.0%}" if us else why)
+                short = f"busy {signed(seen / us - 1, 0)}" if us else why
+                return Culprit(self.found.units[worst], why, short)
         core = self.case.row.clock == "core"
         fields = {name: us for name, us in self.found.by_field.items() if not (core and name in BEFORE_CORES)}
         carried = by_mechanism(fields) | work_by_unit(fields, self.machine)
         name = max(carried, key=lambda one: carried[one])
-        share = f"{carried[name] / self.predicted_us:.0%}"
+        share = percent(carried[name] / self.predicted_us, 0)
         return Culprit(name, f"carries {share} of the prediction", share)
 
     def to_json(self) -> dict[str, Any]:
