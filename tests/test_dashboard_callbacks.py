@@ -13,6 +13,7 @@ from dashboard.components.calibration import asked, fields, views
 from dashboard.components.ids import SETTING, STATE, setting
 from dashboard.components.panel import BODY
 from dashboard.pages import graph, sweep_define, timeline
+from dashboard.service import Service
 from dashboard.state import State
 from npusim.profiles import load_machine
 
@@ -115,10 +116,11 @@ def test_a_fit_begins_though_its_settings_have_just_changed(app):
 
 
 def test_a_number_that_is_left_for_the_button_that_saves_is_saved(app, folder):
-    row = {"path": "clock_ghz", "was": 1.8}
+    row = {"path": "clock_ghz", "was": 1.8, "told": 1.8, "value": 1.5}
     said = {
         f"{STATE}.data": "profile=ascend-910b2", f"{numbers.NAME}.value": "mine",
-        f"{numbers.SAVE}.n_clicks": 1, f"{numbers.GRID}.cellValueChanged": [{"data": row, "value": 1.5}],
+        f"{numbers.SAVE}.n_clicks": 1, f"{numbers.GRID}.cellValueChanged": [{}],
+        f"{numbers.GRID}.rowData": [row],
     }  # fmt: skip
     cell = f"{numbers.GRID}.cellValueChanged"
     found = ask(app, f"{numbers.NOTE}.children", f"{numbers.SAVE}.n_clicks", said, [cell])
@@ -130,11 +132,52 @@ def test_all_numbers_go_back_though_the_cell_that_was_left_for_that_cannot_be(ap
     cell, button = f"{numbers.GRID}.cellValueChanged", f"{numbers.ALL_BACK}.n_clicks"
     said = {
         f"{STATE}.data": State.of({"profile": "ascend-910b2"}).updated(set=("core.groups=8",)).query,
-        button: 1, cell: [{"data": {"path": "clock_ghz", "was": 1.8}, "value": -1}],
+        button: 1, cell: [{}],
+        f"{numbers.GRID}.rowData": [{"path": "clock_ghz", "was": 1.8, "told": 1.8, "value": -1}],
     }  # fmt: skip
     found = ask(app, f"{numbers.NOTE}.children", button, said, [cell])
     assert found[f"{STATE}.data"] == "profile=ascend-910b2"
     assert "clock_ghz" in json.dumps(found[f"{numbers.NOTE}.children"])
+
+
+def typed(state: State, **values: float | None) -> dict[str, object]:
+    """What the grid says once some cells were typed and none was answered."""
+    rows = numbers.rows(Service(), state)
+    names = {name.replace("__", "."): value for name, value in values.items()}
+    said = [row | {"value": names.get(row["path"], row["value"])} for row in rows]
+    return {
+        f"{STATE}.data": state.query, f"{numbers.GRID}.cellValueChanged": [{}],
+        f"{numbers.GRID}.rowData": said,
+    }  # fmt: skip
+
+
+def test_cells_that_were_typed_faster_than_answers_come_are_all_heard(app):
+    state, cell = State.of({"set": ("core.groups=8",)}), f"{numbers.GRID}.cellValueChanged"
+    said = typed(state, clock_ghz=1.5, core__groups=None, core__cube__startup_cycles=7)
+    found = ask(app, f"{numbers.NOTE}.children", cell, said)
+    assert set(State.from_query(found[f"{STATE}.data"]).listed("set")) == {
+        "clock_ghz=1.5", "core.cube.startup_cycles=7"
+    }  # fmt: skip
+    assert f"{numbers.GRID}.rowData" not in found  # they follow the link
+    said = typed(state, clock_ghz=0, core__groups=12)
+    found = ask(app, f"{numbers.NOTE}.children", cell, said)
+    assert State.from_query(found[f"{STATE}.data"]).listed("set") == ("core.groups=12",)
+    assert "clock_ghz" in json.dumps(found[f"{numbers.NOTE}.children"])
+    rows = {row["path"]: row for row in found[f"{numbers.GRID}.rowData"]}
+    assert (rows["clock_ghz"]["value"], rows["core.groups"]["value"]) == (1.8, 12)
+
+
+def test_rows_follow_the_link_where_it_can_be(app):
+    rows, state = f"{numbers.GRID}.rowData", f"{STATE}.data"
+    opened = {f"{numbers.DRAWER}.opened": True}
+    found = ask(app, rows, state, opened | {state: "set=core.groups=8"})
+    (groups,) = (row for row in found[rows] if row["path"] == "core.groups")
+    assert (groups["value"], groups["told"], groups["was"]) == (8, 8, 24)
+    assert ask(app, rows, state, opened | {state: "batch=0"}) == {}
+    assert ask(app, rows, state, {state: "set=core.groups=8"}) == {}
+    said = typed(State(), clock_ghz=1.5) | {state: "batch=0"}
+    found = ask(app, f"{numbers.NOTE}.children", f"{numbers.GRID}.cellValueChanged", said)
+    assert "--batch" in json.dumps(found[f"{numbers.NOTE}.children"]) and rows not in found
 
 
 def test_a_time_that_is_left_for_a_button_that_moves_is_where_the_move_begins(app):

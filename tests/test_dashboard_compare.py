@@ -144,7 +144,7 @@ def test_a_name_is_made_of_what_differs(service):
     assert names(service, MXR, changed) == ["mxr", "cube.startup_cycles 40 · with L0C → UB · flags free"]
     assert names(service, MASKED, MASKED.updated(mask="no")) == ["mask", "no mask"]
     assert names(service, State(), State.of({"kernel": "matmul"})) == ["mxr", "matmul"]
-    assert names(service, MXR, MXR, MXR) == ["mxr", "mxr · copy", "mxr · another copy"]
+    assert names(service, MXR, MXR, MXR) == ["mxr", "mxr · copy", "mxr · copy 2"]
 
 
 def test_what_is_alike_is_said_once_and_what_differs_in_each(service):

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.service.configurations import Slots
-from dashboard.state import LISTS, PAGES, State
+from dashboard.state import KERNEL, LISTS, PAGES, State
+from npusim.settings import MachineSettings
 
 LATE = """([before, after, now]) => {
     window.dash_component_api = { getLayout: () => ({ props: { data: now } }) };
@@ -26,20 +27,27 @@ TEXTS = st.text(string.printable + "éß", min_size=1, max_size=8).map(str.strip
 
 
 @pytest.fixture(scope="module")
-def late(browser):
+def script(browser):
+    """A page with nothing but the script."""
+    visitor = browser.new_context()
+    page = visitor.new_page()
+    with as_file(files("dashboard") / "assets" / "state.js") as file:
+        page.add_script_tag(path=file)
+    yield page
+    visitor.close()
+
+
+@pytest.fixture(scope="module")
+def late(script):
     """What the link says in the end: (before, after, now), all three states, to a state."""
-    page = browser.new_context().new_page()
-    with as_file(files("dashboard") / "assets" / "state.js") as script:
-        page.add_script_tag(path=script)
 
     def answered(before: State, after: State, now: State) -> State:
-        text = page.evaluate(LATE, [before.query, after.query, now.query])
+        text = script.evaluate(LATE, [before.query, after.query, now.query])
         found = State.from_query(text)
         assert found.query == text  # a link as the server writes it
         return found
 
-    yield answered
-    page.close()
+    return answered
 
 
 links = st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=5).map(State.of)
@@ -60,79 +68,124 @@ def test_changes_of_different_values_are_both_kept(late, before, values, cut):
 
 
 def test_parts_of_a_list_are_changed_apart(late):
-    before = State.of({"set": "a=1,b=2", "ideal": "launch"})
-    after = before.updated(set="b=2,a=5", ideal="launch,flags")
-    now = before.updated(set="a=1,b=2,c=3", ideal=None)
-    assert late(before, after, now) == State.of({"set": "a=5,b=2,c=3", "ideal": "flags"})
+    before = State.of({"set": "a=1,b=2", "ideal": "launch", "paths": "l0c_ub"})
+    after = before.updated(set="b=2,a=5", ideal="launch,flags", paths="-l0c_ub")
+    now = before.updated(set="a=1,b=2,c=3", ideal=None, paths="l0c_ub,ub_l1")
+    assert late(before, after, now) == State.of({
+        "set": "b=2,c=3,a=5", "ideal": "flags", "paths": "ub_l1,-l0c_ub"
+    })  # fmt: skip
     assert late(before, before.updated(set=None), now).get("set") == "c=3"
+    assert (
+        late(State(), State.of({"paths": "-l0c_ub"}), State.of({"paths": "l0c_ub"})).get("paths") == "-l0c_ub"
+    )
     whole = State.of({"sweep.vary": "chunk=16,32"})
     found = late(whole, whole.viewed("sweep", vary="chunk=16"), whole.viewed("sweep", vary="chunk=64"))
     assert found == whole.viewed("sweep", vary="chunk=16")
 
 
-def test_settings_of_another_kernel_or_profile_are_not_mixed_with_those_before(late):
+def test_of_a_change_another_kernel_keeps_the_machine_and_another_profile_not_its_numbers(late):
     before = State.of({"chunk": 32, "set": "a=1", "layer.model": "x"})
-    turn = State.of({"kernel": "matmul", "m": 512, "layer.model": "x"})
-    number = before.updated(set="a=1,b=2").viewed("layer", model="y")
-    assert late(before, turn, number) == turn.viewed("layer", model="y")
-    assert late(before, number, turn) == turn.viewed("layer", model="y")
+    number = before.updated(set="a=1,b=2", chunk=16, evidence="documented").viewed("layer", model="y")
+    kernel = State.of({"kernel": "matmul", "m": 512, "set": "a=1", "layer.model": "x"})
+    profile = State.of({"profile": "toy", "chunk": 32, "layer.model": "x"})
+    for turn, meant in (
+        (kernel, kernel.updated(set="a=1,b=2", evidence="documented")),
+        (profile, profile.updated(chunk=16, evidence="documented")),
+        (
+            kernel.updated(profile="toy", set=None),
+            kernel.updated(profile="toy", set=None, evidence="documented"),
+        ),
+    ):
+        assert late(before, turn, number) == meant.viewed("layer", model="y")
+        assert late(before, number, turn) == meant.viewed("layer", model="y")
 
 
-distinct = st.lists(st.sampled_from(range(16, 1024, 16)), min_size=3, max_size=5, unique=True)
+some = st.sampled_from([State(), *(State.of({"chunk": chunk}) for chunk in (16, 32)), State("matmul")])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
-    chunks=distinct,
-    edit=st.integers(0, 4),
-    place=st.integers(0, 4),
+    states=st.lists(some, min_size=2, max_size=5),
+    places=st.tuples(*[st.integers(0, 4)] * 3),
     what=st.sampled_from(["added", "edited", "removed", "based"]),
+    change=st.sampled_from([{"dtype": "bf16"}, {"profile": "toy"}, {"kernel": "copy"}, {"chunk": None}]),
     late_order=st.booleans(),
 )
 def test_a_change_goes_to_the_configuration_that_was_edited_when_it_was_made(
-    late, chunks, edit, place, what, late_order
+    late, states, places, what, change, late_order
 ):
-    """By the configurations themselves: first the change, then what was done with them all."""
-    states = tuple(State.of({"chunk": chunk}) for chunk in chunks)
-    slots = Slots(states, edit % len(states))
-    place %= len(states)
+    """As if it had been made before all else was done with them."""
+    edit, base, place = (number % len(states) for number in places)
+    slots = Slots(tuple(states), edit, base)
 
-    def ordered(found: Slots) -> Slots:
-        return found.added(states[slots.edit]) if what == "added" else getattr(found, what)(place)
+    def done(found: Slots) -> Slots:
+        return found.added() if what == "added" else getattr(found, what)(place)
 
-    new = states[slots.edit].updated(dtype="bf16")
-    changed = replace(slots, states=tuple(new if n == slots.edit else one for n, one in enumerate(states)))
-    before, order, change = (
-        one.into(State.of({"layer.model": "x"})) for one in (slots, ordered(slots), changed)
+    new = slots.states[edit].updated(**change)
+    with_new = replace(slots, states=tuple(new if n == edit else one for n, one in enumerate(states)))
+    before, order, moved = (
+        one.into(State.of({"layer.model": "x"})) for one in (slots, done(slots), with_new)
     )
-    found = late(before, order, change) if late_order else late(before, change, order)
-    assert Slots.of(found) == ordered(changed)
-    assert found.get("layer.model") == "x"
+    found = late(before, order, moved) if late_order else late(before, moved, order)
+    wanted = done(with_new).into(State.of({"layer.model": "x"}))
+    if what == "removed" and place == edit and order != before:
+        alike = [n for n in range(len(states)) if slots.removed(n) == done(slots) and n != edit]
+        if alike:  # no link tells which of two alike was removed: then the one without the change
+            wanted = with_new.removed(alike[0]).into(State.of({"layer.model": "x"}))
+    assert found == wanted
+
+
+def test_who_comes_without_others_has_the_change_in_their_own(late):
+    """`compared` is what Compare shows beside: the first button writes it into the link."""
+    before, moved = State.of({"chunk": 32}), State.of({"chunk": 32, "dtype": "bf16"})
+    compared = Slots((before, State.of({"algorithm": "doubling"})))
+    for after, meant in (
+        (compared.edited(1), (moved, compared.states[1])),
+        (compared.based(1), (moved, compared.states[1])),
+        (compared.added(), (moved, compared.states[1], moved)),
+    ):
+        found = late(before, after.into(before), moved)
+        assert Slots.of(found) == replace(after, states=meant)
 
 
 def test_of_two_who_reorder_the_first_is_heard(late):
     slots = Slots(tuple(State.of({"chunk": chunk}) for chunk in (16, 32, 64)))
-    before, first, other = (
-        one.into(State.of({"graph.op": 3})) for one in (slots, slots.removed(1), slots.added())
-    )
-    assert late(before, other.viewed("graph", op=4), first) == first.viewed("graph", op=4)
+    for done in (slots.added(), slots.edited(2)):
+        before, first, other = (
+            one.into(State.of({"graph.op": 3})) for one in (slots, slots.removed(1), done)
+        )
+        assert late(before, other.viewed("graph", op=4), first) == first.viewed("graph", op=4)
 
 
-def test_a_page_without_a_link_of_its_own_is_left_alone(browser):
-    page = browser.new_context().new_page()
-    with as_file(files("dashboard") / "assets" / "state.js") as script:
-        page.add_script_tag(path=script)
-    page.evaluate("window.dash_component_api = { getLayout: () => undefined }")
+@pytest.mark.parametrize(
+    "query", ["compare.1=chunk%3D16&compare.2=chunk%3D32", "chunk=64&compare.2=chunk%3D16&compare.edit=x",
+              "compare.base=x&compare.edit=9&compare.5=chunk%3D16"],
+)  # fmt: skip
+def test_a_link_by_hand_is_read_as_the_server_reads_it(late, query):
+    before = State.from_query(query)
+    found = late(before, before.viewed("graph", op=4), before.updated(**{"layer.model": "x"}))
+    assert found.own("graph") == {"op": "4"} and found.own("layer") == {"model": "x"}
+    one, other = Slots.of(found), Slots.of(before)
+    assert (one.states, one.edit) == (other.states, other.edit)
+
+
+def test_a_page_without_a_link_lets_answers_be(page, address):
+    page.goto(f"{address}/nowhere")
+    page.get_by_text("404").wait_for()
     answer = page.evaluate(
         """() => { const answer = { state: { data: "chunk=32" } };
         window.npusim.hooks.request_post({ state: [{ id: "state", property: "data", value: "" }] }, answer);
         return answer; }"""
     )
-    page.close()
     assert answer == {"state": {"data": "chunk=32"}}
 
 
-def test_the_script_and_the_server_mean_the_same_pages_and_lists():
+def test_the_script_and_the_server_mean_the_same_names():
     text = (files("dashboard") / "assets" / "state.js").read_text()
-    for name, values in (("PAGES", PAGES), ("LISTS", LISTS)):
+    for name, values in (
+        ("PAGES", PAGES),
+        ("LISTS", LISTS),
+        ("MACHINE", [*MachineSettings.model_fields, "paths"]),
+    ):
         assert f"var {name} = {json.dumps(values)};" in text
+    assert f'var KERNEL = "{KERNEL}";' in text

@@ -575,9 +575,12 @@ def test_a_store_that_may_only_be_read(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with Store(str(path)) as store:
         store.add([ROW])
-    for place in (tmp_path, *tmp_path.parents):
-        if place != Path("/") and place.owner() == Path(tmp_path).owner():
-            place.chmod(0o555)
+    # pytest lets nobody else into its own folders
+    modes = {place: place.stat().st_mode for place in (tmp_path, *tmp_path.parents)}
+    closed = [place for place, mode in modes.items() if mode & 0o005 != 0o005]
+    for place in closed:
+        place.chmod(modes[place] | 0o055)
+    tmp_path.chmod(0o555)
     path.chmod(0o444)
     before = path.read_bytes()
     pid = os.fork()
@@ -593,9 +596,10 @@ def test_a_store_that_may_only_be_read(tmp_path: Path) -> None:
             code = 0
         finally:
             os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    tmp_path.chmod(0o755)
-    assert path.read_bytes() == before
+    failed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    for place in (tmp_path, *closed):
+        place.chmod(modes[place])
+    assert not failed and path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("place", "said"), [("", "is a folder"), ("none/s.db", "does not exist")])

@@ -32,10 +32,22 @@ window.dash_clientside.compare = {
     return "filled";
   },
 };
-/* What a button of a card asks; `at` tells two alike clicks apart. */
-document.addEventListener("click", function (event) {
-  var button = event.target.closest("#compare-heads [data-what]");
-  if (!button) return;
-  var asked = { what: button.dataset.what, place: Number(button.dataset.place), at: Date.now() };
-  window.dash_clientside.set_props("compare-do", { data: asked });
-});
+/* What a button of a card asks; `at` tells two alike clicks apart. A field of the panel tells its value half a
+   second late at most (its debounce): it comes first, as it is meant for the configuration edited before. */
+(function () {
+  var FIELD_MS = 520;
+  var touched = 0;
+  ["input", "keydown", "click"].forEach(function (kind) {
+    document.addEventListener(kind, function (event) {
+      if (event.target.closest("#panel-body")) touched = Date.now();
+    });
+  });
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("#compare-heads [data-what]");
+    if (!button) return;
+    var asked = { what: button.dataset.what, place: Number(button.dataset.place), at: Date.now() };
+    window.setTimeout(function () {
+      window.dash_clientside.set_props("compare-do", { data: asked });
+    }, Math.max(0, touched + FIELD_MS - Date.now()));
+  });
+})();

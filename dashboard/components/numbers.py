@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -36,7 +37,11 @@ COLUMNS = [
         "flex": 1,
         "minWidth": 96,
         "type": "rightAligned",
-        "cellDataType": "number",
+        "cellDataType": False,  # as a number it would take any other text for an empty cell
+        "valueParser": {
+            "function": "params.newValue == Number(params.newValue) && params.newValue !== '' "
+            "? Number(params.newValue) : params.newValue || null"
+        },
         "cellClass": "mono editable ag-right-aligned-cell",
         "tooltipField": "was",
         "valueFormatter": {"function": "params.value === null ? '' : d3.format(',~r')(params.value)"},
@@ -123,8 +128,16 @@ def _grid(data: list[dict[str, Any]], scheme: str) -> dag.AgGrid:
 
 
 def rows(service: Service, state: State) -> list[dict[str, Any]]:
-    """The numbers as rows of the grid."""
-    return [asdict(one) for one in service.numbers(state)]
+    """The numbers as rows of the grid, which changes a `value` that is typed, but not what it was `told`."""
+    return [asdict(one) | {"told": one.value} for one in service.numbers(state)]
+
+
+def _rows(service: Service, state: State) -> Any:
+    """The rows, or those that are there where the state cannot be."""
+    try:
+        return rows(service, state)
+    except Refused:
+        return no_update
 
 
 def register(app: Dash, service: Service) -> None:
@@ -165,9 +178,9 @@ def register(app: Dash, service: Service) -> None:
     @app.callback(
         Output(GRID, "rowData"), Input(STATE, "data"), Kept(DRAWER, "opened"), prevent_initial_call=True
     )
-    def _rows(query: str, opened: bool) -> Any:
-        """Who opens it gets them anew."""
-        return rows(service, State.from_query(query or "")) if opened else no_update
+    def _follow(query: str, opened: bool) -> Any:
+        """While it is closed nobody sees them, and who opens it gets all anew."""
+        return _rows(service, State.from_query(query or "")) if opened else no_update
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
@@ -177,27 +190,36 @@ def register(app: Dash, service: Service) -> None:
         Input(ONE, "n_clicks"),
         Input(ALL_BACK, "n_clicks"),
         Input(SAVE, "n_clicks"),
+        Kept(GRID, "rowData"),
         Kept(GRID, "selectedRows"),
         Kept(NAME, "value"),
         Kept(STATE, "data"),
         prevent_initial_call=True,
     )
-    def _change(changes: Any, one: Any, every: Any, save: Any, chosen: Any, name: str, query: str) -> Any:
-        if not (changes or one or every or save):
+    def _change(
+        cell: Any, one: Any, every: Any, save: Any, data: Any, chosen: Any, name: str, query: str
+    ) -> Any:
+        if not (cell or one or every or save):
             return no_update, no_update, no_update
         state = after = State.from_query(query or "")
-        did, note = changed(), ""
-        for what in (GRID, ONE, ALL_BACK):  # leaving a cell for a button does both
-            if what in did:
-                try:
-                    after = _after(service, after, what, changes, chosen)
-                except Refused as error:
-                    note = _note(str(error), "red")
-        if SAVE in did and not note:
+        did, values = changed(), dict[str, float | str | None]()
+        if GRID in did:  # leaving a cell for a button does both
+            values |= _typed(data or [])
+        if ONE in did:
+            values |= {row["path"]: None for row in chosen or []}
+        after, wrong = _after(service, after, values)
+        if ALL_BACK in did:
+            after = after.updated(set=None)
+        note: Any = [_note(text, "red") for text in wrong]
+        if SAVE in did and not wrong:
             note = _saved(service, after, name or "")
-        if after == state:
-            return no_update, no_update if did == [SAVE] else rows(service, state), note
-        return after.query, no_update, note  # the rows follow the link: another answer may change it, too
+        # rows follow the link; where that stays, or less of it is changed than was typed, they go back
+        back = wrong or (after == state and did != [SAVE])
+        return (
+            no_update if after == state else after.query,
+            _rows(service, after) if back else no_update,
+            note,
+        )
 
 
 def _saved(service: Service, state: State, name: str) -> dmc.Alert:
@@ -209,19 +231,24 @@ def _saved(service: Service, state: State, name: str) -> dmc.Alert:
     return _note(f"Saved as {file} in the folder where the dashboard runs.", "green")
 
 
-def _after(service: Service, state: State, what: Any, changes: Any, chosen: Any) -> State:
-    """The state once a value was typed, or taken back."""
-    if what == ALL_BACK:
-        return state.updated(set=None)
-    if what == ONE:
-        for row in chosen or []:
-            state = service.with_number(state, row["path"], None)
-        return state
-    for change in changes or []:
-        row, value = change["data"], change["value"]
-        same = value is None or value == row["was"]
-        state = service.with_number(state, row["path"], None if same else float(value))
-    return state
+def _typed(data: list[dict[str, Any]]) -> dict[str, float | str | None]:
+    """The values that were typed since the rows were told, by path; None: as in the profile. Of two that are
+    typed before the first is answered, Dash tells of the last alone, and drops the answer to the first."""
+    typed = {row["path"]: row for row in data if row["value"] != row["told"]}
+    return {path: None if row["value"] in (None, row["was"]) else row["value"] for path, row in typed.items()}
+
+
+def _after(
+    service: Service, state: State, values: Mapping[str, float | str | None]
+) -> tuple[State, list[str]]:
+    """The state with some values, and why some of them cannot be."""
+    wrong = []
+    for path, value in values.items():
+        try:
+            state = service.with_number(state, path, value)
+        except Refused as error:
+            wrong.append(str(error))
+    return state, wrong
 
 
 def _note(text: str, color: str) -> dmc.Alert:

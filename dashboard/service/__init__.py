@@ -369,13 +369,16 @@ class Service:
         ]
         return state.updated(paths=texts)
 
-    def with_number(self, state: State, path: str, value: float | None) -> State:
+    def with_number(self, state: State, path: str, value: float | str | None) -> State:
         """The state in which a number has another value; None: that of its profile. Refused for one that
-        cannot be."""
+        cannot be, as for a text that is none."""
         kept = [text for text in state.listed("set") if text.partition("=")[0] != path]
         if value is not None:
-            plain = int(value) if float(value).is_integer() else float(value)
-            kept.append(f"{path}={plain}")
+            try:
+                plain = float(value)
+            except ValueError:
+                raise Refused(f"{path}: must be a number, got {value!r}") from None
+            kept.append(f"{path}={int(plain) if plain.is_integer() else plain}")
         new = state.updated(set=kept)
         self.machine(self.request(new).setup)
         return new

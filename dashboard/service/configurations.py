@@ -295,5 +295,6 @@ def _unique(names: list[str]) -> list[str]:
     made = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        made.append(name if seen[name] == 1 else f"{name} · {'copy' if seen[name] == 2 else 'another copy'}")
+        copy = "copy" if seen[name] == 2 else f"copy {seen[name] - 1}"
+        made.append(name if seen[name] == 1 else f"{name} · {copy}")
     return made
