@@ -11,7 +11,7 @@ from npusim.kernels import KernelEntry, check_known, own_options
 from npusim.machine import Machine
 from npusim.problem import Options, Problem
 from npusim.settings import EngineSettings, NumericsSettings
-from npusim.study import EXPECTED_KEYS, Prepared, Result, check_wishes, find_data, prepare
+from npusim.study import EXPECTED_KEYS, Prepared, Progress, Result, check_wishes, find_data, prepare
 
 ERRORS = ("relative_error", "worst_relative_error", "snr_db", "worst_snr_db", "nonfinite")
 """the measures of error that a row shows"""
@@ -72,7 +72,7 @@ def compare(
     options: Options,
     numerics: NumericsSettings,
     engine: EngineSettings,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     announce: Callable[[], None] | None = None,
 ) -> list[Row]:
     """Run every algorithm on every machine. What a machine or algorithm cannot do becomes a reason, and so
@@ -111,7 +111,7 @@ def _ran(
     prepared: Prepared,
     numerics: NumericsSettings,
     engine: EngineSettings,
-    progress: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> Row:
     try:
         return replace(row, result=prepared.result(numerics, engine, progress))

@@ -29,9 +29,9 @@ from npusim.validation.expected import Expected, expected
 from npusim.whatif import WhatIf, imagine
 from npusim.where import netting
 
-Progress = Callable[[int], None]
+Progress = Callable[[int | None], None]
+"""told how many operations are simulated, and None once values are computed"""
 Announce = Callable[[Problem, Kernel], None]
-
 
 TIMING_KEYS = (
     "time_us", "times", "cycles", "bound", "dominant_unit", "cores", "evidence", "units",
@@ -158,6 +158,8 @@ class Prepared:
             imagined = imagine(self.program, report, engine, progress)
         found = None
         if self.sample and self.data:
+            if progress:
+                progress(None)
             found = compute(self.data, self.sample, numerics.output)
         return Result(self.entry, self.kernel, self.machine, self.problem, report, ran, found, imagined)
 

@@ -74,7 +74,7 @@ def _parts(name: str) -> tuple[str, list[str]]:
     if Path(path).is_dir():
         raise InputError(f"{path}: is a folder; a kernel of your own is {FORM}")
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file; check the path")
     if not functions:
         raise InputError(f"{name}: no function is named; give {path}:FUNCTION")
     return path, functions

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from npusim.errors import InputError
+from npusim.threads import one_thread_each
 
 GARBAGE = (20_000, 20, 20)
 """when a worker looks for garbage: a kernel is thousands of objects, nearly all of which stay to its end"""
@@ -25,8 +26,6 @@ LOST = 4
 """breakdowns in a row, with nothing finished in between, after which work is given up"""
 PATIENCE = "10s"
 """how long to wait for a Dask scheduler"""
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""variables that say in how many threads numpy multiplies"""
 
 
 class Workers:
@@ -111,7 +110,7 @@ class Workers:
     def _submit(
         self, function: Callable[..., Any], arguments: dict[int, tuple[Any, ...]]
     ) -> dict[Future[Any], int]:
-        with _uninterrupted(), _one_thread():  # workers start here, and inherit it
+        with _uninterrupted(), one_thread_each():  # workers start here, and inherit it
             executor = self._started()
             before = set(multiprocessing.active_children())
             call = function if self._client else partial(_called, function)
@@ -171,19 +170,6 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Products of processes that start meanwhile run in one thread: there is a process for each core, and
-    threads that wait for one take most of the time."""
-    added = [name for name in THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 def _prepare() -> None:

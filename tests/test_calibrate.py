@@ -16,11 +16,12 @@ from npusim.calibration.calibrator import Calibrator
 from npusim.calibration.findings import findings
 from npusim.calibration.held_out import held_out
 from npusim.calibration.parameters import select
+from npusim.calibration.rows import fitting_rows
 from npusim.calibration.slopes import slopes
 from npusim.calibration.suggest import suggest
 from npusim.errors import InputError
 from npusim.machine import override, quantities
-from npusim.measurements.rows import Measurement
+from npusim.measurements.rows import Measurement, Reading
 from npusim.profiles import diff, load_machine
 from npusim.settings import MachineSettings
 from npusim.validation.predict import Case, case, predict
@@ -238,6 +239,27 @@ def test_the_command_writes_a_profile_that_predicts_the_rows(cli, rows, tmp_path
     assert abs(held["max_error"]) < 0.01
     text = new.read_text()
     assert "# Times inside a core are kept in cycles" in text and "rows.csv" in text
+
+
+def test_each_row_is_on_the_first_of_several_profiles_that_describes_its_device():
+    devices = {
+        "ascend-910b2": "ascend-910b2",
+        "Ascend950PR_9599": "ascend-950pr-9599",
+        "": "ascend-950pr-9599",
+    }
+    rows = [
+        Measurement.at(f"m.csv:{line}", time_us=1, clock="event", device=device, **SHAPES[0])
+        for line, device in enumerate([*devices, "ascend-910b4"], 2)
+    ]
+    profiles = ["ascend-950pr-9599", "ascend-910b2"]
+    cases, (refused,) = fitting_rows(Reading(rows), profiles, PREDICTOR.kernels)
+    assert [one.settings.profile for one in cases] == list(devices.values())
+    assert (refused.place, refused.reason) == (
+        "m.csv:5",
+        "measured on ascend-910b4, which none of --profile ascend-950pr-9599,ascend-910b2 describes",
+    )  # fmt: skip
+    _, refused = fitting_rows(Reading(rows), profiles[1:], PREDICTOR.kernels)
+    assert "which --profile ascend-910b2 does not describe" in refused[0].reason
 
 
 def test_a_profile_given_by_its_path_keeps_what_is_its_own(cli, rows, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def test_help_is_clean_at_any_width(cli, monkeypatch, command, width):
     assert made.code == 0 and made.err == ""
     assert "Usage: npusim" in made.out
     assert "\\[" not in made.out and "{value" not in made.out and "[/" not in made.out
+    assert "<bool>" not in made.out  # a flag takes no value
     assert all(len(line) <= width for line in made.out.splitlines())
 
 
@@ -128,6 +130,15 @@ def test_help_shows_defaults_and_shapes(cli):
         "--no-timing", "--no-numerics", "--no-mask",
     ):  # fmt: skip
         assert shown in text, shown
+
+
+def test_products_are_multiplied_in_one_thread_unless_somebody_says_otherwise(cli, monkeypatch):
+    for name, said in (("OPENBLAS_NUM_THREADS", None), ("OMP_NUM_THREADS", "3")):
+        monkeypatch.setenv(name, said or "")
+        if said is None:
+            monkeypatch.delenv(name)
+    cli("--version")
+    assert (os.environ["OPENBLAS_NUM_THREADS"], os.environ["OMP_NUM_THREADS"]) == ("1", "3")
 
 
 def test_no_command_prints_the_help_and_fails(cli):

@@ -77,6 +77,14 @@ def test_every_output_has_errors_of_its_own_against_the_kernel_without_rounding(
     assert numerics.to_json()["relative_error"] == numerics.to_json()["outputs"]["y"]["relative_error"]
 
 
+def test_progress_counts_operations_and_then_says_that_values_are_computed(monkeypatch):
+    monkeypatch.setattr("npusim.engine.fast.run.STEPS", 100)
+    told: list[int | None] = []
+    settings = (load_machine("toy"), NumericsSettings(), EngineSettings(exact=True, what_if=False))
+    run(entry(), Problem(m=200), Options(), *settings, progress=told.append)
+    assert told[-1] is None and len(told) > 1 and None not in told[:-1]
+
+
 def test_phases_that_need_each_other_compute_all_items_and_say_so():
     numerics = ran(Problem(m=9), samples=2).numerics
     assert numerics is not None

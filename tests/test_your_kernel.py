@@ -220,7 +220,7 @@ def test_the_help_says_how_a_kernel_of_ones_own_is_named(cli):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("none.py:build", "none.py: no such file"),
+        ("none.py:build", "none.py: no such file; check the path"),
         ("mine.py", "mine.py: no function is named; give mine.py:FUNCTION"),
         ("mine.py:", "mine.py:: no function is named; give mine.py:FUNCTION"),
         ("mine.py:biuld", "mine.py: no function 'biuld'; did you mean 'build'?"),

@@ -131,6 +131,6 @@ def _others(name: str, others: tuple[Other, ...], chosen: Chosen, before: bool) 
         rows.append(
             (choose, how, html.Td(named, className="mono"), f"{cycles(round(apart, 2))} cycles", mark)
         )
-    heads = ("Operation", "How", "Unit", ">visible before" if before else ">starts after", "")
+    heads = ("Operation", "How", "Unit", ">visible before" if before else ">start, since its end", "")
     more = [html.P(f"and {len(others) - OTHERS} more", className="dim")] if len(others) > OTHERS else []
     return [label, cards.table(heads, rows), *more]

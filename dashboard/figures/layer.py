@@ -162,7 +162,7 @@ def executions(found: Mapping[str, Answer | str], theme: Theme) -> Figure:
     names, reasons = list(layers), {name: one for name, one in found.items() if isinstance(one, str)}
     parts: dict[str, tuple[str, list[float]]] = {
         "inverse": (theme.series[2], [layer.inverse_us or 0.0 for layer in layers.values()]),
-        "other kernels": (
+        "others": (
             theme.accent,
             [one.time_us - one.waiting_us - (one.inverse_us or 0.0) for one in layers.values()],
         ),

@@ -17,6 +17,8 @@ POWERS = {"size": 9}
 """of ticks that are powers of ten, which plotly writes larger than asked"""
 MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
 """pixels around what a figure shows and says"""
+LEGEND = 29
+"""pixels of a row of the names of colours, above a figure"""
 TICK = 11
 """pixels of the letters of ticks and of titles of axes"""
 NARROW, WIDE = " fijlrt.,:;'|!()[]-/I", "mwMW%@→"
@@ -91,10 +93,16 @@ def template(theme: Theme) -> dict[str, Any]:
 def figure(theme: Theme, data: Sequence[dict[str, Any]], **layout: Any) -> Figure:
     """A figure in a theme. Plotly widens margins for what stands at the axes, and then draws all again: they
     are wide enough from the start, as far as can be told."""
-    margin = {**MARGIN, **layout.pop("margin", {})}
-    pad = min(margin.values())  # which plotly keeps between an axis and the edge
-    for side, room in (("b", _below(layout.get("xaxis"))), ("l", _beside(layout.get("yaxis")))):
-        margin[side] = max(margin[side], pad + room if room else 0)
+    given = {**MARGIN, **layout.pop("margin", {})}
+    named = layout.get("showlegend", sum(one.get("showlegend", True) for one in data) > 1)
+    rooms = {
+        "b": _below(layout.get("xaxis")), "l": _beside(layout.get("yaxis")), "t": LEGEND if named else 0,
+    }  # fmt: skip
+    margin = given
+    for _ in range(2):  # plotly keeps the least margin between what stands at a side and the edge
+        pad = min(margin.values())
+        wide = {side: pad + room for side, room in rooms.items() if room}
+        margin = {side: max(least, wide.get(side, 0)) for side, least in given.items()}
     return {"data": list(data), "layout": {"template": template(theme), "margin": margin, **layout}}
 
 
@@ -121,6 +129,7 @@ WAITING: Figure = {
     "data": [],
     "layout": {
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "height": 180,
+        "margin": {"l": 60, "r": 12, "t": 41, "b": 48},  # about those of answers: legends are laid in them
         "xaxis": {"visible": False}, "yaxis": {"visible": False},
     },
 }  # fmt: skip

@@ -66,7 +66,7 @@ def layout(service: Service, /, **query: Any) -> html.Div:
     ]
     doubts = cards.content_card(
         DOUBTS,
-        "Assumed numbers that mattered",
+        "Undocumented numbers that mattered",
         "the share of the time that each carries, of those that no source documents",
         first=doubted,
     )

@@ -153,7 +153,7 @@ def heads(view: View) -> list[Any]:
     groups = "core group" if len(view.groups) == 1 else "core groups"
     how = "bars" if view.bars is not None else "busy share of each moment"
     return [
-        cards.headline("Time", value, scale, f"{run.groups} core groups, {_phases(view)}"),
+        cards.headline("Core time", value, scale, f"{run.groups} core groups, {_phases(view)}"),
         cards.headline("Operations", *_count(run.operations), whole),
         cards.headline("In view", width, width_scale, html.Span(place, title=place)),
         cards.headline(
@@ -318,7 +318,7 @@ def _drawing(app: Dash, service: Service, timelines: Timelines) -> None:
         except Refused as error:
             return [cards.alert(str(error)), "stack stale", *[no_update] * 8]
         text = ". ".join(view.frame.wrong)
-        wrong = cards.alert(text, "Not all of the link can be shown") if text else None
+        wrong = cards.alert(text, "Not all that was asked can be shown") if text else None
         tracing = (
             "The trace stays in your browser: Perfetto opens in a tab of its own and is handed it there."
             if view.traceable

@@ -188,10 +188,10 @@ def predict(tell: Tell, asked: dict[str, Any], home: Home) -> Seen:
     """Hold rows against their predictions. `asked`: `key` of the visitor, '' for the shipped rows, and
     `profile`, '' for that of each row's device."""
     reading = reading_of(_root(home), asked["key"])
-    profile = place(asked["profile"], home.folder) if asked["profile"] else None
+    profiles = [place(asked["profile"], home.folder)] if asked["profile"] else []
     with Predictor(REGISTRY, _processes(len(reading.rows))) as predictor:
         selection = select_rows(
-            reading, predictor.kernels, profile, lambda done, of: tell(done, of, "Building kernels")
+            reading, predictor.kernels, profiles, lambda done, of: tell(done, of, "Building kernels")
         )
         found = validate(selection, predictor, lambda done, of: tell(done, of, "Predicting"))
     if not found.rows:

@@ -21,18 +21,13 @@ def fitting_rows(
     Launches alone and kernels of unknown structure are not fitted to, nor what a machine cannot run. Rows
     whose source does not name the device are: they are of the same core.
     """
-    cases: dict[str, Case] = {}
-    refused: dict[str, Refused] = {}
-    for profile in profiles:
-        found = select_rows(reading, registry, profile)
-        cases = {one.row.place: one for one in found.cases} | cases
-        refused = {one.place: one for one in found.refused} | refused
-    for place, one in cases.items():
-        refused.pop(place, None)
+    found, useful, refused = select_rows(reading, registry, profiles), list[Case](), list[Refused]()
+    for one in found.cases:
         if reason := _useless(one, registry):
-            refused[place] = Refused(place, one.row.kernel, reason)
-    order = [row.place for row in reading.rows if row.place in cases and row.place not in refused]
-    return [cases[place] for place in order], list(refused.values())
+            refused.append(Refused(one.row.place, one.row.kernel, reason))
+        else:
+            useful.append(one)
+    return useful, [*found.refused, *refused]
 
 
 def _useless(one: Case, registry: Registry) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from npusim.errors import NpusimError
+from npusim.threads import one_thread
 
 RARELY = 200_000
 """objects made before the next search for cycles: hardly any are in cycles, and to search after each 700, as
@@ -16,6 +17,7 @@ is usual, takes a tenth of the time of a run"""
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script `npusim`; `arguments` are those of the process if None."""
     gc.set_threshold(RARELY, 10, 10)
+    one_thread()
     import typer
 
     from npusim.cli.app import app
@@ -51,4 +53,4 @@ def _usage(error: BaseException) -> str:
     if type(error).__name__.startswith("NoArgs"):
         return f"a command is missing; see {command} --help"
     shown = getattr(error, "format_message", lambda: message)().rstrip(".")
-    return f"{shown[:1].lower()}{shown[1:]}; see {command} --help"
+    return f"{shown[:1].lower()}{shown[1:]}{'' if shown.endswith('?') else ';'} see {command} --help"

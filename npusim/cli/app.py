@@ -7,11 +7,10 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from npusim import __version__
 from npusim.cli import profile
-from npusim.cli.options import Json, plain, print_json
+from npusim.cli.options import Group, Json, plain, print_json
 from npusim.errors import InputError, did_you_mean
 
 LATER = {
@@ -37,15 +36,14 @@ FILES = {
 """the files of those of them that are not in commands.py"""
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """Gives those of LATER, of which it has the names and the help alone, their parameters and their code."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
-        if name in LATER:
-            module = import_module(f"npusim.cli.{FILES.get(name, 'commands')}")
-            command = typer.main.get_group(module.app).commands[name]
-        return name, command, rest
+    def whole(self, name: str | None, command: Any) -> Any:
+        if name not in LATER:
+            return command
+        module = import_module(f"npusim.cli.{FILES.get(name, 'commands')}")
+        return typer.main.get_group(module.app).commands[name]
 
 
 app = typer.Typer(

@@ -122,6 +122,9 @@ def _header(console: Console, machine: Machine) -> None:
     found = counts(machine)
     parts = [(f"{count} {evidence}  ", COLOURS[evidence]) for evidence, count in found.items() if count]
     console.print(Text.assemble(f"{sum(found.values())} numbers: ", *parts))
+    fitted = [one.fitted for one in quantities(machine).values() if one.evidence == Evidence.fitted]
+    if None in fitted and any(fitted):
+        console.print(f"{fitted.count(None)} of the fitted ones by hand, the others by npusim calibrate")
     backing = ", ".join(f"{kernel} {rows}" for kernel, rows in measured_rows(machine.name).items())
     console.print(f"measured rows behind it: {backing or 'none'}", highlight=False)
 

@@ -6,8 +6,33 @@ import json
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
+
+
+class Group(TyperGroup):
+    """Commands whose --help does not look as if it took a value: the option is made once, and kept."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _bare(super().get_help_option(ctx))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        command = self.whole(name, command)
+        if command is not None:
+            _bare(command.get_help_option(ctx))
+        return name, command, rest
+
+    def whole(self, name: str | None, command: Any) -> Any:
+        """The command that stands behind a name, where `command` is but its help."""
+        return command
+
+
+def _bare(option: Any) -> Any:
+    if option is not None:
+        option.metavar = ""
+    return option
 
 
 def plain(text: str) -> str:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from npusim.cli.options import Json
+from npusim.cli.options import Group, Json
 from npusim.errors import ProfileError
 
-app = typer.Typer(help="Check, show and compare machine profiles.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Check, show and compare machine profiles.", no_args_is_help=True)
 
 Name = Annotated[
     str, typer.Argument(help="Profile name, SoC name (Ascend910B2) or .yaml file.", metavar="NAME")

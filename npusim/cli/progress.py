@@ -34,7 +34,7 @@ class _Line:
 
 
 class Progress(_Line):
-    """Counts operations while the engine runs."""
+    """Counts operations while the engine runs, and says when their values are computed."""
 
     def __init__(self, enabled: bool) -> None:
         super().__init__(enabled, "SpinnerColumn")
@@ -43,7 +43,12 @@ class Progress(_Line):
         if not self.enabled:
             return None
         task = self.begin("building")
-        return lambda count: self.bar.update(task, description=f"{count:,} operations simulated")
+
+        def tell(count: int | None) -> None:
+            said = "computing values" if count is None else f"simulating: {count:,} operations"
+            self.bar.update(task, description=said)
+
+        return tell
 
 
 class Rows(_Line):

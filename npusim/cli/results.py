@@ -191,7 +191,9 @@ def _bound(report: Report, top: UnitUsage) -> str:
     slowest = percent(top.slowest_core_us / report.core_us)
     said = f"dominant unit {report.dominant_unit} {percent(top.utilisation)}, slowest core {slowest}"
     moved = max(report.roofline["hbm_us"], report.roofline["l2_us"]) / report.core_us
-    return said + (f"; memory {percent(moved)}" if report.bound == "memory" else "") + "; 80 % rule"
+    if report.bound == "latency":
+        return f"no unit is busy for 80 % of the time; {said}"
+    return f"{said}; memory {percent(moved)}" if report.bound == "memory" else said
 
 
 def _event(report: Report, machine: Machine) -> str:

@@ -63,7 +63,7 @@ def validate(
         tables.settings(console, reading, measurements or measured.SHIPPED, machine, html, workers)
     with Predictor(REGISTRY, workers) as predictor:
         with Rows(not as_json, "building kernels") as told:
-            selection = select_rows(reading, predictor.kernels, profile, told)
+            selection = select_rows(reading, predictor.kernels, [profile] if profile else (), told)
         with Rows(not as_json, "predicting rows") as told:
             found = held(selection, predictor, told)
     if not found.rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from npusim.errors import NpusimError, Unsupported
@@ -38,20 +38,20 @@ class Selection:
 def select_rows(
     reading: Reading,
     registry: Registry,
-    profile: str | None = None,
+    profiles: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
-    """Each row on the profile of its device; with `profile` those of that device on it.
+    """Each row on the profile of its device; with `profiles` on the first of them that describes it.
 
-    A row that names no device is taken to be of `profile`.
+    A row that names no device is taken to be of the first.
     """
-    names = {name.casefold() for name in device_names(profile)} if profile else set()
+    names = {profile: {name.casefold() for name in device_names(profile)} for profile in profiles}
     cases: list[Case] = []
     refused = [Refused(one.place, one.operator, one.reason) for one in reading.unmapped]
     unnamed: set[str] = set()
     for number, row in enumerate(reading.rows, 1):
         try:
-            settings = _settings(row, reading, profile, names)
+            settings = _settings(row, reading, names)
             cases.append(case(row, registry, settings))
         except NpusimError as error:
             refused.append(Refused(row.place, row.kernel, str(error)))
@@ -63,17 +63,18 @@ def select_rows(
     return Selection(cases, refused, frozenset(unnamed))
 
 
-def _settings(
-    row: Measurement, reading: Reading, profile: str | None, names: Iterable[str]
-) -> MachineSettings:
-    """The profile for a row. Unsupported where there is none."""
+def _settings(row: Measurement, reading: Reading, names: Mapping[str, Collection[str]]) -> MachineSettings:
+    """The profile for a row; `names`: of the devices of each that may be. Unsupported where there is none."""
     stands = reading.devices.get(row.device)
     device = stands.profile if stands else row.device
-    if profile is None:
+    if not names:
         if not device:
             raise Unsupported("names no device; give --profile")
         machine = load_machine(device)
         return MachineSettings(profile=machine.name, cores=stands.cores if stands else None)
-    if device and device.casefold() not in names:
-        raise Unsupported(f"measured on {row.device}, which --profile {profile} does not describe")
+    profile = next((one for one, own in names.items() if not device or device.casefold() in own), None)
+    if profile is None:
+        known = f"--profile {next(iter(names))} does not describe"
+        known = known if len(names) == 1 else f"none of --profile {','.join(names)} describes"
+        raise Unsupported(f"measured on {row.device}, which {known}")
     return MachineSettings(profile=profile, cores=stands.cores if stands else None)
