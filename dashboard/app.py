@@ -49,7 +49,6 @@ def create_app(own: Iterable[str] = (), folder: Path | None = None) -> Dash:
         on_error=_crashed,
         background_callback_manager=jobs.Manager(Home(service.folder, own)),
     )
-    app.renderer = "var renderer = new DashRenderer(window.npusim.hooks);"  # assets/state.js
     app.server.config["MAX_CONTENT_LENGTH"] = LIMIT_BYTES
     plotlyjs.register(app)
     panel.register(app, service)

@@ -140,7 +140,7 @@ def test_all_numbers_go_back_though_the_cell_that_was_left_for_that_cannot_be(ap
     assert "clock_ghz" in json.dumps(found[f"{numbers.NOTE}.children"])
 
 
-def typed(state: State, **values: float | None) -> dict[str, object]:
+def typed(state: State, **values: object) -> dict[str, object]:
     """What the grid says once some cells were typed and none was answered."""
     rows = numbers.rows(Service(), state)
     names = {name.replace("__", "."): value for name, value in values.items()}
@@ -153,31 +153,38 @@ def typed(state: State, **values: float | None) -> dict[str, object]:
 
 def test_cells_that_were_typed_faster_than_answers_come_are_all_heard(app):
     state, cell = State.of({"set": ("core.groups=8",)}), f"{numbers.GRID}.cellValueChanged"
-    said = typed(state, clock_ghz=1.5, core__groups=None, core__cube__startup_cycles=7)
+    said = typed(state, clock_ghz="1.5", core__groups=None, core__cube__startup_cycles=" 7e0 ")
     found = ask(app, f"{numbers.NOTE}.children", cell, said)
     assert set(State.from_query(found[f"{STATE}.data"]).listed("set")) == {
         "clock_ghz=1.5", "core.cube.startup_cycles=7"
     }  # fmt: skip
-    assert f"{numbers.GRID}.rowData" not in found  # they follow the link
-    said = typed(state, clock_ghz=0, core__groups=12)
-    found = ask(app, f"{numbers.NOTE}.children", cell, said)
-    assert State.from_query(found[f"{STATE}.data"]).listed("set") == ("core.groups=12",)
-    assert "clock_ghz" in json.dumps(found[f"{numbers.NOTE}.children"])
-    rows = {row["path"]: row for row in found[f"{numbers.GRID}.rowData"]}
-    assert (rows["clock_ghz"]["value"], rows["core.groups"]["value"]) == (1.8, 12)
+    rows = {row["path"]: (row["value"], row["told"]) for row in found[f"{numbers.GRID}.rowData"]}
+    assert (rows["clock_ghz"], rows["core.groups"]) == ((1.5, 1.5), (24, 24))
+    one = f"{numbers.ONE}.n_clicks"  # a button is told of while the cell is not answered yet
+    said = typed(state, clock_ghz="1.5") | {one: 1, f"{numbers.GRID}.selectedRows": [{"path": "core.groups"}]}
+    found = ask(app, f"{numbers.NOTE}.children", one, said)
+    assert State.from_query(found[f"{STATE}.data"]).listed("set") == ("clock_ghz=1.5",)
 
 
-def test_rows_follow_the_link_where_it_can_be(app):
-    rows, state = f"{numbers.GRID}.rowData", f"{STATE}.data"
-    opened = {f"{numbers.DRAWER}.opened": True}
-    found = ask(app, rows, state, opened | {state: "set=core.groups=8"})
-    (groups,) = (row for row in found[rows] if row["path"] == "core.groups")
-    assert (groups["value"], groups["told"], groups["was"]) == (8, 8, 24)
-    assert ask(app, rows, state, opened | {state: "batch=0"}) == {}
-    assert ask(app, rows, state, {state: "set=core.groups=8"}) == {}
-    said = typed(State(), clock_ghz=1.5) | {state: "batch=0"}
+def test_what_cannot_be_of_the_cells_is_said_and_goes_back(app):
+    state, cell = State.of({"set": ("core.groups=8",)}), f"{numbers.GRID}.cellValueChanged"
+    for text in ("0", "many", "Infinity", "1e400", "0x10", "1_0", "１２"):
+        found = ask(app, f"{numbers.NOTE}.children", cell, typed(state, clock_ghz=text, core__groups="12"))
+        assert State.from_query(found[f"{STATE}.data"]).listed("set") == ("core.groups=12",), text
+        assert "clock_ghz" in json.dumps(found[f"{numbers.NOTE}.children"])
+        rows = {row["path"]: row["value"] for row in found[f"{numbers.GRID}.rowData"]}
+        assert (rows["clock_ghz"], rows["core.groups"]) == (1.8, 12)
+    for text in (" ", "8", "8.0"):  # emptied, and as it is
+        found = ask(app, f"{numbers.NOTE}.children", cell, typed(state, core__groups=text))
+        link = found.get(f"{STATE}.data", state.query)
+        assert State.from_query(link).listed("set") == (() if text == " " else ("core.groups=8",))
+
+
+def test_where_the_link_cannot_be_numbers_say_so_once(app):
+    said = typed(State(), clock_ghz="1.5", core__groups="9") | {f"{STATE}.data": "batch=0"}
     found = ask(app, f"{numbers.NOTE}.children", f"{numbers.GRID}.cellValueChanged", said)
-    assert "--batch" in json.dumps(found[f"{numbers.NOTE}.children"]) and rows not in found
+    assert json.dumps(found[f"{numbers.NOTE}.children"]).count("--batch") == 1
+    assert f"{numbers.GRID}.rowData" not in found and f"{STATE}.data" not in found
 
 
 def test_a_time_that_is_left_for_a_button_that_moves_is_where_the_move_begins(app):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
 
 from browsing import PATIENCE_MS, SMALL, waits_for
 
@@ -18,17 +17,6 @@ def shows(page, *names: str) -> None:
 
 def card(page, name: str):
     return page.get_by_role("article", name=name, exact=True)
-
-
-def test_a_number_that_was_just_typed_goes_to_the_configuration_it_was_typed_for(page, address):
-    other = quote(f"{SMALL}&algorithm=doubling", safe="")
-    page.goto(f"{address}/compare?{SMALL}&compare.edit=3&compare.1={other}&compare.2={quote(SMALL, safe='')}")
-    shows(page, "doubling", "mxr", "mxr · copy")
-    page.get_by_label("Chunk C").fill("32")
-    card(page, "mxr").get_by_role("button", name="Edit").click()
-    page.wait_for_url(re.compile(r"compare\.edit=2"))
-    shows(page, "doubling · C 64", "mxr · C 64", "mxr · C 32")
-    assert page.get_by_label("Chunk C").input_value() == "64"
 
 
 def test_configurations_are_added_changed_and_held_against_each_other(page, address, browser):

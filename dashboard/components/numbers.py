@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from dashboard.components.ids import SCHEME, STATE
 from dashboard.service import Refused, Service
 from dashboard.state import State
 
+DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 OPEN, COUNT, DRAWER = "numbers-open", "numbers-count", "numbers-drawer"
 CONTENT, GRID, SEARCH = "numbers-content", "numbers-grid", "numbers-search"
 NOTE = "numbers-note"
@@ -38,13 +40,12 @@ COLUMNS = [
         "minWidth": 96,
         "type": "rightAligned",
         "cellDataType": False,  # as a number it would take any other text for an empty cell
-        "valueParser": {
-            "function": "params.newValue == Number(params.newValue) && params.newValue !== '' "
-            "? Number(params.newValue) : params.newValue || null"
-        },
         "cellClass": "mono editable ag-right-aligned-cell",
         "tooltipField": "was",
-        "valueFormatter": {"function": "params.value === null ? '' : d3.format(',~r')(params.value)"},
+        "valueFormatter": {
+            "function": "Number(params.value) == params.value && params.value !== null "
+            "? d3.format(',~r')(params.value) : params.value"
+        },
     },
     {"field": "unit", "headerName": "Unit", "width": 84, "cellClass": "dim"},
     {
@@ -176,15 +177,8 @@ def register(app: Dash, service: Service) -> None:
         return {**options, "quickFilterText": text or ""}
 
     @app.callback(
-        Output(GRID, "rowData"), Input(STATE, "data"), Kept(DRAWER, "opened"), prevent_initial_call=True
-    )
-    def _follow(query: str, opened: bool) -> Any:
-        """While it is closed nobody sees them, and who opens it gets all anew."""
-        return _rows(service, State.from_query(query or "")) if opened else no_update
-
-    @app.callback(
         Output(STATE, "data", allow_duplicate=True),
-        Output(GRID, "rowData", allow_duplicate=True),
+        Output(GRID, "rowData"),
         Output(NOTE, "children"),
         Input(GRID, "cellValueChanged"),
         Input(ONE, "n_clicks"),
@@ -202,9 +196,7 @@ def register(app: Dash, service: Service) -> None:
         if not (cell or one or every or save):
             return no_update, no_update, no_update
         state = after = State.from_query(query or "")
-        did, values = changed(), dict[str, float | str | None]()
-        if GRID in did:  # leaving a cell for a button does both
-            values |= _typed(data or [])
+        did, values = changed(), _typed(data or [])
         if ONE in did:
             values |= {row["path"]: None for row in chosen or []}
         after, wrong = _after(service, after, values)
@@ -213,13 +205,9 @@ def register(app: Dash, service: Service) -> None:
         note: Any = [_note(text, "red") for text in wrong]
         if SAVE in did and not wrong:
             note = _saved(service, after, name or "")
-        # rows follow the link; where that stays, or less of it is changed than was typed, they go back
-        back = wrong or (after == state and did != [SAVE])
-        return (
-            no_update if after == state else after.query,
-            _rows(service, after) if back else no_update,
-            note,
-        )
+        if after == state:
+            return no_update, _rows(service, state) if values else no_update, note
+        return after.query, _rows(service, after), note
 
 
 def _saved(service: Service, state: State, name: str) -> dmc.Alert:
@@ -233,9 +221,18 @@ def _saved(service: Service, state: State, name: str) -> dmc.Alert:
 
 def _typed(data: list[dict[str, Any]]) -> dict[str, float | str | None]:
     """The values that were typed since the rows were told, by path; None: as in the profile. Of two that are
-    typed before the first is answered, Dash tells of the last alone, and drops the answer to the first."""
-    typed = {row["path"]: row for row in data if row["value"] != row["told"]}
-    return {path: None if row["value"] in (None, row["was"]) else row["value"] for path, row in typed.items()}
+    typed before the first is answered, and of one and a button, Dash tells of the last alone, and drops the
+    answer to the first."""
+    typed = {row["path"]: (_number(row["value"]), row["was"]) for row in data if row["value"] != row["told"]}
+    return {path: None if value == was else value for path, (value, was) in typed.items()}
+
+
+def _number(value: float | str | None) -> float | str | None:
+    """What was typed into a cell, which gives its text; None where it was emptied."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    return float(text) if DECIMAL.fullmatch(text) else text or None
 
 
 def _after(
@@ -248,7 +245,7 @@ def _after(
             state = service.with_number(state, path, value)
         except Refused as error:
             wrong.append(str(error))
-    return state, wrong
+    return state, list(dict.fromkeys(wrong))
 
 
 def _note(text: str, color: str) -> dmc.Alert:

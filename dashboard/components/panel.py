@@ -22,8 +22,8 @@ from dashboard.state import State, as_text
 
 BODY, DEFAULTS = "panel-body", "panel-defaults"
 COMMAND = "command"
-DEBOUNCE_MS = 220
-"""after the last key, before a number counts"""
+DEBOUNCE_MS, TEXT_MS = 220, 500
+"""after the last key, before a number counts, and before a text does"""
 IDEALS = {
     "flags": "flags and barriers",
     "issue": "instruction issue",
@@ -181,7 +181,10 @@ def field(one: Control, value: str, id_: dict[str, str]) -> Any:
         return dmc.Select(**common, data=data, value=shown, allowDeselect=False, searchable=len(data) > 8)
     if one.kind == "text":
         return dmc.TextInput(
-            **common, value=value, placeholder="0,500,1200" if one.name == "cu_seqlens" else "", debounce=500
+            **common,
+            value=value,
+            placeholder="0,500,1200" if one.name == "cu_seqlens" else "",
+            debounce=TEXT_MS,
         )
     number = _number(shown)
     return dmc.NumberInput(

@@ -146,9 +146,10 @@ def fit_rows(fit: Fit, theme: Theme) -> Figure:
     data += _two(rows, before, lines, after, lines, theme)
     names = [_shortened(one.what) for one in rows]
     ticks = {"range": _reach([*before, *after])}
-    found = _strips(data, names, theme, height=0, title="error %", edges=(-20.0, 0.0, 20.0), ticks=ticks)
-    found["layout"] |= {"showlegend": True, "legend": {"x": 1, "xanchor": "right", "traceorder": "normal"}}
-    return found
+    legend = {"x": 1, "xanchor": "right", "traceorder": "normal"}
+    return _strips(
+        data, names, theme, height=0, title="error %", edges=(-20.0, 0.0, 20.0), ticks=ticks, legend=legend
+    )
 
 
 def _two(
@@ -287,6 +288,7 @@ def _strips(
     title: str,
     edges: tuple[float, float, float],
     ticks: dict[str, Any],
+    legend: dict[str, Any] | None = None,
 ) -> Figure:
     """Points on a line for each name, the first on top, with the band between the outer `edges`."""
     low, middle, high = edges
@@ -301,7 +303,8 @@ def _strips(
         },
     ]  # fmt: skip
     return figure(
-        theme, data, height=max(height, 76 + LINE * max(len(names), 4)), showlegend=False, shapes=shapes,
+        theme, data, height=max(height, 76 + LINE * max(len(names), 4)), shapes=shapes,
+        showlegend=legend is not None, legend=legend or {},
         xaxis={"title": {"text": title}, **ticks},
         yaxis={
             "tickvals": list(range(len(names))), "ticktext": list(names),

@@ -17,6 +17,8 @@ POWERS = {"size": 9}
 """of ticks that are powers of ten, which plotly writes larger than asked"""
 MARGIN = {"l": 8, "r": 12, "t": 8, "b": 8}
 """pixels around what a figure shows and says"""
+NAMED = ("bar", "scatter")
+"""types of what is drawn whose names stand above, where there are several"""
 LEGEND = 29
 """pixels of a row of the names of colours, above a figure"""
 TICK = 11
@@ -91,10 +93,10 @@ def template(theme: Theme) -> dict[str, Any]:
 
 
 def figure(theme: Theme, data: Sequence[dict[str, Any]], **layout: Any) -> Figure:
-    """A figure in a theme. Plotly widens margins for what stands at the axes, and then draws all again: they
-    are wide enough from the start, as far as can be told."""
+    """A figure in a theme. Plotly widens margins for what stands at the axes and above, and then draws all
+    again: they are wide enough from the start, as far as can be told (of the names above, one row)."""
     given = {**MARGIN, **layout.pop("margin", {})}
-    named = layout.get("showlegend", sum(one.get("showlegend", True) for one in data) > 1)
+    named = layout.get("showlegend", sum(one.get("showlegend", one["type"] in NAMED) for one in data) > 1)
     rooms = {
         "b": _below(layout.get("xaxis")), "l": _beside(layout.get("yaxis")), "t": LEGEND if named else 0,
     }  # fmt: skip

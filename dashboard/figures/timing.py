@@ -181,15 +181,11 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
         for label, name, x, y, symbol in points
     ]  # fmt: skip
     floor = min(y for *_, y, _ in points) / 6
+    # HBM's right of its line, under the roof, and L2's over the roof and over what is said of that
+    sides: tuple[dict[str, Any], ...] = ({"yanchor": "top"}, {"yshift": 13})
     notes = [
-        _note(
-            (x := floor ** (1 - up) * top**up / rate),
-            x * rate,
-            f"{name} {scaled(rate, 'B/s')}",
-            theme,
-            "left",
-        )
-        for (name, rate, _), up in zip(ends, (0.4, 0.6), strict=True)
+        {**_note(top / rate, top, f"{name} {scaled(rate, 'B/s')}", theme, "left"), **side}
+        for (name, rate, _), side in zip(ends, sides, strict=True)
     ]
     notes += [_note(high, peak, f"{name} {scaled(peak, 'op/s')}", theme, "right") for name, _, peak in used]
     return figure(
@@ -210,8 +206,8 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
 def _note(x: float, y: float, text: str, theme: Theme, anchor: str) -> dict[str, Any]:
     return {
         "x": math.log10(x), "y": math.log10(y), "text": text, "showarrow": False, "xanchor": anchor,
-        "xshift": 8 if anchor == "left" else -6,
-        "yanchor": "middle" if anchor == "left" else "bottom", "font": {"size": 10, "color": theme.muted},
+        "xshift": 6 if anchor == "left" else -6,
+        "yanchor": "bottom", "font": {"size": 10, "color": theme.muted},
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Nothing here knows Dash. Every mistake that a person can make is a `Refused`, wh
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -374,11 +375,10 @@ class Service:
         cannot be, as for a text that is none."""
         kept = [text for text in state.listed("set") if text.partition("=")[0] != path]
         if value is not None:
-            try:
-                plain = float(value)
-            except ValueError:
-                raise Refused(f"{path}: must be a number, got {value!r}") from None
-            kept.append(f"{path}={int(plain) if plain.is_integer() else plain}")
+            if isinstance(value, str) or not math.isfinite(value):
+                raise Refused(f"{path}: must be a number, got {value!r}")
+            plain = int(value) if float(value).is_integer() else float(value)
+            kept.append(f"{path}={plain}")
         new = state.updated(set=kept)
         self.machine(self.request(new).setup)
         return new

@@ -16,7 +16,8 @@ from npusim.validation.validate import apart_of
 def fitting_rows(
     reading: Reading, profiles: Sequence[str], registry: Registry
 ) -> tuple[list[Case], list[Refused]]:
-    """Each row on the first of the profiles that describes its device; and the others, with the reason.
+    """Each row on the first of the profiles that describes its device, whether or not it can run there; and
+    the others, with the reason.
 
     Launches alone and kernels of unknown structure are not fitted to, nor what a machine cannot run. Rows
     whose source does not name the device are: they are of the same core.

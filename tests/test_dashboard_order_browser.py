@@ -1,0 +1,239 @@
+"""Changes of the link, of which a server that is slow has several to answer: in a headless Chromium."""
+
+from __future__ import annotations
+
+import re
+import threading
+from importlib.resources import as_file, files
+from urllib.parse import quote
+
+import pytest
+from browsing import SMALL, waits_for
+
+from dashboard.components import numbers, panel
+from dashboard.pages import compare
+from npusim.profiles import load_machine
+
+HARNESS = """() => {
+    window.sent = []; window.answered = []; window.link = "chunk=16";
+    window.dash_component_api = { getLayout: () => ({ props: { data: window.link } }) };
+    window.fetch = (url, options) => new Promise((done, failed) => window.sent.push({
+        url, body: JSON.parse(options.body), failed,
+        done: (answer, status = 200) => done(new Response(answer && JSON.stringify(answer), { status })),
+    }));
+}"""
+ASK = """([output, changed]) => {
+    const state = [{ id: "state", property: "data", value: "chunk=16" }];
+    const body = JSON.stringify({ output, state, changedPropIds: [changed] });
+    const place = window.answered.push("") - 1;
+    window.fetch("/_dash-update-component", { method: "POST", body })
+        .then((found) => String(found.status), () => "failed")
+        .then((text) => { window.answered[place] = text; });
+}"""
+LINK, OTHER, PANEL = "state.data", "..state.data@1f...note.children..", "..state.data...panel-body.children.."
+FIELD = '{"name":"chunk","type":"setting"}.value'
+
+
+class Server:
+    """A page with nothing but the script, and a server that answers when it is told to."""
+
+    def __init__(self, page):
+        self.page = page
+        page.evaluate(HARNESS)
+        with as_file(files("dashboard") / "assets" / "state.js") as file:
+            page.add_script_tag(path=file)
+
+    def ask(self, output, changed="a.n_clicks"):
+        self.page.evaluate(ASK, [output, changed])
+
+    def sent(self):
+        """The links that were sent, of those asked that came to the server within some time."""
+        self.page.wait_for_timeout(60)
+        return self.page.evaluate("window.sent.map(one => one.body.state[0].value)")
+
+    def answer(self, number, link=None, applied=True, **more):
+        """`link`: what it makes of the link; Dash has `applied` it a moment later."""
+        answer = {"response": {**({"state": {"data": link}} if link is not None else {}), **more}}
+        self.page.evaluate("([n, answer]) => window.sent[n].done(answer)", [number, answer])
+        if applied and link is not None:
+            self.page.wait_for_timeout(20)
+            self.page.evaluate("link => { window.link = link; }", link)
+
+    def answered(self):
+        self.page.wait_for_timeout(60)
+        return self.page.evaluate("window.answered")
+
+
+@pytest.fixture
+def server(browser):
+    visitor = browser.new_context()
+    yield Server(visitor.new_page())
+    visitor.close()
+
+
+def test_each_change_is_asked_with_the_link_as_the_one_before_left_it(server):
+    server.ask(LINK)
+    server.ask(OTHER)
+    server.ask("cards.children")  # which changes no link, and need not wait
+    assert server.sent() == ["chunk=16", "chunk=16"]
+    server.answer(0, "chunk=32")
+    assert server.sent() == ["chunk=16", "chunk=16", "chunk=32"]
+    server.answer(2, "chunk=32&dtype=bf16")
+    assert server.answered() == ["200", "200", ""]
+    server.ask(LINK)
+    assert server.sent()[3:] == ["chunk=32&dtype=bf16"]
+
+
+def test_an_answer_that_dash_drops_as_it_was_asked_again_is_not_waited_for(server):
+    server.ask(LINK)
+    server.ask(LINK)
+    server.answer(0, "chunk=32", applied=False)
+    assert server.sent() == ["chunk=16", "chunk=16"]
+    server.ask(OTHER)
+    server.answer(1, "chunk=64", applied=False)
+    assert server.sent() == ["chunk=16", "chunk=16"]  # nobody asked that again: it will be there
+    server.page.evaluate("window.link = 'chunk=64'")
+    assert server.sent() == ["chunk=16", "chunk=16", "chunk=64"]
+
+
+def test_what_fails_or_changes_nothing_holds_nobody_up(server):
+    for _ in range(4):
+        server.ask(LINK)
+    server.sent()
+    server.page.evaluate("window.sent[0].failed(new Error('no network'))")
+    server.sent()
+    server.page.evaluate("window.sent[1].done(null, 204)")
+    server.sent()
+    server.page.evaluate("window.sent[2].done({}, 500)")
+    assert len(server.sent()) == 4
+    assert server.answered() == ["failed", "204", "500", ""]
+
+
+def test_a_field_that_is_gone_changes_nothing(server):
+    """It was one of the configuration edited before, or of the kernel before."""
+    server.ask(OTHER)
+    server.ask(PANEL, FIELD)
+    server.answer(0, "chunk=32", **{"panel-body": {"children": []}})
+    assert server.answered() == ["200", "204"]
+    server.ask(OTHER)
+    server.ask(PANEL, FIELD)
+    assert server.sent() == ["chunk=16", "chunk=32"]
+    server.answer(1, "chunk=64")
+    assert server.sent() == ["chunk=16", "chunk=32", "chunk=64"]
+
+
+def test_on_a_page_without_a_link_all_is_asked_as_it_was(server):
+    server.page.evaluate(
+        "() => { window.dash_component_api.getLayout = () => { throw new Error('none'); }; }"
+    )
+    server.ask(LINK)
+    assert server.sent() == ["chunk=16"]
+
+
+def test_buttons_of_compare_wait_for_as_long_as_fields_do():
+    found = re.search(r"FIELD_MS = (\d+);", (files("dashboard") / "assets" / "compare.js").read_text())
+    assert found and int(found[1]) > max(panel.DEBOUNCE_MS, panel.TEXT_MS)
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A function that answers when it may."""
+
+    def __init__(self, real):
+        self.real, self.may, self.asked = real, threading.Event(), threading.Event()
+
+    def __call__(self, *asked):
+        self.asked.set()
+        self.may.wait(20)
+        return self.real(*asked)
+
+
+def configurations(page, *others: str) -> str:
+    own = "&".join(f"compare.{n}={quote(f'{SMALL}&{one}', safe='')}" for n, one in enumerate(others, 2))
+    return f"/compare?{SMALL}&{own}"
+
+
+def named(page, *names: str) -> None:
+    script = "[...document.querySelectorAll('.config h2')].map(one => one.innerText).join('|')"
+    waits_for(page, f"() => {script} === {'|'.join(names)!r}")
+
+
+def button(page, name: str, text: str):
+    return page.get_by_role("article", name=name, exact=True).get_by_role("button", name=text)
+
+
+def test_what_is_typed_before_edit_goes_to_the_configuration_it_was_typed_for(page, address, monkeypatch):
+    page.goto(address + configurations(page, "algorithm=doubling"))
+    named(page, "mxr", "doubling")
+    slow = Slow(panel.moved)
+    monkeypatch.setattr(panel, "moved", slow)
+    page.get_by_label("Chunk C").fill("32")
+    button(page, "doubling", "Edit").click()
+    slow.asked.wait(20)
+    page.wait_for_timeout(600)  # the button is due long since
+    slow.may.set()
+    named(page, "mxr · C 32", "doubling · C 64")
+    page.wait_for_url(re.compile(r"compare\.edit=2"))
+    assert "compare.1=chunk=32" in page.url and page.get_by_label("Chunk C").input_value() == "64"
+
+
+def test_what_is_typed_after_edit_into_the_old_fields_changes_no_other_configuration(
+    page, address, monkeypatch
+):
+    page.goto(address + configurations(page, "algorithm=doubling"))
+    named(page, "mxr", "doubling")
+    slow = Slow(compare.acted)
+    monkeypatch.setattr(compare, "acted", slow)
+    button(page, "doubling", "Edit").click()
+    slow.asked.wait(20)
+    page.get_by_label("Chunk C").fill("32")
+    page.wait_for_timeout(400)
+    slow.may.set()
+    page.wait_for_url(re.compile(r"compare\.edit=2"))
+    waits_for(page, "() => document.querySelector('#compare-edited b').innerText === 'doubling'")
+    page.wait_for_load_state("networkidle")
+    named(page, "mxr", "doubling")
+
+
+def test_of_buttons_pressed_while_a_field_is_waited_for_each_is_heard(page, address):
+    page.goto(address + configurations(page, "algorithm=doubling"))
+    named(page, "mxr", "doubling")
+    page.get_by_label("Chunk C").fill("32")
+    add = page.get_by_role("button", name="Add a configuration")
+    add.click()
+    add.click()
+    named(page, "mxr · C 32", "doubling · C 64", "mxr · C 32 · copy", "mxr · C 32 · copy 2")
+
+
+def test_who_leaves_compare_with_a_button_pressed_hears_no_more_of_it(page, address):
+    page.goto(address + configurations(page, "algorithm=doubling"))
+    named(page, "mxr", "doubling")
+    page.get_by_label("Chunk C").fill("32")
+    button(page, "doubling", "Edit").click()
+    page.get_by_role("link", name="Graph").click()
+    page.wait_for_url(re.compile(r"/graph"))
+    page.wait_for_timeout(800)  # in which the button would be due
+    assert "compare.edit" not in page.url
+
+
+def test_a_number_that_is_typed_and_not_answered_is_saved(page, address, folder, monkeypatch):
+    page.goto(f"{address}/explore?{SMALL}")
+    page.locator("#numbers-open").click()
+    page.get_by_label("Search the numbers").fill("core.groups")
+    waits_for(page, "() => document.querySelectorAll('.ag-cell.editable').length === 1")
+    page.get_by_label("Name of the profile").fill("typed")
+    slow = Slow(numbers._after)
+    monkeypatch.setattr(numbers, "_after", slow)
+    page.locator(".ag-cell.editable").click()
+    page.keyboard.type("12")
+    page.keyboard.press("Enter")
+    slow.asked.wait(20)
+    page.get_by_role("button", name="Save as profile").click()
+    page.wait_for_timeout(100)
+    slow.may.set()
+    page.get_by_text("Saved as typed.yaml").wait_for()
+    page.wait_for_url(re.compile(r"set=core\.groups=12"))
+    assert load_machine(folder / "typed.yaml").core.groups.value == 12
+    assert page.locator(".ag-row.changed").count() > 0
