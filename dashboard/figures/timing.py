@@ -181,12 +181,11 @@ def roofline(timing: Timing, theme: Theme) -> Figure:
         for label, name, x, y, symbol in points
     ]  # fmt: skip
     floor = min(y for *_, y, _ in points) / 6
-    # HBM's right of its line, under the roof, and L2's over the roof and over what is said of that
-    sides: tuple[dict[str, Any], ...] = ({"yanchor": "top"}, {"yshift": 13})
-    notes = [
-        {**_note(top / rate, top, f"{name} {scaled(rate, 'B/s')}", theme, "left"), **side}
-        for (name, rate, _), side in zip(ends, sides, strict=True)
-    ]
+    notes = []  # HBM's low on the right of its line, L2's high on the left of its own: no line passes there
+    for (name, rate, _), (side, up) in zip(ends, (("left", 0.3), ("right", 0.9)), strict=True):
+        y = floor ** (1 - up) * top**up
+        text = f"{name} {scaled(rate, 'B/s')}"
+        notes.append(_note(y / rate, y, text, theme, side) | {"yanchor": "middle"})
     notes += [_note(high, peak, f"{name} {scaled(peak, 'op/s')}", theme, "right") for name, _, peak in used]
     return figure(
         theme, data, height=SQUARE, annotations=notes, showlegend=False,
