@@ -180,6 +180,18 @@ def test_what_cannot_be_of_the_cells_is_said_and_goes_back(app):
         assert State.from_query(link).listed("set") == (() if text == " " else ("core.groups=8",))
 
 
+def test_rows_follow_the_link_where_it_can_be(app):
+    rows, state = f"{numbers.GRID}.rowData", f"{STATE}.data"
+    said = {f"{numbers.DRAWER}.opened": True, f"{numbers.TOLD}.data": ""}
+    found = ask(app, rows, state, said | {state: "set=core.groups=8"})
+    (groups,) = (row for row in found[rows] if row["path"] == "core.groups")
+    assert (groups["value"], groups["told"], groups["was"]) == (8, 8, 24)
+    assert found[f"{numbers.TOLD}.data"] == "set=core.groups=8"
+    assert rows not in ask(app, rows, state, said | {state: "batch=0"})
+    for other in ({f"{numbers.DRAWER}.opened": False}, {f"{numbers.TOLD}.data": "set=core.groups=8"}):
+        assert ask(app, rows, state, said | other | {state: "set=core.groups=8"}) == {}
+
+
 def test_where_the_link_cannot_be_numbers_say_so_once(app):
     said = typed(State(), clock_ghz="1.5", core__groups="9") | {f"{STATE}.data": "batch=0"}
     found = ask(app, f"{numbers.NOTE}.children", f"{numbers.GRID}.cellValueChanged", said)

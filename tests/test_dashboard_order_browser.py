@@ -16,6 +16,7 @@ from npusim.profiles import load_machine
 
 HARNESS = """() => {
     window.sent = []; window.answered = []; window.link = "chunk=16";
+    window.dash_clientside = { set_props: (id, { data }) => { window.link = data; } };
     window.dash_component_api = { getLayout: () => ({ props: { data: window.link } }) };
     window.fetch = (url, options) => new Promise((done, failed) => window.sent.push({
         url, body: JSON.parse(options.body), failed,
@@ -84,16 +85,36 @@ def test_each_change_is_asked_with_the_link_as_the_one_before_left_it(server):
     assert server.sent()[3:] == ["chunk=32&dtype=bf16"]
 
 
-def test_an_answer_that_dash_drops_as_it_was_asked_again_is_not_waited_for(server):
+def test_an_answer_that_dash_drops_as_it_was_asked_again_is_made_the_link(server):
     server.ask(LINK)
     server.ask(LINK)
     server.answer(0, "chunk=32", applied=False)
-    assert server.sent() == ["chunk=16", "chunk=16"]
+    assert server.sent() == ["chunk=16", "chunk=32"]
     server.ask(OTHER)
     server.answer(1, "chunk=64", applied=False)
-    assert server.sent() == ["chunk=16", "chunk=16"]  # nobody asked that again: it will be there
+    assert server.sent() == ["chunk=16", "chunk=32"]  # nobody asked that again: Dash will make it the link
     server.page.evaluate("window.link = 'chunk=64'")
-    assert server.sent() == ["chunk=16", "chunk=16", "chunk=64"]
+    assert server.sent() == ["chunk=16", "chunk=32", "chunk=64"]
+
+
+def test_what_a_later_question_of_the_same_fields_tells_too_is_not_asked(server):
+    for _ in range(4):
+        server.ask(PANEL, FIELD)
+    assert server.sent() == ["chunk=16"]
+    server.answer(0, "chunk=32", applied=False, **{"panel-body": {"children": []}})
+    assert server.sent() == ["chunk=16", "chunk=16"]  # Dash takes the last answer alone: as it was asked
+    server.answer(1, "chunk=64")
+    assert server.answered() == ["200", "204", "204", "200"]
+
+
+def test_an_answer_that_never_comes_holds_nobody_up_for_ever(server):
+    server.page.clock.install()
+    server.ask(LINK)
+    server.ask(OTHER)
+    server.page.clock.run_for(9_000)
+    assert server.page.evaluate("window.sent.length") == 1
+    server.page.clock.run_for(2_000)
+    assert server.page.evaluate("window.sent.length") == 2
 
 
 def test_what_fails_or_changes_nothing_holds_nobody_up(server):
@@ -130,8 +151,8 @@ def test_on_a_page_without_a_link_all_is_asked_as_it_was(server):
     assert server.sent() == ["chunk=16"]
 
 
-def test_buttons_of_compare_wait_for_as_long_as_fields_do():
-    found = re.search(r"FIELD_MS = (\d+);", (files("dashboard") / "assets" / "compare.js").read_text())
+def test_who_waits_for_fields_waits_for_as_long_as_they_do():
+    found = re.search(r"FIELD_MS = (\d+);", (files("dashboard") / "assets" / "state.js").read_text())
     assert found and int(found[1]) > max(panel.DEBOUNCE_MS, panel.TEXT_MS)
 
 
@@ -213,9 +234,42 @@ def test_who_leaves_compare_with_a_button_pressed_hears_no_more_of_it(page, addr
     page.get_by_label("Chunk C").fill("32")
     button(page, "doubling", "Edit").click()
     page.get_by_role("link", name="Graph").click()
-    page.wait_for_url(re.compile(r"/graph"))
-    page.wait_for_timeout(800)  # in which the button would be due
-    assert "compare.edit" not in page.url
+    page.wait_for_url(re.compile(r"/graph\?.*chunk=32"))  # what was typed comes along
+    page.wait_for_timeout(300)
+
+
+def test_a_page_that_is_left_takes_along_what_was_just_typed(page, address, monkeypatch):
+    page.goto(f"{address}/explore?{SMALL}")
+    page.locator("#time-cards .value").first.wait_for()
+    slow = Slow(panel.moved)
+    monkeypatch.setattr(panel, "moved", slow)
+    page.get_by_label("Chunk C").fill("32")
+    page.get_by_role("link", name="Timeline").click()
+    slow.asked.wait(20)
+    slow.may.set()
+    page.wait_for_url(re.compile(r"/timeline\?.*chunk=32"))
+    assert page.get_by_label("Chunk C").input_value() == "32"
+
+
+def test_rows_of_numbers_are_those_of_the_link_though_the_drawer_opened_before(page, address, monkeypatch):
+    page.goto(f"{address}/explore?{SMALL}")
+    page.locator("#time-cards .value").first.wait_for()
+    slow = Slow(panel.moved)
+    monkeypatch.setattr(panel, "moved", slow)
+    page.get_by_role("textbox", name="Profile").click()
+    page.get_by_role("option", name="ascend-310p3").click()
+    slow.asked.wait(20)
+    page.locator("#numbers-open").click()
+    page.get_by_label("Search the numbers").fill("core.groups")
+    cell = "document.querySelector('.ag-cell.editable')?.innerText"
+    waits_for(page, f"() => {cell} === '24'")
+    slow.may.set()
+    page.wait_for_url(re.compile("profile=ascend-310p3"))
+    waits_for(page, f"() => {cell} === '8'")
+    page.locator(".ag-cell.editable").click()
+    page.keyboard.type("24")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"set=core\.groups=24"))
 
 
 def test_a_number_that_is_typed_and_not_answered_is_saved(page, address, folder, monkeypatch):

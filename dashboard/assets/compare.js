@@ -32,28 +32,16 @@ window.dash_clientside.compare = {
     return "filled";
   },
 };
-/* What a button of a card asks; `at` tells two alike clicks apart. A field of the panel tells its value a while after
-   it was typed: that comes first, as it is meant for the configuration edited before. */
+/* What a button of a card asks, once all that was typed before is told and answered, as that is meant for the
+   configuration edited before; `at` tells two alike clicks apart. */
 (function () {
-  var FIELD_MS = 550; // longer than a field of components/panel.py waits
-  var touched = 0;
   var last = Promise.resolve();
-  ["input", "keydown", "click"].forEach(function (kind) {
-    document.addEventListener(kind, function (event) {
-      if (event.target.closest("#panel-body")) touched = Date.now();
-    });
-  });
-  function pause(ms) {
-    return new Promise((go) => window.setTimeout(go, Math.max(0, ms)));
-  }
   async function act(asked, before) {
     await before;
-    await pause(touched + FIELD_MS - Date.now());
     await window.npusim.settled();
     if (!document.getElementById("compare-heads")) return; // another page by now
     window.dash_clientside.set_props("compare-do", { data: asked });
-    await pause(30); // in which Dash asks
-    await window.npusim.settled();
+    await new Promise((go) => window.setTimeout(go, 30)); // in which Dash asks
   }
   document.addEventListener("click", function (event) {
     var button = event.target.closest("#compare-heads [data-what]");

@@ -9,7 +9,7 @@ from typing import Any
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, html, no_update
+from dash import Dash, Input, Output, dcc, html, no_update
 from dash import State as Kept
 
 from dashboard.components.events import changed
@@ -20,7 +20,7 @@ from dashboard.state import State
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 OPEN, COUNT, DRAWER = "numbers-open", "numbers-count", "numbers-drawer"
 CONTENT, GRID, SEARCH = "numbers-content", "numbers-grid", "numbers-search"
-NOTE = "numbers-note"
+NOTE, TOLD = "numbers-note", "numbers-told"
 ONE, ALL_BACK, NAME, SAVE = "numbers-one", "numbers-all", "numbers-name", "numbers-save"
 
 COLUMNS = [
@@ -101,6 +101,7 @@ def _content(service: Service, state: State, scheme: str) -> list[Any]:
     return [
         search,
         html.Div(id=NOTE, role="status"),
+        dcc.Store(id=TOLD, data=state.query),
         html.Div(_grid(rows(service, state), scheme), className="grid"),
         html.Div(buttons, className="buttons"),
     ]
@@ -177,8 +178,23 @@ def register(app: Dash, service: Service) -> None:
         return {**options, "quickFilterText": text or ""}
 
     @app.callback(
-        Output(STATE, "data", allow_duplicate=True),
         Output(GRID, "rowData"),
+        Output(TOLD, "data"),
+        Input(STATE, "data"),
+        Kept(TOLD, "data"),
+        Kept(DRAWER, "opened"),
+    )
+    def _follow(query: str, told: str, opened: bool) -> Any:
+        """The rows of the link, where it has changed otherwise; who opens the drawer gets them anew."""
+        query = query or ""
+        if query == told or not opened:
+            return no_update, no_update
+        return _rows(service, State.from_query(query)), query
+
+    @app.callback(
+        Output(STATE, "data", allow_duplicate=True),
+        Output(GRID, "rowData", allow_duplicate=True),
+        Output(TOLD, "data", allow_duplicate=True),
         Output(NOTE, "children"),
         Input(GRID, "cellValueChanged"),
         Input(ONE, "n_clicks"),
@@ -194,7 +210,7 @@ def register(app: Dash, service: Service) -> None:
         cell: Any, one: Any, every: Any, save: Any, data: Any, chosen: Any, name: str, query: str
     ) -> Any:
         if not (cell or one or every or save):
-            return no_update, no_update, no_update
+            return no_update, no_update, no_update, no_update
         state = after = State.from_query(query or "")
         did, values = changed(), _typed(data or [])
         if ONE in did:
@@ -206,8 +222,8 @@ def register(app: Dash, service: Service) -> None:
         if SAVE in did and not wrong:
             note = _saved(service, after, name or "")
         if after == state:
-            return no_update, _rows(service, state) if values else no_update, note
-        return after.query, _rows(service, after), note
+            return no_update, _rows(service, state) if values else no_update, no_update, note
+        return after.query, _rows(service, after), after.query, note
 
 
 def _saved(service: Service, state: State, name: str) -> dmc.Alert:
@@ -223,8 +239,7 @@ def _typed(data: list[dict[str, Any]]) -> dict[str, float | str | None]:
     """The values that were typed since the rows were told, by path; None: as in the profile. Of two that are
     typed before the first is answered, and of one and a button, Dash tells of the last alone, and drops the
     answer to the first."""
-    typed = {row["path"]: (_number(row["value"]), row["was"]) for row in data if row["value"] != row["told"]}
-    return {path: None if value == was else value for path, (value, was) in typed.items()}
+    return {row["path"]: _number(row["value"]) for row in data if row["value"] != row["told"]}
 
 
 def _number(value: float | str | None) -> float | str | None:

@@ -34,7 +34,7 @@ from npusim.check import check
 from npusim.errors import InputError, NpusimError, did_you_mean
 from npusim.graph import Kernel
 from npusim.kernels import Algorithm, KernelEntry
-from npusim.machine import Machine
+from npusim.machine import Machine, quantities
 from npusim.problem import Options, Problem, Target, refuse
 from npusim.profiles import load_machine
 from npusim.registry import Registry, find_kernels, load_registry
@@ -371,10 +371,11 @@ class Service:
         return state.updated(paths=texts)
 
     def with_number(self, state: State, path: str, value: float | str | None) -> State:
-        """The state in which a number has another value; None: that of its profile. Refused for one that
-        cannot be, as for a text that is none."""
+        """The state in which a number has another value; None, or that of its profile: this. Refused for one
+        that cannot be, as for a text that is none."""
         kept = [text for text in state.listed("set") if text.partition("=")[0] != path]
-        if value is not None:
+        own = quantities(load_machine(self.request(state).setup.settings.profile)).get(path)
+        if value is not None and (own is None or own.value != value):
             if isinstance(value, str) or not math.isfinite(value):
                 raise Refused(f"{path}: must be a number, got {value!r}")
             plain = int(value) if float(value).is_integer() else float(value)
