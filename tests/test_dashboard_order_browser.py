@@ -11,7 +11,7 @@ import pytest
 from browsing import SMALL, waits_for
 
 from dashboard.components import numbers, panel
-from dashboard.pages import compare
+from dashboard.pages import compare, graph
 from npusim.profiles import load_machine
 
 HARNESS = """() => {
@@ -232,7 +232,7 @@ def test_who_leaves_compare_with_a_button_pressed_hears_no_more_of_it(page, addr
     page.goto(address + configurations(page, "algorithm=doubling"))
     named(page, "mxr", "doubling")
     page.get_by_label("Chunk C").fill("32")
-    button(page, "doubling", "Edit").click()
+    page.locator("#compare-heads [data-what=edit][data-place='1']").click()
     page.get_by_role("link", name="Graph").click()
     page.wait_for_url(re.compile(r"/graph\?.*chunk=32"))  # what was typed comes along
     page.wait_for_timeout(300)
@@ -249,6 +249,89 @@ def test_a_page_that_is_left_takes_along_what_was_just_typed(page, address, monk
     slow.may.set()
     page.wait_for_url(re.compile(r"/timeline\?.*chunk=32"))
     assert page.get_by_label("Chunk C").input_value() == "32"
+
+
+def test_digits_typed_while_the_panel_is_laid_anew_make_the_number(page, address, monkeypatch):
+    page.goto(f"{address}/explore?{SMALL}")
+    page.locator("#time-cards .value").first.wait_for()
+    slow = Slow(panel.moved)
+    monkeypatch.setattr(panel, "moved", slow)
+    page.get_by_role("textbox", name="Algorithm").click()
+    page.get_by_role("option", name="doubling").click()
+    slow.asked.wait(20)
+    page.get_by_label("Sequence length").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("10")
+    slow.may.set()
+    page.wait_for_url(re.compile("algorithm=doubling"))
+    page.wait_for_timeout(100)
+    page.keyboard.type("24")
+    page.wait_for_url(re.compile("seq_len=1024"))
+
+
+def test_of_two_links_pressed_after_typing_the_last_counts(page, address, monkeypatch):
+    page.goto(f"{address}/explore?{SMALL}")
+    page.locator("#time-cards .value").first.wait_for()
+    slow = Slow(panel.moved)
+    monkeypatch.setattr(panel, "moved", slow)
+    page.get_by_label("Chunk C").fill("32")
+    slow.asked.wait(20)
+    page.get_by_role("link", name="Graph").click()
+    page.wait_for_timeout(60)
+    page.get_by_role("link", name="Timeline").click()
+    slow.may.set()
+    page.wait_for_url(re.compile(r"/timeline\?.*chunk=32"))
+    page.wait_for_timeout(300)
+    assert "/timeline" in page.url
+    page.go_back()
+    page.wait_for_url(re.compile("/explore"))
+
+
+def test_a_row_of_a_sweep_goes_once_what_was_typed_in_another_is_told(page, address):
+    page.goto(f"{address}/sweep?{SMALL}&sweep.vary=algorithm=mxr,doubling%3Bchunk=32")
+    page.get_by_label("Values of Chunk C").fill("64")
+    page.get_by_label("Algorithm does not vary").click()
+    page.wait_for_url(re.compile("sweep.vary=chunk=64"))
+
+
+def test_each_step_of_graph_counts(page, address, monkeypatch):
+    page.goto(f"{address}/graph?{SMALL}&graph.op=4")
+    on = page.get_by_role("button", name="Operation after")
+    on.wait_for()
+    page.wait_for_load_state("networkidle")
+    slow = Slow(graph.changed)
+    monkeypatch.setattr(graph, "changed", slow)
+    for _ in range(3):
+        on.click()
+        page.wait_for_timeout(80)
+    slow.may.set()
+    page.wait_for_url(re.compile("graph.op=7"))
+
+
+SAME = """() => ["from", "to"].every(name => {
+    const link = Number(new URLSearchParams(location.search).get("timeline." + name));
+    return link && Math.abs(link - Number(document.getElementById("timeline-" + name).value)) < 0.01;
+})"""
+
+
+def test_fields_of_timeline_say_what_is_shown_after_quick_steps(page, address):
+    page.goto(f"{address}/timeline?{SMALL}")
+    waits_for(page, "() => Number(document.getElementById('timeline-to')?.value) > 0")
+    page.wait_for_load_state("networkidle")
+    page.get_by_label("Chunk C").fill("32")
+    zoom = page.locator("#timeline-in")
+    zoom.click()
+    page.wait_for_timeout(30)
+    zoom.click()
+    page.wait_for_url(re.compile("chunk=32.*timeline.from"))
+    page.wait_for_load_state("networkidle")
+    waits_for(page, SAME)
+    page.locator("#timeline-from").fill("5")
+    for _ in range(3):
+        zoom.click()
+        page.wait_for_timeout(120)
+    page.wait_for_load_state("networkidle")
+    waits_for(page, SAME)
 
 
 def test_rows_of_numbers_are_those_of_the_link_though_the_drawer_opened_before(page, address, monkeypatch):

@@ -56,9 +56,16 @@ window.dash_clientside.shell = {
   }
   new MutationObserver(mark).observe(document.documentElement, { childList: true, subtree: true });
 })();
-/* The panel is laid anew where a kernel takes other settings: who was in a field stays in it. */
+/* The panel is laid anew where a kernel takes other settings: who was in a field stays in it, with what was typed there
+   while that was under way. */
 (function () {
+  var RECENT_MS = 3000;
   var last = null;
+  var typed = -Infinity;
+  var write = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+  document.addEventListener("input", function (event) {
+    if (event.target.closest("#panel-body")) typed = performance.now();
+  });
   document.addEventListener("focusin", function (event) {
     last = event.target.closest("#panel-body") ? event.target : null;
   });
@@ -68,7 +75,13 @@ window.dash_clientside.shell = {
   new MutationObserver(function () {
     if (!last || last.isConnected || document.activeElement !== document.body) return;
     var same = last.id && document.getElementById(last.id);
+    var text = last.value;
     last = null;
-    if (same) same.focus();
+    if (!same) return;
+    same.focus();
+    var other = document.getElementById("compare-heads"); // where it may be another configuration's
+    if (other || same.tagName !== "INPUT" || same.value === text || performance.now() > typed + RECENT_MS) return;
+    write.call(same, text);
+    same.dispatchEvent(new Event("input", { bubbles: true }));
   }).observe(document.documentElement, { childList: true, subtree: true });
 })();

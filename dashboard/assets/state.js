@@ -52,10 +52,13 @@
     var answer = await response.json();
     var changed = value(answer, "state", "data");
     if (typeof changed !== "string") return;
-    var dropped = newest[asked.output] !== at;
-    if (dropped && whole(asked)) return;
-    if (dropped && link() !== null) window.dash_clientside.set_props("state", { data: changed });
-    while (link() !== changed && link() !== null && performance.now() < came + APPLIED_MS) await pause(4);
+    while (link() !== changed && link() !== null && performance.now() < came + APPLIED_MS) {
+      if (newest[asked.output] !== at) {
+        if (whole(asked)) return;
+        window.dash_clientside.set_props("state", { data: changed });
+      }
+      await pause(4);
+    }
     if (link() === changed && value(answer, "panel-body", "children") !== undefined) laid = came;
   }
 
@@ -107,18 +110,32 @@
   window.npusim = window.npusim || {};
   window.npusim.settled = settled;
 
-  /* A page that is left takes its changes along. */
+  /* Until a link to a page has learnt of the changes. */
+  async function told(what) {
+    var end = performance.now() + APPLIED_MS;
+    while (what.search !== undefined && what.search.slice(1) !== link() && performance.now() < end) await pause(10);
+  }
+
+  /* A page that is left takes its changes along, and so does a row of a sweep. The last click counts. */
+  var wanted = null;
   document.addEventListener(
     "click",
     function (event) {
-      var page = event.target.closest("a.nav");
+      var what = event.target.closest("a.nav, .away");
       var plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
-      if (!page || !plain || (waiting === 0 && performance.now() > touched + FIELD_MS)) return;
+      var idle = waiting === 0 && performance.now() > touched + FIELD_MS;
+      if (!what || !plain || (idle && wanted === null) || wanted === "now") return;
       event.preventDefault();
       event.stopPropagation();
+      wanted = what;
       settled()
-        .then(() => pause(50)) // in which the links learn of it
-        .then(() => page.click());
+        .then(() => told(what))
+        .then(function () {
+          if (wanted !== what) return;
+          wanted = "now";
+          (document.getElementById(what.id) || what).click(); // it may have been laid anew
+          wanted = null;
+        });
     },
     true
   );

@@ -80,8 +80,15 @@ window.dash_clientside = window.dash_clientside || {};
       if (!range) return;
       window.clearTimeout(waiting);
       waiting = window.setTimeout(function () {
+        if (!document.getElementById("timeline-from")) return; // another page by now
         window.dash_clientside.set_props("timeline-seen", { data: range.map(Number) });
       }, REST_MS);
+    },
+    /* The fields say what the figure shows. */
+    say: function (said) {
+      ["timeline-cores", "timeline-from", "timeline-to"].forEach(function (id, place) {
+        if (said && document.getElementById(id)) window.dash_clientside.set_props(id, { value: said[place] });
+      });
     },
     save: function () {
       var by = window.dash_clientside.callback_context.triggered[0];

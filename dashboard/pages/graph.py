@@ -20,13 +20,14 @@ from dashboard.figures.theme import LIGHT, THEMES, WAITING
 from dashboard.service import Graph, Node, PhaseGraph, Refused, Service
 from dashboard.state import State, whole
 
-NOTE, PART, FIGURE, PHASE, CHOSEN, DETAILS = (
+NOTE, PART, FIGURE, PHASE, CHOSEN, DETAILS, TOLD = (
     "graph-note",
     "graph-part",
     "tile-graph",
     "graph-phase",
     "graph-chosen",
     "graph-details",
+    "graph-told",
 )
 BACK, ON = "graph-back", "graph-on"
 CONFIG = {**cards.CONFIG, "scrollZoom": True}
@@ -63,6 +64,7 @@ def layout(service: Service, /, **query: Any) -> html.Div:
         [
             html.H1("Graph", className="hidden"),
             html.Div(id=NOTE, **{"aria-live": "polite"}),
+            dcc.Store(id=TOLD),
             html.Div(
                 [
                     html.Section(
@@ -158,6 +160,7 @@ def register(app: Dash, service: Service) -> None:
         Output(PHASE, "value"),
         Output(CHOSEN, "data"),
         Output(CHOSEN, "value"),
+        Output(TOLD, "data"),
         Input(STATE, "data"),
         Input(SCHEME, "data"),
     )
@@ -166,7 +169,7 @@ def register(app: Dash, service: Service) -> None:
         try:
             graph = service.graph(state)
         except Refused as error:
-            return [cards.alert(str(error)), "stack stale", *[no_update] * 6]
+            return [cards.alert(str(error)), "stack stale", *[no_update] * 7]
         number, node = chosen(graph, state)
         phase = graph.phases[number]
         phases = [{"value": str(i), "label": f"{i + 1} · {one.name}"} for i, one in enumerate(graph.phases)]
@@ -176,7 +179,8 @@ def register(app: Dash, service: Service) -> None:
         ]
         drawn = tile_graph(phase, THEMES.get(scheme, LIGHT), node)
         said = details(phase, None if node is None else phase.nodes[node])
-        return [None, "stack", drawn, said, phases, str(number), nodes, None if node is None else str(node)]
+        values = [str(number), None if node is None else str(node)]
+        return [None, "stack", drawn, said, phases, values[0], nodes, values[1], values]
 
     @app.callback(
         Output(STATE, "data", allow_duplicate=True),
@@ -185,17 +189,29 @@ def register(app: Dash, service: Service) -> None:
         Input(CHOSEN, "value"),
         Input(BACK, "n_clicks"),
         Input(ON, "n_clicks"),
+        Kept(TOLD, "data"),
         Kept(STATE, "data"),
         prevent_initial_call=True,
     )
-    def _choose(click: Any, phase: str | None, op: str | None, back: Any, on: Any, query: str) -> Any:
+    def _choose(
+        click: Any, phase: str | None, op: str | None, back: Any, on: Any, told: list[str | None], query: str
+    ) -> Any:
+        """From the link: fields may say what it was before, and say what they are told as well."""
         state = State.from_query(query or "")
-        did = changed()
+        did, typed, own = changed(), (phase, op), state.own("graph")
+        known = told or (None, None)
+        phase, op = own.get("phase", "0"), own.get("op")
+        if PHASE in did and typed[0] != known[0]:
+            phase, op = typed[0], None
+        if CHOSEN in did and typed[1] != known[1]:
+            op = typed[1]
         if click and FIGURE in did:
             op = str(click["points"][0].get("customdata", op))
         elif BACK in did or ON in did:
-            op = str(max(0, int(op or -1) + (1 if ON in did else -1)))
-        elif PHASE in did and phase != state.own("graph").get("phase", "0"):
-            op = None
+            try:
+                place = chosen(service.graph(state), state.viewed("graph", op=op))[1]
+            except Refused:
+                return no_update
+            op = str(max(0, (-1 if place is None else place) + (1 if ON in did else -1)))
         after = state.viewed("graph", phase=None if phase == "0" else phase, op=op)
         return no_update if after == state else after.query

@@ -334,19 +334,16 @@ def _drawing(app: Dash, service: Service, timelines: Timelines) -> None:
 def _saying(app: Dash, timelines: Timelines) -> None:
     """What the fields say: apart from the figures, as a move waits until they say where it begins."""
 
-    @app.callback(
-        *[Output(name, "value") for name in FIELDS],
-        Output(SAID, "data"),
-        Input(STATE, "data"),
-        Input(AGAIN, "data"),
-    )
-    def _say(query: str, again: str | None) -> list[Any]:
+    @app.callback(Output(SAID, "data"), Input(STATE, "data"), Input(AGAIN, "data"))
+    def _say(query: str, again: str | None) -> Any:
         try:
             frame = timelines.frame(State.from_query(query or ""))
         except Refused:
-            return [no_update] * 4
-        said = [frame.cores, *shown(frame.window)]
-        return [*said, said]
+            return no_update
+        return [frame.cores, *shown(frame.window)]
+
+    # in the browser, as fields are inputs of what moves: Dash would ask no more where that moves meanwhile
+    app.clientside_callback(ClientsideFunction(PAGE, "say"), Input(SAID, "data"))
 
 
 def _moving(app: Dash, timelines: Timelines) -> None:
@@ -368,7 +365,7 @@ def _moving(app: Dash, timelines: Timelines) -> None:
         did, count = changed(), len(FIELDS)
         typed = zip(FIELDS, values[:count], said or [None] * count, strict=True)
         moves = zip((SEEN, *MOVES), values[count:], strict=True)
-        asked = {name: value for name, value, known in typed if value != known}
+        asked = {name: value for name, value, known in typed if name in did and value != known}
         asked |= {name: value for name, value in moves if name in did and value}
         return followed(timelines, query, asked)
 
