@@ -95,7 +95,9 @@ def test_another_kernel_and_a_changed_number_answer_at_once(page, address):
     page.wait_for_url(re.compile(r"set=core\.cube\.startup_cycles=500"))
     page.locator(".ag-row.changed").wait_for()
     page.get_by_label("Search the numbers").fill("core.groups")
-    waits_for(page, "() => document.querySelectorAll('.ag-cell.editable').length === 1")
+    waits_for(
+        page, "() => [...document.querySelectorAll('.ag-cell.editable')].map(one => one.innerText) == '24'"
+    )
     page.locator(".ag-cell.editable").click()
     page.keyboard.type("many")
     page.keyboard.press("Enter")

@@ -180,6 +180,19 @@ def test_what_cannot_be_of_the_cells_is_said_and_goes_back(app):
         assert State.from_query(link).listed("set") == (() if text == " " else ("core.groups=8",))
 
 
+def test_steps_of_graph_stay_within_the_phase(app):
+    state = State.of({"matrices": 8, "chunk": 16})
+    last = len(Service().graph(state).phases[0].nodes) - 1
+    for button, place, meant in (
+        (graph.ON, last, last), (graph.BACK, last, last - 1), (graph.BACK, 0, 0), (graph.ON, None, 0),
+    ):  # fmt: skip
+        before = state.viewed("graph", op=place)
+        clicks = f"{button}.n_clicks"
+        found = ask(app, f"{STATE}.data", clicks, {f"{STATE}.data": before.query, clicks: 1})
+        after = State.from_query(found.get(f"{STATE}.data", before.query))
+        assert after == state.viewed("graph", op=str(meant))
+
+
 def test_rows_follow_the_link_where_it_can_be(app):
     rows, state = f"{numbers.GRID}.rowData", f"{STATE}.data"
     said = {f"{numbers.DRAWER}.opened": True, f"{numbers.TOLD}.data": ""}

@@ -171,7 +171,16 @@ class Slow:
         return self.real(*asked)
 
 
-def configurations(page, *others: str) -> str:
+def explored(page, address, monkeypatch) -> Slow:
+    """Explore, whose panel is answered when it may be."""
+    page.goto(f"{address}/explore?{SMALL}")
+    page.locator("#time-cards .value").first.wait_for()
+    slow = Slow(panel.moved)
+    monkeypatch.setattr(panel, "moved", slow)
+    return slow
+
+
+def configurations(*others: str) -> str:
     own = "&".join(f"compare.{n}={quote(f'{SMALL}&{one}', safe='')}" for n, one in enumerate(others, 2))
     return f"/compare?{SMALL}&{own}"
 
@@ -186,7 +195,7 @@ def button(page, name: str, text: str):
 
 
 def test_what_is_typed_before_edit_goes_to_the_configuration_it_was_typed_for(page, address, monkeypatch):
-    page.goto(address + configurations(page, "algorithm=doubling"))
+    page.goto(address + configurations("algorithm=doubling"))
     named(page, "mxr", "doubling")
     slow = Slow(panel.moved)
     monkeypatch.setattr(panel, "moved", slow)
@@ -203,7 +212,7 @@ def test_what_is_typed_before_edit_goes_to_the_configuration_it_was_typed_for(pa
 def test_what_is_typed_after_edit_into_the_old_fields_changes_no_other_configuration(
     page, address, monkeypatch
 ):
-    page.goto(address + configurations(page, "algorithm=doubling"))
+    page.goto(address + configurations("algorithm=doubling"))
     named(page, "mxr", "doubling")
     slow = Slow(compare.acted)
     monkeypatch.setattr(compare, "acted", slow)
@@ -219,7 +228,7 @@ def test_what_is_typed_after_edit_into_the_old_fields_changes_no_other_configura
 
 
 def test_of_buttons_pressed_while_a_field_is_waited_for_each_is_heard(page, address):
-    page.goto(address + configurations(page, "algorithm=doubling"))
+    page.goto(address + configurations("algorithm=doubling"))
     named(page, "mxr", "doubling")
     page.get_by_label("Chunk C").fill("32")
     add = page.get_by_role("button", name="Add a configuration")
@@ -229,7 +238,7 @@ def test_of_buttons_pressed_while_a_field_is_waited_for_each_is_heard(page, addr
 
 
 def test_who_leaves_compare_with_a_button_pressed_hears_no_more_of_it(page, address):
-    page.goto(address + configurations(page, "algorithm=doubling"))
+    page.goto(address + configurations("algorithm=doubling"))
     named(page, "mxr", "doubling")
     page.get_by_label("Chunk C").fill("32")
     page.locator("#compare-heads [data-what=edit][data-place='1']").click()
@@ -239,10 +248,7 @@ def test_who_leaves_compare_with_a_button_pressed_hears_no_more_of_it(page, addr
 
 
 def test_a_page_that_is_left_takes_along_what_was_just_typed(page, address, monkeypatch):
-    page.goto(f"{address}/explore?{SMALL}")
-    page.locator("#time-cards .value").first.wait_for()
-    slow = Slow(panel.moved)
-    monkeypatch.setattr(panel, "moved", slow)
+    slow = explored(page, address, monkeypatch)
     page.get_by_label("Chunk C").fill("32")
     page.get_by_role("link", name="Timeline").click()
     slow.asked.wait(20)
@@ -252,10 +258,7 @@ def test_a_page_that_is_left_takes_along_what_was_just_typed(page, address, monk
 
 
 def test_digits_typed_while_the_panel_is_laid_anew_make_the_number(page, address, monkeypatch):
-    page.goto(f"{address}/explore?{SMALL}")
-    page.locator("#time-cards .value").first.wait_for()
-    slow = Slow(panel.moved)
-    monkeypatch.setattr(panel, "moved", slow)
+    slow = explored(page, address, monkeypatch)
     page.get_by_role("textbox", name="Algorithm").click()
     page.get_by_role("option", name="doubling").click()
     slow.asked.wait(20)
@@ -270,10 +273,7 @@ def test_digits_typed_while_the_panel_is_laid_anew_make_the_number(page, address
 
 
 def test_of_two_links_pressed_after_typing_the_last_counts(page, address, monkeypatch):
-    page.goto(f"{address}/explore?{SMALL}")
-    page.locator("#time-cards .value").first.wait_for()
-    slow = Slow(panel.moved)
-    monkeypatch.setattr(panel, "moved", slow)
+    slow = explored(page, address, monkeypatch)
     page.get_by_label("Chunk C").fill("32")
     slow.asked.wait(20)
     page.get_by_role("link", name="Graph").click()
@@ -291,14 +291,14 @@ def test_a_row_of_a_sweep_goes_once_what_was_typed_in_another_is_told(page, addr
     page.goto(f"{address}/sweep?{SMALL}&sweep.vary=algorithm=mxr,doubling%3Bchunk=32")
     page.get_by_label("Values of Chunk C").fill("64")
     page.get_by_label("Algorithm does not vary").click()
-    page.wait_for_url(re.compile("sweep.vary=chunk=64"))
+    page.wait_for_url(re.compile("sweep.vary=chunk=64(&|$)"))
 
 
 def test_each_step_of_graph_counts(page, address, monkeypatch):
     page.goto(f"{address}/graph?{SMALL}&graph.op=4")
     on = page.get_by_role("button", name="Operation after")
-    on.wait_for()
-    page.wait_for_load_state("networkidle")
+    waits_for(page, "() => document.querySelector('#graph-chosen')?.value.startsWith('4')")
+    page.wait_for_timeout(500)  # in which it is told what it was filled with
     slow = Slow(graph.changed)
     monkeypatch.setattr(graph, "changed", slow)
     for _ in range(3):
@@ -335,10 +335,7 @@ def test_fields_of_timeline_say_what_is_shown_after_quick_steps(page, address):
 
 
 def test_rows_of_numbers_are_those_of_the_link_though_the_drawer_opened_before(page, address, monkeypatch):
-    page.goto(f"{address}/explore?{SMALL}")
-    page.locator("#time-cards .value").first.wait_for()
-    slow = Slow(panel.moved)
-    monkeypatch.setattr(panel, "moved", slow)
+    slow = explored(page, address, monkeypatch)
     page.get_by_role("textbox", name="Profile").click()
     page.get_by_role("option", name="ascend-310p3").click()
     slow.asked.wait(20)

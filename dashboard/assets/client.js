@@ -61,10 +61,10 @@ window.dash_clientside.shell = {
 (function () {
   var RECENT_MS = 3000;
   var last = null;
-  var typed = -Infinity;
+  var typed = { field: null, at: 0 };
   var write = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
   document.addEventListener("input", function (event) {
-    if (event.target.closest("#panel-body")) typed = performance.now();
+    if (event.target.closest("#panel-body")) typed = { field: event.target, at: performance.now() };
   });
   document.addEventListener("focusin", function (event) {
     last = event.target.closest("#panel-body") ? event.target : null;
@@ -75,12 +75,13 @@ window.dash_clientside.shell = {
   new MutationObserver(function () {
     if (!last || last.isConnected || document.activeElement !== document.body) return;
     var same = last.id && document.getElementById(last.id);
+    var own = typed.field === last && performance.now() < typed.at + RECENT_MS;
     var text = last.value;
     last = null;
     if (!same) return;
     same.focus();
     var other = document.getElementById("compare-heads"); // where it may be another configuration's
-    if (other || same.tagName !== "INPUT" || same.value === text || performance.now() > typed + RECENT_MS) return;
+    if (!own || other || same.tagName !== "INPUT" || same.readOnly || same.value === text) return;
     write.call(same, text);
     same.dispatchEvent(new Event("input", { bubbles: true }));
   }).observe(document.documentElement, { childList: true, subtree: true });

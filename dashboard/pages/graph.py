@@ -196,7 +196,8 @@ def register(app: Dash, service: Service) -> None:
     def _choose(
         click: Any, phase: str | None, op: str | None, back: Any, on: Any, told: list[str | None], query: str
     ) -> Any:
-        """From the link: fields may say what it was before, and say what they are told as well."""
+        """From the link: a field may still say what that was before, and one that is merely told its value is
+        heard as well."""
         state = State.from_query(query or "")
         did, typed, own = changed(), (phase, op), state.own("graph")
         known = told or (None, None)
@@ -209,9 +210,11 @@ def register(app: Dash, service: Service) -> None:
             op = str(click["points"][0].get("customdata", op))
         elif BACK in did or ON in did:
             try:
-                place = chosen(service.graph(state), state.viewed("graph", op=op))[1]
+                graph = service.graph(state)
             except Refused:
                 return no_update
-            op = str(max(0, (-1 if place is None else place) + (1 if ON in did else -1)))
+            number, place = chosen(graph, state.viewed("graph", phase=phase, op=op))
+            step = (-1 if place is None else place) + (1 if ON in did else -1)
+            op = str(min(max(0, step), len(graph.phases[number].nodes) - 1))
         after = state.viewed("graph", phase=None if phase == "0" else phase, op=op)
         return no_update if after == state else after.query
